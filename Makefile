@@ -1,0 +1,60 @@
+# Needs only git, make and Python 3. Works from any folder: make -C DIR demo, make -f DIR/Makefile demo.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+# The folder of this file; written so that a path with spaces survives.
+IN := cd "$(shell dirname "$$(printf '%s' "$(MAKEFILE_LIST)" | sed 's/^ *//')")" &&
+
+PYTHON3 ?= python3
+PY := .venv/bin/python
+
+.PHONY: help
+help:  ## Show the targets
+	@$(IN) grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
+
+.PHONY: demo
+demo:  ## Start everything; PHOTOS=folder for your own photos, ARGS="--port 8060" for flags
+	@caller="$$PWD"; [ -d "$(PWD)/$$PHOTOS" ] && caller="$(PWD)"; \
+	case "$$PHOTOS" in \
+	    ""|/*|*://*) photos="$$PHOTOS" ;; \
+	    "~/"*) photos="$$HOME/$${PHOTOS#"~/"}" ;; \
+	    *) photos="$$caller/$$PHOTOS" ;; esac; \
+	$(IN) $(PYTHON3) deploy/bootstrap.py && \
+	if [ -n "$$photos" ]; then set -- --photos "$$photos"; fi && \
+	exec $(PY) -m dashboard.cli demo "$$@" $(ARGS)
+
+.PHONY: test
+test:  ## All tests, with real Cassandra, Spark and a headless browser
+	@$(IN) $(PYTHON3) deploy/bootstrap.py --dev --browser && exec $(PY) -m pytest $(ARGS)
+
+.PHONY: soak
+soak:  ## The kill tests again and again, ROUNDS=50 times; stops at the first failure
+	@$(IN) $(PYTHON3) deploy/bootstrap.py --dev && round=0 && \
+	while [ $$round -lt $(or $(ROUNDS),50) ]; do \
+	    round=$$((round + 1)); echo "round $$round"; \
+	    $(PY) -m pytest -q tests/faults $(ARGS) || exit 1; done
+
+.PHONY: check
+check: setup-dev  ## Format, lint, types, fast tests
+	@$(IN) $(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy && \
+	exec $(PY) -m pytest -q -m "not service and not browser and not slow" $(ARGS)
+
+.PHONY: setup
+setup:  ## Install what is missing, start nothing
+	@$(IN) $(PYTHON3) deploy/bootstrap.py
+
+.PHONY: setup-dev
+setup-dev:
+	@$(IN) $(PYTHON3) deploy/bootstrap.py --dev
+
+.PHONY: bench-extract
+bench-extract: setup  ## Extraction: images/s, shares of decode, model and write
+	@$(IN) exec $(PY) -m dashboard.cli bench extract $(ARGS)
+
+.PHONY: lock
+lock: setup-dev  ## Resolve requirements/*.txt again from pyproject.toml
+	@$(IN) sh deploy/lock.sh
+
+.PHONY: clean
+clean:  ## Remove everything that set-up and demo made, collections included
+	@$(IN) rm -rf .sightline .venv dashboard/map/node_modules assets/map.js assets/map.js.map

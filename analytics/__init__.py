@@ -1,0 +1,1 @@
+"""Everything computed over a snapshot: shards, search, neighbours, map, clusters, outliers."""

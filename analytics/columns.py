@@ -1,0 +1,120 @@
+"""Columns of the map table: listing attributes as categories or numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cql.store import Store
+
+CATEGORIES_MAX = 50
+"""A category column keeps its most frequent values; the others share one that says so."""
+
+NAMES_MAX = 64
+_OTHER = "\x00other"
+_UNIT = re.compile(r" (mm|cm|m|km|ft|kg|kw|kv|bar|m2|m3)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column to colour or filter by. Code i of a category column means `categories[i]`.
+
+    `label` is for people; `keys` are the values that a filter names (for `cluster`: the cluster
+    number as text, "-1" for noise; for others the category itself).
+    """
+
+    name: str
+    label: str
+    kind: Literal["category", "number"]
+    keys: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+
+
+def form(column: Column) -> dict[str, Any]:
+    """The JSON form that the table's schema keeps."""
+    return asdict(column)
+
+
+def parse(value: Mapping[str, Any]) -> Column:
+    """Read `form`."""
+    given = dict(value)
+    given["keys"], given["categories"] = tuple(given["keys"]), tuple(given["categories"])
+    return Column(**given)
+
+
+def readable(name: str) -> str:
+    """An attribute's name for people: `depth_m` is "Depth (m)"."""
+    text = _UNIT.sub(r" (\1)", " ".join(name.replace("_", " ").split()))
+    return text[:1].upper() + text[1:]
+
+
+def number(name: str, label: str, values: NDArray[np.floating[Any]]) -> Column:
+    """Describe a number column; low and high are of the values that are there."""
+    present = values[~np.isnan(values)]
+    low, high = (float(present.min()), float(present.max())) if len(present) else (0.0, 0.0)
+    return Column(name=name, label=label, kind="number", low=low, high=high)
+
+
+def read(
+    store: Store, owners: Sequence[str], wanted: Iterable[str]
+) -> list[tuple[Column, NDArray[Any]]]:
+    """Columns `attr:<name>` for rows owned by `owners`, from the listings' attributes.
+
+    A column is a number when every value that is not empty reads as one.
+    """
+    listings = store.listings(list(wanted))
+    names = Counter(
+        name for listing in listings.values() for name, value in listing.attributes.items() if value
+    )
+    kept = sorted(sorted(names), key=lambda name: -names[name])[:NAMES_MAX]
+    # One value per listing, then spread over its rows.
+    index = {listing_id: at for at, listing_id in enumerate(sorted(listings))}
+    rows = np.array([index.get(owner, -1) for owner in owners], np.int64)
+    found = []
+    for name in sorted(kept):
+        texts = [listings[listing_id].attributes.get(name, "") for listing_id in index]
+        column, values = encode(f"attr:{name}", readable(name), texts)
+        spread = np.append(values, np.nan).astype(values.dtype)[rows]  # -1 is the NaN at the end
+        found.append((column, spread))
+    return found
+
+
+def encode(name: str, label: str, texts: Sequence[str]) -> tuple[Column, NDArray[Any]]:
+    """Encode texts ("" is missing): float64 numbers, or float32 category codes; NaN is missing."""
+    numbers = [_number(text) for text in texts]
+    if all(value is not None for value, text in zip(numbers, texts, strict=True) if text):
+        values = np.array([np.nan if v is None else v for v in numbers], np.float64)
+        return number(name, label, values), values
+    counts = Counter(text for text in texts if text)
+    kept = sorted(counts)
+    if len(kept) > CATEGORIES_MAX:
+        kept = sorted(sorted(counts, key=lambda text: (-counts[text], text))[: CATEGORIES_MAX - 1])
+    codes = {text: code for code, text in enumerate(kept)}
+    keys, shown = list(kept), list(kept)
+    other = np.nan
+    if len(counts) > len(kept):
+        other = len(kept)
+        keys.append(_OTHER)
+        shown.append(f"Other ({len(counts) - len(kept)} values)")
+    values = np.array([codes.get(text, other) if text else np.nan for text in texts], np.float32)
+    column = Column(
+        name=name, label=label, kind="category", keys=tuple(keys), categories=tuple(shown)
+    )
+    return column, values
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,355 @@
+"""Shards: immutable, listing-ordered blocks of features in files, built by Spark from Cassandra."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid5
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from analytics.kernels import Block
+from analytics.stream import check_vectors, cut, decode, uuid_bytes
+from cql.errors import IntegrityError, NotFoundError, UnavailableError
+from cql.progress import Progress, silent
+from cql.records import NAMESPACE, Shard, Snapshot
+from cql.settings import Settings
+from cql.store import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+_PARTS = ("vectors.npy", "offsets.npy", "images.npy", "listings.arrow")
+_SMALLEST = 4096
+"""Rows below which a shard is not split to keep more cores busy."""
+
+_ABANDONED_S = 6 * 3600.0
+
+_TABLE = pa.schema(
+    [
+        ("listing_id", pa.string()),
+        ("image_id", pa.string()),
+        ("feature_vector", pa.binary()),
+        ("dim", pa.int32()),
+        ("dtype", pa.string()),
+        ("crc32c", pa.int64()),
+        ("mark", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What the features of a model amount to: `mark` is a sum of row hashes modulo 2^64."""
+
+    rows: int
+    listings: int
+    mark: int
+
+    def fingerprint(self, model_id: str) -> str:
+        """Return the text that equal data share, whatever their order."""
+        return f"{FORMAT}:{model_id}:{self.rows}:{self.listings}:{self.mark:016x}"
+
+
+def code_version() -> str:
+    """Version of the code that makes a stored result."""
+    try:
+        return version("sightline")
+    except PackageNotFoundError:
+        return "source"
+
+
+def folder(settings: Settings, snapshot_id: UUID) -> Path:
+    """Folder that holds the files of a snapshot."""
+    return settings.data_dir / "shards" / str(snapshot_id)
+
+
+def build(
+    spark: SparkSession,
+    settings: Settings,
+    store: Store,
+    model_id: str,
+    progress: Progress = silent,
+    *,
+    attempts: int = 3,
+    reuse: bool = True,
+) -> Snapshot:
+    """Write the shards of a model's features and then the snapshot's row; not yet live.
+
+    The live snapshot is returned as it is when the features have not changed and its files are
+    there (and `reuse`). UnavailableError when the features keep changing meanwhile,
+    IntegrityError for a stored vector that breaks its checksum, dimension or norm.
+    """
+    model = store.model(model_id)
+    for _ in range(attempts):
+        watermark = datetime.now(UTC)
+        frame = _features(spark, settings, model_id)
+        contents = _contents(frame)
+        progress("shards", 0, contents.rows, "counted")
+        live = _reusable(settings, store, contents.fingerprint(model_id)) if reuse else None
+        if live is not None:
+            progress("shards", contents.rows, contents.rows, "unchanged")
+            return live
+        name = f"snapshot\0{contents.fingerprint(model_id)}\0{time.time_ns()}\0{os.getpid()}"
+        snapshot_id = uuid5(NAMESPACE, name)
+        shards, written = _write_all(frame, settings, snapshot_id, contents, model.dim)
+        progress("shards", written.rows, contents.rows, "written")
+        if written == contents:
+            snapshot = Snapshot(
+                snapshot_id=snapshot_id,
+                model_id=model_id,
+                rows=written.rows,
+                listings=written.listings,
+                dim=model.dim,
+                shards=len(shards),
+                watermark=watermark,
+                created_at=datetime.now(UTC),
+                code_version=code_version(),
+                fingerprint=contents.fingerprint(model_id),
+            )
+            store.put_snapshot(snapshot, shards)
+            return store.snapshot(snapshot_id)  # times as Cassandra keeps them
+        shutil.rmtree(folder(settings, snapshot_id), ignore_errors=True)
+        log.info("features changed while shards were written: %s, then %s", contents, written)
+    raise UnavailableError(
+        f"features must stand still while shards are written, they changed {attempts} times: "
+        "wait for ingest and extraction to end"
+    )
+
+
+def prune(settings: Settings, store: Store, live: Snapshot) -> None:
+    """Delete the files and rows of snapshots older than the live one, and of builds that died."""
+    base = settings.data_dir / "shards"
+    for path in sorted(base.iterdir()) if base.exists() else ():
+        # Cassandra keeps milliseconds: the live one's own row looks older than it is.
+        if path.name == str(live.snapshot_id):
+            continue
+        try:
+            held = store.snapshot(UUID(path.name))
+            old = held.snapshot_id != live.snapshot_id and held.created_at < live.created_at
+        except NotFoundError:
+            old = time.time() - path.stat().st_mtime > _ABANDONED_S
+        if old:
+            store.delete_snapshot(UUID(path.name))
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def write(
+    path: Path,
+    stem: str,
+    listings: NDArray[np.object_],
+    images: NDArray[np.uint8],
+    vectors: NDArray[np.float32],
+) -> dict[str, Any]:
+    """Write the files of one shard: N listing ids, uint8 (N, 16), float32 (N, D), in any order.
+
+    Returns rows, listings, first_listing, last_listing and files (name to sha256).
+    """
+    keys = images.view(">u8").astype(np.uint64)
+    order = np.lexsort((keys[:, 1], keys[:, 0], _codes(listings)))
+    ordered = listings[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    names = pa.array(ordered[starts].tolist(), pa.string())
+    path.mkdir(parents=True, exist_ok=True)
+    contents: tuple[Any, ...] = (
+        np.ascontiguousarray(vectors[order], "<f4"),
+        np.append(starts, len(ordered)).astype("<i8"),
+        np.ascontiguousarray(images[order]),
+        names,
+    )
+    files = {}
+    for suffix, content in zip(_PARTS, contents, strict=True):
+        target = path / f"{stem}.{suffix}"
+        draft = target.with_name(f".{target.name}.{os.getpid()}.{time.time_ns()}")
+        with draft.open("wb") as file:
+            if isinstance(content, np.ndarray):
+                np.save(file, content, allow_pickle=False)
+            else:
+                table = pa.table({"listing_id": content})
+                with pa.ipc.new_file(file, table.schema) as writer:
+                    writer.write_table(table)
+            file.flush()
+            os.fsync(file.fileno())
+        files[target.name] = _sha256(draft)
+        draft.replace(target)
+    return {
+        "rows": len(ordered),
+        "listings": len(starts),
+        "first_listing": ordered[0],
+        "last_listing": ordered[-1],
+        "files": files,
+    }
+
+
+def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
+    """Map a shard into memory after checking all of it.
+
+    IntegrityError when a file is missing, differs from its sha256, or holds anything but
+    finite float32 vectors of unit norm and `dim` numbers.
+    """
+    found: dict[str, Path] = {}
+    for name, digest in shard.files.items():
+        file = path / name
+        if not file.exists():
+            raise IntegrityError(f"shard {shard.shard}: {name} must exist: rebuild the snapshot")
+        if (seen := _sha256(file)) != digest:
+            raise IntegrityError(
+                f"shard {shard.shard}: {name} must have sha256 {digest[:12]}…, has {seen[:12]}…: "
+                "rebuild the snapshot"
+            )
+        found[name.split(".", 1)[1]] = file
+    vectors = np.load(found["vectors.npy"], mmap_mode="r", allow_pickle=False)
+    check_vectors(vectors, dim, f"shard {shard.shard}")
+    with pa.memory_map(str(found["listings.arrow"])) as source:
+        names = pa.ipc.open_file(source).read_all().column("listing_id").combine_chunks()
+    offsets = np.load(found["offsets.npy"], allow_pickle=False)
+    images = np.load(found["images.npy"], mmap_mode="r", allow_pickle=False)
+    if not (
+        len(vectors) == len(images) == offsets[-1] == shard.rows and len(names) + 1 == len(offsets)
+    ):
+        raise IntegrityError(
+            f"shard {shard.shard} must hold {shard.rows} rows: rebuild the snapshot"
+        )
+    return Block(
+        number=shard.shard,
+        base=base,
+        vectors=vectors,
+        offsets=offsets,
+        listings=names,
+        images=images,
+    )
+
+
+def _features(spark: SparkSession, settings: Settings, model_id: str) -> DataFrame:
+    from pyspark.sql import functions as sql
+
+    from cql.spark import read
+
+    frame = read(spark, settings, "features").where(sql.col("model_id") == model_id)
+    mark = sql.xxhash64("listing_id", "image_id", "crc32c")
+    marked: DataFrame = frame.withColumn("mark", mark).select(*_TABLE.names)
+    return marked
+
+
+def _contents(frame: DataFrame) -> Contents:
+    from pyspark.sql import functions as sql
+
+    row = frame.agg(
+        sql.count("*").alias("rows"),
+        sql.countDistinct("listing_id").alias("listings"),
+        sql.sum(sql.col("mark").cast("decimal(38,0)")).alias("mark"),
+    ).first()
+    if row is None or row["rows"] == 0:
+        return Contents(rows=0, listings=0, mark=0)
+    return Contents(rows=row["rows"], listings=row["listings"], mark=int(row["mark"]) % 2**64)
+
+
+def _reusable(settings: Settings, store: Store, fingerprint: str) -> Snapshot | None:
+    version_id = store.live("snapshot")
+    if version_id is None:
+        return None
+    try:
+        snapshot = store.snapshot(version_id)
+    except NotFoundError:
+        return None
+    shards = store.shards(version_id)
+    path = folder(settings, version_id)
+    whole = len(shards) == snapshot.shards and all(
+        (path / name).exists() for shard in shards for name in shard.files
+    )
+    return snapshot if whole and snapshot.fingerprint == fingerprint else None
+
+
+def _write_all(
+    frame: DataFrame, settings: Settings, snapshot_id: UUID, contents: Contents, dim: int
+) -> tuple[list[Shard], Contents]:
+    cores = settings.cores or os.cpu_count() or 1
+    tasks = max(
+        settings.shard_hosts,
+        -(-contents.rows // settings.shard_rows),
+        min(cores, -(-contents.rows // _SMALLEST)),
+    )
+    # Fewer partitions without a shuffle: a listing stays in one token range, so in one task.
+    rows = (
+        frame.coalesce(tasks)
+        .mapInArrow(
+            partial(
+                _task,
+                path=str(folder(settings, snapshot_id)),
+                dim=dim,
+                shard_rows=settings.shard_rows,
+            ),
+            "shard string, mark decimal(20,0)",
+        )
+        .collect()
+    )
+    made = sorted((json.loads(row["shard"]) for row in rows), key=lambda shard: shard["stem"])
+    shards = [
+        Shard(
+            snapshot_id=snapshot_id,
+            shard=number,
+            rows=shard["rows"],
+            listings=shard["listings"],
+            first_listing=shard["first_listing"],
+            last_listing=shard["last_listing"],
+            files=shard["files"],
+        )
+        for number, shard in enumerate(made)
+    ]
+    mark = sum(int(row["mark"]) for row in rows) % 2**64
+    return shards, Contents(
+        rows=sum(shard.rows for shard in shards),
+        listings=sum(shard.listings for shard in shards),
+        mark=mark,
+    )
+
+
+def _task(
+    batches: Iterator[pa.RecordBatch], *, path: str, dim: int, shard_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Run in a Spark task: cut a stream of whole listings into shards."""
+    from decimal import Decimal
+
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    partition = context.partitionId() if context is not None else 0
+    for number, table in enumerate(cut(batches, shard_rows)):
+        images = uuid_bytes(table.column("image_id"))
+        listings = table.column("listing_id").to_numpy(zero_copy_only=False)
+        stem = f"{partition:05d}-{number:05d}"
+        made = write(Path(path), stem, listings, images, decode(table, dim))
+        mark = int(table.column("mark").to_numpy().astype(object).sum()) % 2**64
+        yield pa.record_batch(
+            [
+                pa.array([json.dumps({"stem": stem, **made})]),
+                pa.array([Decimal(mark)], pa.decimal128(20, 0)),
+            ],
+            names=["shard", "mark"],
+        )
+
+
+def _codes(listings: Sequence[str] | NDArray[np.object_]) -> NDArray[np.intp]:
+    _, codes = np.unique(np.asarray(listings, object), return_inverse=True)
+    return np.asarray(codes, np.intp)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,310 @@
+"""The published map as a memory-mapped table: tiles, selections and facets over all rows."""
+
+from __future__ import annotations
+
+import json
+import logging
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from analytics import columns as attributes
+from analytics.columns import Column
+from analytics.regions import Mode, Polygon, Range, Selection, mask
+from analytics.table import BITS, FORMAT, build, morton
+from cql.errors import InputError, IntegrityError, NotFoundError
+from cql.records import MapVersion
+from cql.settings import Settings
+from cql.store import Store
+
+__all__ = [
+    "Column",
+    "Facet",
+    "MapTable",
+    "Mode",
+    "Polygon",
+    "Range",
+    "Row",
+    "Selection",
+]
+
+log = logging.getLogger(__name__)
+
+BINS = 24
+_CACHE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facet:
+    """Counts of one column over all rows that match the selection without this column's filter.
+
+    Category: `counts[i]` belongs to `keys[i]`, with the label `categories[i]`. Number: `counts` are
+    of equal bins between `edges` (len(counts) + 1). `missing`: matching rows without a value.
+    `selected`: rows that match all of the selection.
+    """
+
+    name: str
+    label: str
+    kind: Literal["category", "number"]
+    keys: tuple[str, ...]
+    categories: tuple[str, ...]
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    missing: int
+    selected: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One point with all that the table knows of it; missing attributes are left out."""
+
+    row: int
+    image_id: UUID
+    listing_id: str
+    x: float
+    y: float
+    cluster: int
+    membership: float
+    outlier_score: float
+    knn_distance: float
+    attributes: Mapping[str, str | float]
+
+
+class MapTable:
+    """Rows of one map in Morton order, memory-mapped; a row number is stable for a map id."""
+
+    def __init__(self, path: Path, version: MapVersion, *, tile_points: int) -> None:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        meta = {
+            key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
+        }
+        if meta.get("format") != FORMAT or meta.get("map_id") != str(version.map_id):
+            raise IntegrityError(f"{path.name} must be a map table of format {FORMAT}: delete it")
+        if len(table) != version.rows_scored:
+            raise IntegrityError(f"{path.name} must hold {version.rows_scored} rows: delete it")
+        self._version, self._tile_points = version, tile_points
+        self._columns = {
+            column.name: column for column in map(attributes.parse, json.loads(meta["columns"]))
+        }
+        self._arrays: dict[str, NDArray[Any]] = {
+            name: table[name].combine_chunks().to_numpy(zero_copy_only=True)
+            for name in table.column_names
+            if name not in {"image_id", "listing_id"}
+        }
+        images = table["image_id"].combine_chunks()
+        raw = np.frombuffer(images.buffers()[1] or b"", np.uint8) if len(table) else np.empty(0)
+        self._images = raw.astype(np.uint8, copy=False).reshape(-1, 16)[: len(table)]
+        self._listings = table["listing_id"].combine_chunks()
+        self._cache: OrderedDict[tuple[int, int, int], NDArray[np.int64]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, settings: Settings, store: Store, map_id: UUID) -> MapTable:
+        """Open `data_dir/maps/<map_id>.arrow`; built from Cassandra when missing or damaged."""
+        version = store.map(map_id)
+        path = settings.data_dir / "maps" / f"{map_id}.arrow"
+        for _ in range(2):
+            try:
+                return cls(path, version, tile_points=settings.tile_points)
+            except FileNotFoundError:
+                log.info("map table %s is made from Cassandra", path.name)
+            except (IntegrityError, pa.ArrowException, KeyError, ValueError, OSError) as error:
+                log.warning("map table %s is made again: %s", path.name, error)
+            build(store, version, path)
+        return cls(path, version, tile_points=settings.tile_points)
+
+    @property
+    def version(self) -> MapVersion:
+        """The map that this table holds."""
+        return self._version
+
+    @property
+    def rows(self) -> int:
+        """Number of points."""
+        return len(self._images)
+
+    def columns(self) -> list[Column]:
+        """`cluster`, `outlier_score`, `membership`, `knn_distance`, then `attr:<name>` by name."""
+        return list(self._columns.values())
+
+    def tile(self, z: int, x: int, y: int, column: str = "cluster") -> bytes:
+        """The tile body of the map format (version 1); InputError for a tile that cannot exist."""
+        values = self._values(column)
+        if not 0 <= z <= BITS or not (0 <= x < 2**z and 0 <= y < 2**z):
+            raise InputError(
+                f"a tile has 0 <= z <= {BITS} and 0 <= x, y < 2^z, got z={z} x={x} y={y}"
+            )
+        low, high = self._span(z, x, y)
+        rows = self._shown(z, x, y, low, high)
+        return b"".join(
+            (
+                struct.pack("<IIII", 1, len(rows), high - low, 0),
+                self._arrays["x"][rows].astype("<f4").tobytes(),
+                self._arrays["y"][rows].astype("<f4").tobytes(),
+                rows.astype("<u4").tobytes(),
+                values[rows].astype("<f4").tobytes(),
+            )
+        )
+
+    def select(self, selection: Selection) -> NDArray[np.int64]:
+        """Row numbers that match, ascending: exact over all rows."""
+        chosen = mask(selection.polygons, self._arrays["x"], self._arrays["y"])
+        for name, rule in selection.filters.items():
+            chosen &= self._matches(name, rule)
+        return np.flatnonzero(chosen).astype(np.int64)
+
+    def facets(self, selection: Selection) -> list[Facet]:
+        """Counts for every column over all rows."""
+        drawn = mask(selection.polygons, self._arrays["x"], self._arrays["y"])
+        passed = {name: self._matches(name, rule) for name, rule in selection.filters.items()}
+        chosen = drawn.copy()
+        for own in passed.values():
+            chosen &= own
+        selected = int(chosen.sum())
+        facets = []
+        for column in self._columns.values():
+            rows = chosen
+            if column.name in passed:
+                rows = drawn.copy()
+                for name, own in passed.items():
+                    if name != column.name:
+                        rows &= own
+            facets.append(self._facet(column, rows, selected))
+        return facets
+
+    def ids(self, rows: NDArray[np.int64]) -> list[tuple[UUID, str]]:
+        """(image id, listing id) of each row. InputError for a row that does not exist."""
+        return [
+            (UUID(bytes=self._images[row].tobytes()), self._listings[int(row)].as_py())
+            for row in self._known(rows)
+        ]
+
+    def describe(self, rows: NDArray[np.int64]) -> list[Row]:
+        """All columns of some rows."""
+        known = self._known(rows)
+        return [
+            Row(
+                row=int(row),
+                image_id=image_id,
+                listing_id=listing_id,
+                x=float(self._arrays["x"][row]),
+                y=float(self._arrays["y"][row]),
+                cluster=int(self._arrays["cluster_number"][row]),
+                membership=float(self._arrays["membership"][row]),
+                outlier_score=float(self._arrays["outlier_score"][row]),
+                knn_distance=float(self._arrays["knn_distance"][row]),
+                attributes=self._attributes(int(row)),
+            )
+            for row, (image_id, listing_id) in zip(known, self.ids(known), strict=True)
+        ]
+
+    def row_of(self, image_id: UUID) -> int:
+        """Row number of an image. NotFoundError when the map does not hold it."""
+        order = self._arrays["by_image"]
+        low, high, wanted = 0, len(order), image_id.bytes
+        while low < high:
+            middle = (low + high) // 2
+            if self._images[order[middle]].tobytes() < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(order) or self._images[order[low]].tobytes() != wanted:
+            raise NotFoundError(f"image {image_id} is not on map {self._version.map_id}")
+        return int(order[low])
+
+    def _values(self, column: str) -> NDArray[Any]:
+        if column not in self._columns:
+            known = ", ".join(self._columns)
+            raise InputError(f"no column is called {column!r}; the columns are {known}")
+        return self._arrays[column]
+
+    def _matches(self, name: str, rule: tuple[str, ...] | Range) -> NDArray[np.bool_]:
+        values, column = self._values(name), self._columns[name]
+        if isinstance(rule, Range):
+            if column.kind != "number":
+                raise InputError(f"{name} is a category: filter it by a list of values")
+            # An open side still leaves out NaN, which compares false.
+            low = -np.inf if rule.low is None else rule.low
+            high = np.inf if rule.high is None else rule.high
+            wide = values.astype(np.float64)
+            return np.asarray((wide >= low) & (wide <= high))
+        if column.kind != "category":
+            raise InputError(f"{name} is a number: filter it by low and high")
+        codes = [code for code, key in enumerate(column.keys) if key in set(rule)]
+        return np.isin(values, codes)
+
+    def _facet(self, column: Column, rows: NDArray[np.bool_], selected: int) -> Facet:
+        values = self._arrays[column.name][rows]
+        present = values[~np.isnan(values)]
+        edges: tuple[float, ...] = ()
+        if column.kind == "category":
+            counts = np.bincount(present.astype(np.int64), minlength=len(column.keys))
+        else:
+            high = column.high if column.high > column.low else column.low + 1.0
+            counts, cuts = np.histogram(
+                present.astype(np.float64), bins=BINS, range=(column.low, high)
+            )
+            edges = tuple(float(cut) for cut in cuts)
+        return Facet(
+            name=column.name,
+            label=column.label,
+            kind=column.kind,
+            keys=column.keys,
+            categories=column.categories,
+            edges=edges,
+            counts=tuple(int(count) for count in counts),
+            missing=len(values) - len(present),
+            selected=selected,
+        )
+
+    def _attributes(self, row: int) -> dict[str, str | float]:
+        found: dict[str, str | float] = {}
+        for name, column in self._columns.items():
+            value = float(self._arrays[name][row])
+            if name.startswith("attr:") and not np.isnan(value):
+                found[name.removeprefix("attr:")] = (
+                    column.categories[int(value)] if column.kind == "category" else value
+                )
+        return found
+
+    def _known(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows = np.asarray(rows, np.int64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.rows):
+            raise InputError(f"rows of this map are 0 to {self.rows - 1}, got {rows.max()}")
+        return rows
+
+    def _span(self, z: int, x: int, y: int) -> tuple[int, int]:
+        """Rows of a tile: they lie together, because a tile is a range of Morton codes."""
+        shift = 2 * (BITS - z)
+        first = int(morton(np.array([x]), np.array([y]))[0]) << shift
+        codes = self._arrays["morton"]
+        ends = np.searchsorted(codes, np.array([first, first + (1 << shift)], np.uint64))
+        return int(ends[0]), int(ends[1])
+
+    def _shown(self, z: int, x: int, y: int, low: int, high: int) -> NDArray[np.int64]:
+        """Rows that a tile carries: those of the least rank, so that a child shows them as well."""
+        if high - low <= self._tile_points:
+            return np.arange(low, high)
+        key = (z, x, y)
+        with self._lock:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        ranks = self._arrays["rank"][low:high]
+        chosen = np.argpartition(ranks, self._tile_points - 1)[: self._tile_points]
+        rows: NDArray[np.int64] = np.sort(chosen).astype(np.int64) + low
+        with self._lock:
+            self._cache[key] = rows
+            if len(self._cache) > _CACHE:
+                self._cache.popitem(last=False)
+        return rows

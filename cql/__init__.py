@@ -1,0 +1,1 @@
+"""Storage and processes underneath Sightline: settings, Cassandra, Spark, and the typed store."""

@@ -1,0 +1,279 @@
+"""How statements run: prepared once, retried where that is safe, bounded, errors in our words."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from cassandra import (
+    ConsistencyLevel,
+    OperationTimedOut,
+    RequestExecutionException,
+    Unauthorized,
+    WriteTimeout,
+)
+from cassandra.cluster import NoHostAvailable, ResultSet, Session
+from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.connection import ConnectionException
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
+
+from cql.errors import ConflictError, UnavailableError
+from cql.settings import Settings
+from cql.statements import Statement
+
+Row = TypeVar("Row")
+
+TRIES = 5
+BACKOFF_S = 0.1
+CONCURRENT = 64
+"""Most requests that one call keeps in flight."""
+BATCH_ROWS = 500
+"""Rows of one single-partition batch: below the size limit in cassandra.yaml."""
+PAGE_ROWS = 2_000
+
+_TRANSIENT = (RequestExecutionException, OperationTimedOut, NoHostAvailable, ConnectionException)
+
+
+def now() -> datetime:
+    """Now, in UTC, in the milliseconds that Cassandra keeps."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def utc(value: datetime | None) -> datetime | None:
+    """A stored time (naive, UTC) as an aware one."""
+    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Access:
+    """Runs statements of one collection. Thread-safe."""
+
+    def __init__(self, session: Session, settings: Settings) -> None:
+        self._session = session
+        self.settings = settings
+        self._prepared: dict[Statement, PreparedStatement] = {}
+        self._lock = threading.Lock()
+
+    def run(self, statement: Statement, *values: Any) -> ResultSet:
+        """Run one statement and return its (paged) rows.
+
+        Raises:
+            UnavailableError: no answer, after several tries where the statement is repeatable.
+        """
+        prepared = self._prepare(statement)
+        return self._retried(
+            lambda: self._session.execute(prepared.bind(values)),
+            tries=TRIES if statement.repeatable else 1,
+        )
+
+    def one(self, statement: Statement, *values: Any) -> Any:
+        """The first row, None where there is none."""
+        return self.run(statement, *values).one()
+
+    def page(
+        self, statement: Statement, values: Sequence[Any], *, rows: int, state: bytes | None
+    ) -> tuple[list[Any], bytes | None]:
+        """At most `rows` rows from `state` on, and the state of the next page."""
+        prepared = self._prepare(statement)
+
+        def fetch() -> ResultSet:
+            bound = prepared.bind(values)
+            bound.fetch_size = rows
+            return self._session.execute(bound, paging_state=state)
+
+        found = self._retried(fetch)
+        return list(found.current_rows), found.paging_state
+
+    def each(self, statement: Statement, *values: Any) -> Iterator[Any]:
+        """All rows, page by page; a page that fails is asked for again."""
+        state: bytes | None = None
+        while True:
+            rows, state = self.page(statement, values, rows=PAGE_ROWS, state=state)
+            yield from rows
+            if state is None:
+                return
+
+    def many(self, statement: Statement, values: Iterable[Sequence[Any]]) -> list[list[Any]]:
+        """Run a repeatable statement for each tuple, some at once; rows of each, in order."""
+        prepared = self._prepare(statement)
+        todo = [tuple(row) for row in values]
+        found: dict[int, list[Any]] = {}
+        waiting = list(range(len(todo)))
+        for attempt in range(TRIES):
+            if not waiting:
+                break
+            if attempt:
+                _pause(attempt)
+            results = execute_concurrent_with_args(
+                self._session,
+                prepared,
+                [todo[index] for index in waiting],
+                concurrency=CONCURRENT,
+                raise_on_first_error=False,
+            )
+            failed = []
+            for index, (success, result) in zip(waiting, results, strict=True):
+                if success:
+                    found[index] = list(result)
+                elif not isinstance(result, _TRANSIENT):
+                    raise result
+                elif attempt == TRIES - 1:
+                    raise _translated(result) from result
+                else:
+                    failed.append(index)
+            waiting = failed
+        return [found[index] for index in range(len(todo))]
+
+    def write(self, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
+        """Write any number of rows, a bounded number at once; returns how many."""
+        written = 0
+        for block in blocks(rows, PAGE_ROWS):
+            self.many(statement, block)
+            written += len(block)
+        return written
+
+    def batch(self, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
+        """Write rows of one partition in unlogged batches."""
+        prepared = self._prepare(statement)
+        written = 0
+        for block in blocks(rows, BATCH_ROWS):
+            group = BatchStatement(BatchType.UNLOGGED)
+            for row in block:
+                group.add(prepared, row)
+            self._retried(lambda group=group: self._session.execute(group))  # type: ignore[misc]
+            written += len(block)
+        return written
+
+    def cas(
+        self, statement: Statement, values: Sequence[Any], *, settled: Callable[[], bool]
+    ) -> bool:
+        """Compare and set: whether it was applied.
+
+        When the answer is lost, nobody knows; then `settled` reads whether our value is there.
+        """
+        prepared = self._prepare(statement)
+        for attempt in range(TRIES):
+            try:
+                return bool(self._session.execute(prepared.bind(values)).was_applied)
+            except (WriteTimeout, OperationTimedOut, ConnectionException) as error:
+                _pause(attempt + 1)
+                if settled():
+                    return True
+                if attempt == TRIES - 1:
+                    raise _translated(error) from error
+            except _TRANSIENT as error:
+                if attempt == TRIES - 1:
+                    raise _translated(error) from error
+                _pause(attempt + 1)
+            except Unauthorized as error:
+                raise _translated(error) from error
+        raise AssertionError("unreachable")
+
+    def serial(self, statement: Statement, *values: Any) -> Any:
+        """First row as the last compare-and-set left it, finishing one that hangs in between."""
+        prepared = self._prepare(statement)
+
+        def fetch() -> ResultSet:
+            bound = prepared.bind(values)
+            bound.consistency_level = ConsistencyLevel.LOCAL_SERIAL
+            return self._session.execute(bound)
+
+        return self._retried(fetch).one()
+
+    def _prepare(self, statement: Statement) -> PreparedStatement:
+        found = self._prepared.get(statement)
+        if found is None:
+            text = statement.text.format(
+                keyspace=self.settings.keyspace, results=self.settings.results_keyspace
+            )
+            with self._lock:
+                found = self._prepared.get(statement)
+                if found is None:
+                    found = self._retried(lambda: self._session.prepare(text))
+                    found.is_idempotent = statement.repeatable
+                    self._prepared[statement] = found
+        return found
+
+    def _retried(self, call: Callable[[], Any], *, tries: int = TRIES) -> Any:
+        for attempt in range(tries):
+            if attempt:
+                _pause(attempt)
+            try:
+                return call()
+            except Unauthorized as error:
+                raise _translated(error) from error
+            except _TRANSIENT as error:
+                if attempt == tries - 1:
+                    raise _translated(error) from error
+        raise AssertionError("unreachable")
+
+
+def record(kind: type[Row], row: Any, **changes: Any) -> Row:
+    """A frozen record from a row whose columns are named like its fields; times become aware."""
+    values = dict(changes)
+    for spec in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if spec.name not in values:
+            value = getattr(row, spec.name)
+            if isinstance(value, datetime):
+                value = utc(value)
+            elif isinstance(value, list):
+                value = tuple(value)
+            elif isinstance(value, Mapping):
+                value = dict(value)
+            if value is None:
+                # Cassandra stores no empty collections, and old rows lack new columns.
+                value = _missing(spec)
+            values[spec.name] = value
+    return kind(**values)
+
+
+def values_of(item: Any, columns: str, **changes: Any) -> tuple[Any, ...]:
+    """The fields of a record in the order of `columns`."""
+    return tuple(
+        changes[name] if name in changes else getattr(item, name) for name in columns.split()
+    )
+
+
+def blocks(items: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Cut an iterable into lists of at most `size`."""
+    source = iter(items)
+    while block := list(islice(source, size)):
+        yield block
+
+
+def conflict(what: str, expected: object, found: object) -> ConflictError:
+    """The error of a lost compare-and-set, with both versions."""
+    return ConflictError(
+        f"{what} was expected at version {expected}, somebody moved it to {found}: read it again"
+    )
+
+
+def _missing(spec: dataclasses.Field[Any]) -> Any:
+    if spec.default_factory is not dataclasses.MISSING:
+        return spec.default_factory()
+    if spec.default is not dataclasses.MISSING:
+        return spec.default
+    text = str(spec.type)
+    if text.startswith("tuple"):
+        return ()
+    return {} if text.startswith("Mapping") else None
+
+
+def _pause(attempt: int) -> None:
+    # The jitter only spreads retries; nothing secret depends on it.
+    time.sleep(BACKOFF_S * 2 ** (attempt - 1) * (0.5 + random.random()))  # noqa: S311
+
+
+def _translated(error: BaseException) -> UnavailableError:
+    causes = getattr(error, "errors", None)
+    detail = "; ".join(map(str, causes.values())) if isinstance(causes, dict) and causes else error
+    return UnavailableError(
+        f"Cassandra did not carry out a request ({type(error).__name__}: {detail}): "
+        "check that it runs, then try again"
+    )

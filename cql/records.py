@@ -1,0 +1,278 @@
+"""Frozen row types: what the store reads and writes. Times are aware UTC datetimes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+NAMESPACE = uuid5(NAMESPACE_URL, "https://sightline.invalid/ids")
+"""Root of every UUIDv5 that Sightline derives."""
+
+
+def image_id_of(listing_id: str, content_hash: str) -> UUID:
+    """Identity of a photo: the same bytes in the same listing are always the same image."""
+    return uuid5(NAMESPACE, f"image\0{listing_id}\0{content_hash}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The thing photographed; `attributes` are text, as the manifest gave them."""
+
+    listing_id: str
+    title: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One decodable photo. `uri` is an fsspec URL; width and height are after EXIF orientation."""
+
+    listing_id: str
+    image_id: UUID
+    uri: str
+    content_hash: str
+    width: int
+    height: int
+    format: str
+    bytes: int
+    position: int = 0
+    added_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thumbnail:
+    """WebP bytes of one image, longest side `thumbnail_px`."""
+
+    image_id: UUID
+    webp: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileState:
+    """The terminal state of a file that an ingest saw: `ready` or `failed` (with the reason)."""
+
+    source: str
+    uri: str
+    state: str
+    reason: str = ""
+    listing_id: str = ""
+    image_id: UUID | None = None
+    bytes: int = 0
+    mtime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A backbone + transform + weights; `model_id` names all three."""
+
+    model_id: str
+    name: str
+    architecture: str
+    weights_sha256: str
+    transform: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """`vector` is the raw little-endian float32 (dim,) of unit L2 norm."""
+
+    listing_id: str
+    model_id: str
+    image_id: UUID
+    vector: bytes
+    dim: int
+    crc32c: int
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """How many of a listing are for sale now."""
+
+    listing_id: str
+    inventory: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The set of shards that a query reads, built from Cassandra up to a watermark.
+
+    `fingerprint` depends on the rows alone: equal data, equal fingerprint, however it is sharded.
+    """
+
+    snapshot_id: UUID
+    model_id: str
+    rows: int
+    listings: int
+    dim: int
+    shards: int
+    watermark: datetime
+    created_at: datetime
+    code_version: str
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One block of a snapshot; `files` maps file name to sha256."""
+
+    snapshot_id: UUID
+    shard: int
+    rows: int
+    listings: int
+    first_listing: str
+    last_listing: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A live process found by heartbeat: role `host` (shards), `engine` or `web`."""
+
+    role: str
+    service_id: UUID
+    address: str
+    snapshot_id: UUID | None = None
+    shards: tuple[int, ...] = ()
+    pid: int = 0
+    seen_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A search as asked and, once published, which attempt counts. `spec` is canonical JSON."""
+
+    query_id: UUID
+    spec: str
+    model_id: str
+    snapshot_id: UUID
+    name: str = ""
+    state: str = "running"
+    attempt: UUID | None = None
+    hits: int = 0
+    rows: int = 0
+    rows_scanned: int = 0
+    seconds: float = 0.0
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One listing in a result: its score, and the image of it that won."""
+
+    score: float
+    listing_id: str
+    image_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapVersion:
+    """A layout of a snapshot, clusters and outlier scores. `parameters` is JSON with the seed."""
+
+    map_id: UUID
+    model_id: str
+    snapshot_id: UUID
+    rows: int
+    rows_scored: int
+    clusters: int
+    noise: int
+    seed: int
+    parameters: str
+    quality: Mapping[str, float]
+    code_version: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapPoint:
+    """One image on a map. `cluster` is -1 for noise; scores are percentiles where named so."""
+
+    image_id: UUID
+    listing_id: str
+    x: float
+    y: float
+    cluster: int
+    membership: float
+    outlier_score: float
+    knn_distance: float
+    glosh: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """`cluster_key` stays the same when a later map finds the same group again."""
+
+    map_id: UUID
+    cluster: int
+    cluster_key: UUID
+    size: int
+    listings: int
+    name: str
+    exemplars: tuple[UUID, ...]
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlier:
+    """A row of the ranked outlier table: score descending, then image id."""
+
+    map_id: UUID
+    score: float
+    image_id: UUID
+    listing_id: str
+    knn_distance: float
+    glosh: float
+    cluster: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A durable act of an analyst. `subject`: `cluster:<key>` or `image:<id>`; versions from 1."""
+
+    subject: str
+    version: int
+    kind: str
+    value: str
+    author: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Work that an engine claims. `state`: queued, running, done, failed, cancelled."""
+
+    job_id: UUID
+    kind: str
+    parameters: str
+    state: str
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    rate: float = 0.0
+    message: str = ""
+    error: str = ""
+    owner: UUID | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    heartbeat_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An entry of the change log: `kind`: image_added, image_deleted, listing_changed, stock."""
+
+    at: datetime
+    change_id: UUID
+    kind: str
+    listing_id: str
+    image_id: UUID | None = None

@@ -1,0 +1,215 @@
+"""Maps and query results: what can be computed again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from cql import statements as cql
+from cql.access import Access, blocks, now, record, utc, values_of
+from cql.errors import InputError, NotFoundError
+from cql.records import Cluster, Hit, MapPoint, MapVersion, Outlier, Query
+from cql.work import newest
+
+POINT_BUCKET = 10_000
+"""Points of a map in one partition."""
+OUTLIER_BANDS = 100
+_MAP = (
+    "map_id model_id snapshot_id rows rows_scored clusters noise seed parameters quality "
+    "code_version created_at"
+)
+_POINT = "map_id bucket image_id listing_id x y cluster membership outlier_score knn_distance glosh"
+_CLUSTER = "map_id cluster cluster_key size listings name exemplars x y"
+_OUTLIER = "map_id bucket score image_id listing_id knn_distance glosh cluster reason"
+_QUERY = (
+    "query_id spec name model_id snapshot_id state attempt hits rows rows_scanned seconds "
+    "created_at"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlierPage:
+    """Outliers in rank order; `next_page` is None on the last page, else opaque."""
+
+    rows: tuple[Outlier, ...]
+    next_page: str | None
+
+
+class Results:
+    """The part of the store about maps and queries."""
+
+    _access: Access
+
+    # Maps
+
+    def put_map(self, version: MapVersion) -> None:
+        """Write a map's own row: last, when its points, clusters and outliers are written."""
+        for name, value in version.quality.items():
+            _number(f"quality {name}", value)
+        quality = {name: float(value) for name, value in version.quality.items()}
+        self._access.run(cql.PUT_MAP, *values_of(version, _MAP, quality=quality))
+
+    def map(self, map_id: UUID) -> MapVersion:
+        """One map. NotFoundError."""
+        row = self._access.one(cql.MAP, map_id)
+        if row is None:
+            raise NotFoundError(f"no map has the id {map_id}")
+        return record(MapVersion, row)
+
+    def maps(self) -> list[MapVersion]:
+        """All maps, newest first."""
+        found = [record(MapVersion, row) for row in self._access.each(cql.MAPS)]
+        return sorted(found, key=lambda each: (each.created_at, each.map_id.bytes), reverse=True)
+
+    def put_points(self, map_id: UUID, points: Iterable[MapPoint]) -> int:
+        """Write all points of a map, in one call; returns how many. NaN is refused."""
+
+        def rows() -> Iterator[tuple[object, ...]]:
+            for row, point in enumerate(points):
+                for name in ("x", "y", "membership", "outlier_score", "knn_distance", "glosh"):
+                    _number(f"{name} of image {point.image_id}", getattr(point, name))
+                yield values_of(point, _POINT, map_id=map_id, bucket=row // POINT_BUCKET)
+
+        return self._access.write(cql.PUT_POINT, rows())
+
+    def points(self, map_id: UUID, rows: int) -> Iterator[MapPoint]:
+        """All points of a map of `rows` rows: by bucket, then image id."""
+        for bucket in range(-(-rows // POINT_BUCKET)):
+            for row in self._access.each(cql.POINTS, map_id, bucket):
+                yield record(MapPoint, row)
+
+    def put_clusters(self, clusters: Iterable[Cluster]) -> int:
+        """Write clusters of maps; returns how many."""
+        return self._access.write(
+            cql.PUT_CLUSTER,
+            (values_of(each, _CLUSTER, exemplars=list(each.exemplars)) for each in clusters),
+        )
+
+    def clusters(self, map_id: UUID) -> list[Cluster]:
+        """Clusters of a map, by number."""
+        return [record(Cluster, row) for row in self._access.each(cql.CLUSTERS, map_id)]
+
+    def put_outliers(self, map_id: UUID, outliers: Iterable[Outlier]) -> int:
+        """Write all outliers of a map, in one call: each goes into its percentile band."""
+        ranked = sorted(outliers, key=lambda each: (-each.score, each.image_id.bytes))
+
+        def rows() -> Iterator[tuple[object, ...]]:
+            for rank, each in enumerate(ranked):
+                for name in ("score", "knn_distance", "glosh"):
+                    _number(f"{name} of image {each.image_id}", getattr(each, name))
+                band = OUTLIER_BANDS - 1 - rank * OUTLIER_BANDS // len(ranked)
+                yield values_of(each, _OUTLIER, map_id=map_id, bucket=band)
+
+        return self._access.write(cql.PUT_OUTLIER, rows())
+
+    def outliers(self, map_id: UUID, *, limit: int, page_state: str | None = None) -> OutlierPage:
+        """The next `limit` outliers in rank order: score descending, then image id."""
+        if limit < 1:
+            raise InputError(f"a page must have at least 1 row, got {limit}")
+        band, state = _page_state(page_state)
+        found: list[Outlier] = []
+        while band >= 0:
+            rows, state = self._access.page(
+                cql.OUTLIERS, (map_id, band), rows=limit - len(found), state=state
+            )
+            found += [record(Outlier, row) for row in rows]
+            if state is None:
+                band -= 1
+            if len(found) >= limit:
+                break
+        following = f"{band}:{state.hex() if state else ''}" if band >= 0 else None
+        return OutlierPage(rows=tuple(found), next_page=following)
+
+    def delete_map(self, map_id: UUID) -> None:
+        """Remove a map with its points, clusters and outliers. NotFoundError."""
+        version = self.map(map_id)
+        buckets = range(-(-max(version.rows, version.rows_scored) // POINT_BUCKET))
+        self._access.write(cql.DELETE_POINTS, ((map_id, bucket) for bucket in buckets))
+        self._access.write(cql.DELETE_OUTLIERS, ((map_id, band) for band in range(OUTLIER_BANDS)))
+        self._access.run(cql.DELETE_CLUSTERS, map_id)
+        self._access.run(cql.DELETE_MAP, map_id)
+
+    # Queries
+
+    def put_query(self, query: Query) -> Query:
+        """Write a query as asked; returns it with its time."""
+        stored = replace(query, created_at=query.created_at or now())
+        moment = utc(stored.created_at) or now()
+        self._access.run(cql.PUT_QUERY, *values_of(stored, _QUERY))
+        day = int(moment.strftime("%Y%m%d"))
+        self._access.run(cql.PUT_QUERY_DAY, day, stored.created_at, stored.query_id, stored.name)
+        return stored
+
+    def query(self, query_id: UUID) -> Query:
+        """One query. NotFoundError, also once it is older than `query_ttl_days`."""
+        row = self._access.one(cql.QUERY, query_id)
+        if row is None:
+            raise NotFoundError(
+                f"no query has the id {query_id}: it may have expired, search again"
+            )
+        return record(Query, row)
+
+    def publish(self, query: Query, attempt: UUID, hits: Iterable[Hit]) -> Query:
+        """Write the hits of an attempt, then let the query name it: all of them or none is seen.
+
+        An attempt is written once; a retry is a new attempt. Returns the query as stored.
+
+        Raises:
+            InputError: a score is not a finite number, or one listing comes twice.
+        """
+        rows = list(hits)
+        listings = {hit.listing_id for hit in rows}
+        if len(listings) != len(rows):
+            raise InputError(f"a listing is one hit, got {len(rows)} hits of {len(listings)}")
+        for hit in rows:
+            _number(f"score of listing {hit.listing_id!r}", hit.score)
+        for block in blocks(rows, 100_000):
+            self._access.batch(
+                cql.PUT_HIT,
+                # Cassandra orders -0 below 0, a tie must not depend on the sign of nothing.
+                ((query.query_id, attempt, h.score + 0.0, h.listing_id, h.image_id) for h in block),
+            )
+        return self.put_query(replace(query, state="done", attempt=attempt, hits=len(rows)))
+
+    def hits(
+        self, query_id: UUID, attempt: UUID, *, limit: int, after: Hit | None = None
+    ) -> list[Hit]:
+        """At most `limit` hits in clustering order (score descending, listing), behind `after`."""
+        if limit < 1:
+            return []
+        if after is None:
+            rows = list(self._access.each(cql.HITS, query_id, attempt, limit))
+        else:
+            key = (query_id, attempt, after.score)
+            rows = list(self._access.each(cql.HITS_TIED, *key, after.listing_id, limit))
+            if len(rows) < limit:
+                rows += self._access.each(cql.HITS_BELOW, *key, limit - len(rows))
+        return [record(Hit, row) for row in rows]
+
+    def queries(self, limit: int = 50) -> list[Query]:
+        """The newest queries that have not expired, newest first."""
+        ids = newest(
+            self._access, cql.QUERIES_OF_DAY, "query_id", limit=limit, days=self._query_days()
+        )
+        found = self._access.many(cql.QUERY, ((each,) for each in dict.fromkeys(ids)))
+        return [record(Query, rows[0]) for rows in found if rows]
+
+    def _query_days(self) -> int:
+        return self._access.settings.query_ttl_days + 2
+
+
+def _number(what: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise InputError(f"{what} must be a finite number, got {value}")
+
+
+def _page_state(text: str | None) -> tuple[int, bytes | None]:
+    if text is None:
+        return OUTLIER_BANDS - 1, None
+    try:
+        band, _, state = text.partition(":")
+        return int(band), bytes.fromhex(state) or None
+    except ValueError as error:
+        raise InputError(f"this is no page of outliers: {text[:40]!r}") from error

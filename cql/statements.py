@@ -1,0 +1,258 @@
+"""Every CQL statement of the program, named. `{keyspace}` and `{results}` are filled in once.
+
+A `Statement` is prepared on first use. `repeatable` says that running it twice equals running it
+once, so that it may be sent again when an answer is lost; compare-and-set never is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Text with `?` markers."""
+
+    text: str
+    repeatable: bool = True
+
+
+def _insert(table: str, columns: str, suffix: str = "") -> Statement:
+    names = columns.split()
+    marks = ", ".join("?" * len(names))
+    # All parts are constants of this module; values are bound, never formatted in.
+    text = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks}) {suffix}".strip()  # noqa: S608
+    return Statement(text, repeatable="IF " not in suffix)
+
+
+def _cas(text: str) -> Statement:
+    return Statement(text, repeatable=False)
+
+
+# Roles of the embedded Cassandra (a password cannot be bound: it is ours, and URL-safe).
+CREATE_ROLE = (
+    "CREATE ROLE IF NOT EXISTS {user} WITH SUPERUSER = true AND LOGIN = true "
+    "AND PASSWORD = '{password}'"
+)
+RETIRE_FIRST_ROLE = (
+    "ALTER ROLE cassandra WITH SUPERUSER = false AND LOGIN = false AND PASSWORD = '{password}'"
+)
+FORGET_CACHES = (
+    "TRUNCATE system_views.credentials_cache_keys",
+    "TRUNCATE system_views.roles_cache_keys",
+)
+
+# Schema (simple statements: they run once, before anything can be prepared).
+KEYSPACES = (
+    (
+        "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = "
+        "{{'class': 'NetworkTopologyStrategy', '{datacenter}': {replication}}}"
+    ),
+    (
+        "CREATE KEYSPACE IF NOT EXISTS {results} WITH replication = "
+        "{{'class': 'NetworkTopologyStrategy', '{datacenter}': {replication}}} "
+        "AND durable_writes = false"
+    ),
+)
+LEDGER = {
+    "schema_migrations": (
+        "CREATE TABLE IF NOT EXISTS {keyspace}.schema_migrations (number int PRIMARY KEY, "
+        "name text, sha256 text, applied_at timestamp) WITH id = {table_id}"
+    ),
+    "schema_lock": (
+        "CREATE TABLE IF NOT EXISTS {keyspace}.schema_lock (name text PRIMARY KEY, owner uuid) "
+        "WITH id = {table_id}"
+    ),
+}
+TABLES = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s"
+MIGRATIONS = "SELECT number, sha256 FROM {keyspace}.schema_migrations"
+PUT_MIGRATION = (
+    "INSERT INTO {keyspace}.schema_migrations (number, name, sha256, applied_at) "
+    "VALUES (%s, %s, %s, toTimestamp(now()))"
+)
+TAKE_LOCK = (
+    "INSERT INTO {keyspace}.schema_lock (name, owner) VALUES ('migrate', %s) "
+    "IF NOT EXISTS USING TTL {ttl}"
+)
+DROP_LOCK = "DELETE FROM {keyspace}.schema_lock WHERE name = 'migrate' IF owner = %s"
+
+# Listings and images
+PUT_LISTING = _insert("{keyspace}.listings", "listing_id title attributes")
+LISTING = Statement("SELECT * FROM {keyspace}.listings WHERE listing_id = ?")
+LISTINGS = Statement("SELECT * FROM {keyspace}.listings")
+DELETE_LISTING = Statement("DELETE FROM {keyspace}.listings WHERE listing_id = ?")
+
+IMAGE_COLUMNS = "listing_id image_id uri content_hash width height format bytes position added_at"
+PUT_IMAGE = _insert("{keyspace}.images", IMAGE_COLUMNS)
+IMAGE = Statement("SELECT * FROM {keyspace}.images WHERE listing_id = ? AND image_id = ?")
+IMAGE_ADDED = Statement(
+    "SELECT image_id, added_at FROM {keyspace}.images WHERE listing_id = ? AND image_id = ?"
+)
+IMAGES_OF = Statement("SELECT * FROM {keyspace}.images WHERE listing_id = ?")
+IMAGES = Statement("SELECT * FROM {keyspace}.images")
+DELETE_IMAGE = Statement("DELETE FROM {keyspace}.images WHERE listing_id = ? AND image_id = ?")
+PUT_IMAGE_LISTING = _insert("{keyspace}.image_listing", "image_id listing_id")
+IMAGE_LISTING = Statement("SELECT listing_id FROM {keyspace}.image_listing WHERE image_id = ?")
+DELETE_IMAGE_LISTING = Statement("DELETE FROM {keyspace}.image_listing WHERE image_id = ?")
+PUT_THUMBNAIL = _insert("{keyspace}.thumbnails", "image_id webp width height")
+THUMBNAIL = Statement("SELECT * FROM {keyspace}.thumbnails WHERE image_id = ?")
+DELETE_THUMBNAIL = Statement("DELETE FROM {keyspace}.thumbnails WHERE image_id = ?")
+PUT_CHANGE = _insert("{keyspace}.changes", "hour slot change_id kind listing_id image_id")
+CHANGES = Statement(
+    "SELECT * FROM {keyspace}.changes WHERE hour = ? AND slot = ? "
+    "AND change_id >= minTimeuuid(?) AND change_id < minTimeuuid(?)"
+)
+
+# Files and sources
+PUT_FILE = _insert(
+    "{keyspace}.files", "source bucket uri state reason listing_id image_id bytes mtime_ns"
+)
+FILES = Statement("SELECT * FROM {keyspace}.files WHERE source = ? AND bucket = ?")
+FILE = Statement("SELECT * FROM {keyspace}.files WHERE source = ? AND bucket = ? AND uri = ?")
+PUT_SOURCE = _insert("{keyspace}.sources", "source kind manifest files ready failed finished_at")
+SOURCES = Statement("SELECT * FROM {keyspace}.sources")
+
+# Models and features
+PUT_MODEL = _insert("{keyspace}.models", "model_id name architecture weights_sha256 transform dim")
+MODEL = Statement("SELECT * FROM {keyspace}.models WHERE model_id = ?")
+MODELS = Statement("SELECT * FROM {keyspace}.models")
+FEATURE_COLUMNS = "listing_id model_id image_id feature_vector dim dtype crc32c"
+PUT_FEATURE = _insert("{keyspace}.features", FEATURE_COLUMNS)
+FEATURES_OF = Statement("SELECT * FROM {keyspace}.features WHERE listing_id = ? AND model_id = ?")
+FEATURE_KEYS = Statement(
+    "SELECT model_id, image_id, dim FROM {keyspace}.features WHERE listing_id = ?"
+)
+FEATURE_NUMBERS = Statement(
+    "SELECT sum(dim) AS numbers FROM {keyspace}.features WHERE listing_id = ?"
+)
+DELETE_FEATURE = Statement(
+    "DELETE FROM {keyspace}.features WHERE listing_id = ? AND model_id = ? AND image_id = ?"
+)
+DELETE_FEATURES = Statement("DELETE FROM {keyspace}.features WHERE listing_id = ?")
+
+# Stock: the load goes below every later compare-and-set.
+LOAD_STOCK = _insert("{keyspace}.stock_level", "listing_id inventory etag", "USING TIMESTAMP 1")
+STOCK = Statement("SELECT * FROM {keyspace}.stock_level WHERE listing_id = ?")
+ADD_STOCK = _insert("{keyspace}.stock_level", "listing_id inventory etag", "IF NOT EXISTS")
+SET_STOCK = _cas(
+    "UPDATE {keyspace}.stock_level SET inventory = ?, etag = ? WHERE listing_id = ? IF etag = ?"
+)
+DELETE_STOCK = _cas("DELETE FROM {keyspace}.stock_level WHERE listing_id = ? IF EXISTS")
+
+# Snapshots and what is live
+PUT_SNAPSHOT = _insert(
+    "{keyspace}.snapshots",
+    "snapshot_id model_id rows listings dim shards watermark created_at code_version fingerprint",
+)
+SNAPSHOT = Statement("SELECT * FROM {keyspace}.snapshots WHERE snapshot_id = ?")
+DELETE_SNAPSHOT = Statement("DELETE FROM {keyspace}.snapshots WHERE snapshot_id = ?")
+PUT_SHARD = _insert(
+    "{keyspace}.shards", "snapshot_id shard rows listings first_listing last_listing files"
+)
+SHARDS = Statement("SELECT * FROM {keyspace}.shards WHERE snapshot_id = ?")
+DELETE_SHARDS = Statement("DELETE FROM {keyspace}.shards WHERE snapshot_id = ?")
+LIVE = Statement("SELECT version FROM {keyspace}.live WHERE name = ?")
+FIRST_LIVE = _insert("{keyspace}.live", "name version moved_at", "IF NOT EXISTS")
+MOVE_LIVE = _cas(
+    "UPDATE {keyspace}.live SET version = ?, moved_at = ? WHERE name = ? IF version = ?"
+)
+
+# Maps
+PUT_MAP = _insert(
+    "{keyspace}.maps",
+    "map_id model_id snapshot_id rows rows_scored clusters noise seed parameters quality "
+    "code_version created_at",
+)
+MAP = Statement("SELECT * FROM {keyspace}.maps WHERE map_id = ?")
+MAPS = Statement("SELECT * FROM {keyspace}.maps")
+DELETE_MAP = Statement("DELETE FROM {keyspace}.maps WHERE map_id = ?")
+PUT_POINT = _insert(
+    "{keyspace}.map_points",
+    "map_id bucket image_id listing_id x y cluster membership outlier_score knn_distance glosh",
+)
+POINTS = Statement("SELECT * FROM {keyspace}.map_points WHERE map_id = ? AND bucket = ?")
+DELETE_POINTS = Statement("DELETE FROM {keyspace}.map_points WHERE map_id = ? AND bucket = ?")
+PUT_CLUSTER = _insert(
+    "{keyspace}.clusters", "map_id cluster cluster_key size listings name exemplars x y"
+)
+CLUSTERS = Statement("SELECT * FROM {keyspace}.clusters WHERE map_id = ?")
+DELETE_CLUSTERS = Statement("DELETE FROM {keyspace}.clusters WHERE map_id = ?")
+PUT_OUTLIER = _insert(
+    "{keyspace}.outliers",
+    "map_id bucket score image_id listing_id knn_distance glosh cluster reason",
+)
+OUTLIERS = Statement("SELECT * FROM {keyspace}.outliers WHERE map_id = ? AND bucket = ?")
+DELETE_OUTLIERS = Statement("DELETE FROM {keyspace}.outliers WHERE map_id = ? AND bucket = ?")
+
+# Decisions
+ADD_DECISION = _insert(
+    "{keyspace}.decisions", "subject version kind value author reason at", "IF NOT EXISTS"
+)
+DECISIONS = Statement("SELECT * FROM {keyspace}.decisions WHERE subject = ?")
+NEWEST_DECISION = Statement("SELECT * FROM {keyspace}.decisions WHERE subject = ? LIMIT 1")
+PUT_DECIDED = _insert("{keyspace}.decided", "month subject")
+DECIDED = Statement("SELECT subject FROM {keyspace}.decided WHERE month = ?")
+
+# Jobs: written by compare-and-set alone.
+ADD_JOB = _insert(
+    "{keyspace}.jobs",
+    "job_id kind parameters state step done total rate message error owner created_at started_at "
+    "heartbeat_at finished_at",
+    "IF NOT EXISTS",
+)
+JOB = Statement("SELECT * FROM {keyspace}.jobs WHERE job_id = ?")
+PUT_JOB_DAY = _insert("{keyspace}.jobs_by_day", "day created_at job_id")
+JOBS_OF_DAY = Statement("SELECT job_id FROM {keyspace}.jobs_by_day WHERE day = ? LIMIT ?")
+CLAIM_JOB = _cas(
+    "UPDATE {keyspace}.jobs SET state = 'running', owner = ?, started_at = ?, heartbeat_at = ? "
+    "WHERE job_id = ? IF state = 'queued'"
+)
+TAKE_OVER_JOB = _cas(
+    "UPDATE {keyspace}.jobs SET owner = ?, started_at = ?, heartbeat_at = ? "
+    "WHERE job_id = ? IF state = 'running' AND owner = ? AND heartbeat_at = ?"
+)
+UPDATE_JOB = _cas(
+    "UPDATE {keyspace}.jobs SET step = ?, done = ?, total = ?, rate = ?, message = ?, "
+    "heartbeat_at = ? WHERE job_id = ? IF state = 'running' AND owner = ?"
+)
+FINISH_JOB = _cas(
+    "UPDATE {keyspace}.jobs SET state = ?, error = ?, finished_at = ? "
+    "WHERE job_id = ? IF state = 'running' AND owner = ?"
+)
+CANCEL_JOB = _cas(
+    "UPDATE {keyspace}.jobs SET state = 'cancelled', finished_at = ? "
+    "WHERE job_id = ? IF state IN ('queued', 'running')"
+)
+
+# Processes
+HEARTBEAT = _insert(
+    "{keyspace}.services",
+    "role service_id address snapshot_id shards pid seen_at",
+    "USING TTL ?",
+)
+SERVICES = Statement("SELECT * FROM {keyspace}.services WHERE role = ?")
+WITHDRAW = Statement("DELETE FROM {keyspace}.services WHERE role = ? AND service_id = ?")
+
+# Results
+PUT_QUERY = _insert(
+    "{results}.queries",
+    "query_id spec name model_id snapshot_id state attempt hits rows rows_scanned seconds "
+    "created_at",
+)
+QUERY = Statement("SELECT * FROM {results}.queries WHERE query_id = ?")
+PUT_QUERY_DAY = _insert("{results}.queries_by_day", "day created_at query_id name")
+QUERIES_OF_DAY = Statement("SELECT query_id FROM {results}.queries_by_day WHERE day = ? LIMIT ?")
+PUT_HIT = _insert("{results}.query_results", "query_id attempt score listing_id image_id")
+HITS = Statement(
+    "SELECT score, listing_id, image_id FROM {results}.query_results "
+    "WHERE query_id = ? AND attempt = ? LIMIT ?"
+)
+# Scores descend and listings ascend, which one tuple comparison cannot say.
+HITS_TIED = Statement(
+    "SELECT score, listing_id, image_id FROM {results}.query_results "
+    "WHERE query_id = ? AND attempt = ? AND score = ? AND listing_id > ? LIMIT ?"
+)
+HITS_BELOW = Statement(
+    "SELECT score, listing_id, image_id FROM {results}.query_results "
+    "WHERE query_id = ? AND attempt = ? AND score < ? LIMIT ?"
+)

@@ -1,0 +1,176 @@
+"""Models, feature vectors and stock: what is known about images and listings besides pictures."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from uuid import uuid4
+
+import numpy as np
+
+from cql import codec
+from cql import statements as cql
+from cql.access import Access, blocks, conflict, record, values_of
+from cql.collection import Collection
+from cql.errors import InputError, IntegrityError, NotFoundError
+from cql.records import Feature, Model, Stock
+
+LISTING_BYTES = 100_000_000
+"""Most bytes of vectors of one listing: it is one partition of Cassandra and one row group here."""
+_MODEL = "model_id name architecture weights_sha256 transform dim"
+
+
+class Vectors(Collection):
+    """The part of the store about models, features and stock."""
+
+    _access: Access
+
+    # Models
+
+    def put_model(self, model: Model) -> None:
+        """Write a model; writing it again changes nothing."""
+        self._access.run(cql.PUT_MODEL, *values_of(model, _MODEL))
+
+    def model(self, model_id: str) -> Model:
+        """One model. NotFoundError."""
+        row = self._access.one(cql.MODEL, model_id)
+        if row is None:
+            raise NotFoundError(f"no model has the id {model_id!r}: extract features with it first")
+        return record(Model, row)
+
+    def models(self) -> list[Model]:
+        """All models, by id."""
+        rows = self._access.each(cql.MODELS)
+        return sorted((record(Model, row) for row in rows), key=lambda model: model.model_id)
+
+    # Features
+
+    def put_features(self, features: Iterable[Feature]) -> int:
+        """Write feature vectors after checking each; returns how many, when they are durable.
+
+        Raises:
+            InputError: dim, dtype, CRC-32C or norm are wrong, or a listing gets more than 100 MB.
+        """
+        written = 0
+        for block in blocks(features, 512):
+            _check(block)
+            self._check_room(block)
+            written += self._access.write(
+                cql.PUT_FEATURE,
+                (
+                    values_of(each, cql.FEATURE_COLUMNS, feature_vector=each.vector)
+                    for each in block
+                ),
+            )
+        return written
+
+    def features_of(self, listing_id: str, model_id: str) -> list[Feature]:
+        """Features of one listing, by image id; empty where there is none.
+
+        Raises:
+            IntegrityError: stored bytes do not match their dim, dtype or CRC-32C.
+        """
+        features = [
+            record(Feature, row, vector=row.feature_vector)
+            for row in self._access.each(cql.FEATURES_OF, listing_id, model_id)
+        ]
+        for dim, group in _by_dim(features).items():
+            strange = next((each.dtype for each in group if each.dtype != "float32"), None)
+            if strange is not None:
+                raise IntegrityError(
+                    f"features of listing {listing_id!r} must be float32, one is {strange}: "
+                    "extract its images again"
+                )
+            try:
+                codec.decode(
+                    [each.vector for each in group], [each.crc32c for each in group], dim=dim
+                )
+            except IntegrityError as error:
+                raise IntegrityError(f"features of listing {listing_id!r}: {error}") from error
+        return features
+
+    def _check_room(self, features: list[Feature]) -> None:
+        fresh: dict[str, int] = defaultdict(int)
+        for feature in features:
+            fresh[feature.listing_id] += 4 * feature.dim
+        sums = self._access.many(cql.FEATURE_NUMBERS, ((name,) for name in fresh))
+        for (name, added), rows in zip(fresh.items(), sums, strict=True):
+            stored = 4 * int(rows[0].numbers or 0)
+            if stored + added <= LISTING_BYTES:
+                continue
+            # Only now is it worth reading which rows are merely written again.
+            known = {
+                (row.model_id, row.image_id): 4 * row.dim
+                for row in self._access.each(cql.FEATURE_KEYS, name)
+            }
+            for feature in features:
+                if feature.listing_id == name:
+                    known[feature.model_id, feature.image_id] = 4 * feature.dim
+            if sum(known.values()) > LISTING_BYTES:
+                raise InputError(
+                    f"a listing may have {LISTING_BYTES // 1_000_000} MB of vectors, {name!r} "
+                    f"would have {sum(known.values()) / 1e6:.1f} MB: split it into listings"
+                )
+
+    # Stock
+
+    def load_stock(self, stock: Iterable[Stock]) -> int:
+        """Bulk-load stock before serving. It never overwrites what `set_stock` wrote."""
+        return self._access.write(
+            cql.LOAD_STOCK,
+            ((each.listing_id, _inventory(each.inventory), each.etag) for each in stock),
+        )
+
+    def stock(self, listing_ids: Iterable[str]) -> dict[str, Stock]:
+        """Stock of those listings that have any."""
+        found = self._access.many(cql.STOCK, ((name,) for name in dict.fromkeys(listing_ids)))
+        return {rows[0].listing_id: record(Stock, rows[0]) for rows in found if rows}
+
+    def set_stock(self, listing_id: str, inventory: int, *, etag: str) -> Stock:
+        """Set the stock if its etag is still `etag` ("" where the listing has no stock yet).
+
+        Returns the stock with its new etag. ConflictError names both etags.
+        """
+        fresh = Stock(listing_id=listing_id, inventory=_inventory(inventory), etag=uuid4().hex)
+
+        def current() -> str:
+            row = self._access.serial(cql.STOCK, listing_id)
+            return row.etag if row is not None else ""
+
+        statement, values = cql.SET_STOCK, (inventory, fresh.etag, listing_id, etag)
+        if not etag:
+            statement, values = cql.ADD_STOCK, (listing_id, inventory, fresh.etag)  # type: ignore[assignment]
+        if not self._access.cas(statement, values, settled=lambda: current() == fresh.etag):
+            raise conflict(f"stock of {listing_id!r}", etag or "(none)", current() or "(none)")
+        self._log("stock", [(listing_id, None)])
+        return fresh
+
+
+def _check(features: list[Feature]) -> None:
+    for dim, group in _by_dim(features).items():
+        for each in group:
+            if each.dtype != "float32" or len(each.vector) != 4 * dim or dim < 1:
+                raise InputError(
+                    f"a vector of D={dim} must be float32 of {4 * dim} bytes, image "
+                    f"{each.image_id} has {each.dtype} of {len(each.vector)}: extract it again"
+                )
+        try:
+            vectors = codec.decode(
+                [each.vector for each in group], [each.crc32c for each in group], dim=dim
+            )
+        except IntegrityError as error:
+            raise InputError(f"these features cannot be stored: {error}") from error
+        codec.check(np.asarray(vectors, np.float32))
+
+
+def _by_dim(features: list[Feature]) -> dict[int, list[Feature]]:
+    groups: dict[int, list[Feature]] = defaultdict(list)
+    for feature in features:
+        groups[feature.dim].append(feature)
+    return groups
+
+
+def _inventory(value: int) -> int:
+    if value < 0:
+        raise InputError(f"an inventory must be at least 0, got {value}")
+    return value

@@ -1,0 +1,308 @@
+"""Jobs, decisions, live versions, snapshots and processes: work and the acts of people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from cql import statements as cql
+from cql.access import Access, conflict, now, record, utc, values_of
+from cql.errors import ConflictError, InputError, NotFoundError
+from cql.progress import CancelledError
+from cql.records import Decision, Job, Service, Shard, Snapshot
+
+HISTORY_DAYS = 400
+"""How far back lists of jobs go."""
+FIRST_MONTH = date(2025, 1, 1)
+"""No decision is older than Sightline."""
+
+_SNAPSHOT = (
+    "snapshot_id model_id rows listings dim shards watermark created_at code_version fingerprint"
+)
+_SHARD = "snapshot_id shard rows listings first_listing last_listing files"
+_JOB = (
+    "job_id kind parameters state step done total rate message error owner created_at started_at "
+    "heartbeat_at finished_at"
+)
+_PROGRESS = "step done total rate message"
+_ENDS = ("done", "failed", "cancelled")
+
+
+class Work:
+    """The part of the store about versions, jobs, decisions and processes."""
+
+    _access: Access
+
+    # Snapshots and live versions
+
+    def put_snapshot(self, snapshot: Snapshot, shards: Iterable[Shard]) -> None:
+        """Write a snapshot after its shards: whoever sees the snapshot sees all of them."""
+        rows = [values_of(each, _SHARD, files=dict(each.files)) for each in shards]
+        if len(rows) != snapshot.shards:
+            raise InputError(f"the snapshot has {snapshot.shards} shards, got {len(rows)}")
+        self._access.write(cql.PUT_SHARD, rows)
+        self._access.run(cql.PUT_SNAPSHOT, *values_of(snapshot, _SNAPSHOT))
+
+    def snapshot(self, snapshot_id: UUID) -> Snapshot:
+        """One snapshot. NotFoundError."""
+        row = self._access.one(cql.SNAPSHOT, snapshot_id)
+        if row is None:
+            raise NotFoundError(f"no snapshot has the id {snapshot_id}")
+        return record(Snapshot, row)
+
+    def shards(self, snapshot_id: UUID) -> list[Shard]:
+        """Shards of a snapshot, by number."""
+        return [record(Shard, row) for row in self._access.each(cql.SHARDS, snapshot_id)]
+
+    def delete_snapshot(self, snapshot_id: UUID) -> None:
+        """Forget a snapshot; its files are the caller's."""
+        self._access.run(cql.DELETE_SNAPSHOT, snapshot_id)
+        self._access.run(cql.DELETE_SHARDS, snapshot_id)
+
+    def live(self, name: str) -> UUID | None:
+        """The live version of `snapshot` or `map`, None before the first."""
+        row = self._access.one(cql.LIVE, name)
+        return row.version if row is not None else None
+
+    def set_live(self, name: str, version: UUID, *, expected: UUID | None) -> None:
+        """Move a live version if it is still `expected` (None: there is none). ConflictError."""
+
+        def current() -> UUID | None:
+            row = self._access.serial(cql.LIVE, name)
+            return row.version if row is not None else None
+
+        if expected is None:
+            statement, values = cql.FIRST_LIVE, (name, version, now())
+        else:
+            statement, values = cql.MOVE_LIVE, (version, now(), name, expected)  # type: ignore[assignment]
+        if not self._access.cas(statement, values, settled=lambda: current() == version):
+            raise conflict(f"the live {name}", expected, current())
+
+    # Decisions
+
+    def append_decision(
+        self,
+        subject: str,
+        kind: str,
+        value: str,
+        *,
+        author: str,
+        reason: str = "",
+        expected_version: int,
+    ) -> Decision:
+        """Append to the ledger of a subject if its newest version is `expected_version` (0: none).
+
+        ConflictError names both versions.
+        """
+        row = self._access.serial(cql.NEWEST_DECISION, subject)
+        newest = row.version if row is not None else 0
+        if newest != expected_version:
+            raise conflict(f"the decision on {subject}", expected_version, newest)
+        decision = Decision(
+            subject=subject,
+            version=expected_version + 1,
+            kind=kind,
+            value=value,
+            author=author,
+            reason=reason,
+            at=now(),
+        )
+        if decision.version == 1:
+            # Before the decision: a subject too many in the index is harmless, one too few is not.
+            self._access.run(cql.PUT_DECIDED, _month(decision.at), subject)
+
+        def settled() -> bool:
+            stored = self._access.serial(cql.NEWEST_DECISION, subject)
+            return stored is not None and record(Decision, stored) == decision
+
+        columns = "subject version kind value author reason at"
+        values = values_of(decision, columns)
+        if not self._access.cas(cql.ADD_DECISION, values, settled=settled):
+            row = self._access.serial(cql.NEWEST_DECISION, subject)
+            raise conflict(f"the decision on {subject}", expected_version, row and row.version)
+        return decision
+
+    def decisions(self, subject: str) -> list[Decision]:
+        """Decisions on a subject, newest first."""
+        return [record(Decision, row) for row in self._access.each(cql.DECISIONS, subject)]
+
+    def decisions_of(self, subjects: Iterable[str]) -> dict[str, Decision]:
+        """The newest decision of each subject that has one."""
+        wanted = dict.fromkeys(subjects)
+        found = self._access.many(cql.NEWEST_DECISION, ((name,) for name in wanted))
+        return {rows[0].subject: record(Decision, rows[0]) for rows in found if rows}
+
+    def iter_decisions(self) -> Iterator[Decision]:
+        """All decisions; those of one subject follow each other, newest first."""
+        seen: set[str] = set()
+        month = FIRST_MONTH
+        while month <= (datetime.now(UTC) + timedelta(days=1)).date():
+            for row in self._access.each(cql.DECIDED, month.year * 100 + month.month):
+                if row.subject not in seen:
+                    seen.add(row.subject)
+                    yield from self.decisions(row.subject)
+            month = (month + timedelta(days=32)).replace(day=1)
+
+    # Jobs
+
+    def put_job(self, job: Job) -> Job:
+        """Queue a job; returns it with its time. Writing the same job again changes nothing."""
+        stored = replace(job, created_at=job.created_at or now())
+        day = _day(utc(stored.created_at))
+        self._access.run(cql.PUT_JOB_DAY, day, stored.created_at, stored.job_id)
+        self._access.cas(
+            cql.ADD_JOB,
+            values_of(stored, _JOB),
+            settled=lambda: self._access.serial(cql.JOB, job.job_id) is not None,
+        )
+        return stored
+
+    def job(self, job_id: UUID) -> Job:
+        """One job. NotFoundError."""
+        row = self._access.one(cql.JOB, job_id)
+        if row is None:
+            raise NotFoundError(f"no job has the id {job_id}")
+        return record(Job, row)
+
+    def jobs(self, limit: int = 50, *, days: int = HISTORY_DAYS) -> list[Job]:
+        """The newest jobs of the last `days`, newest first."""
+        ids = newest(self._access, cql.JOBS_OF_DAY, "job_id", limit=limit, days=days)
+        found = self._access.many(cql.JOB, ((each,) for each in ids))
+        return [record(Job, rows[0]) for rows in found if rows]
+
+    def claim_job(self, job_id: UUID, owner: UUID, *, stale_s: float | None = None) -> bool:
+        """Take a queued job, or with `stale_s` one whose owner has been silent for so long.
+
+        Of several that try, one gets True.
+        """
+        moment = now()
+
+        def mine() -> bool:
+            row = self._access.serial(cql.JOB, job_id)
+            return row is not None and row.owner == owner and row.state == "running"
+
+        if self._access.cas(cql.CLAIM_JOB, (owner, moment, moment, job_id), settled=mine):
+            return True
+        if stale_s is None:
+            return False
+        row = self._access.serial(cql.JOB, job_id)
+        if row is None or row.state != "running" or row.heartbeat_at is None:
+            return False
+        if moment - record(Job, row).heartbeat_at < timedelta(seconds=stale_s):  # type: ignore[operator]
+            return False
+        values = (owner, moment, moment, job_id, row.owner, row.heartbeat_at)
+        return self._access.cas(cql.TAKE_OVER_JOB, values, settled=mine)
+
+    def update_job(self, job_id: UUID, owner: UUID, **progress: Any) -> None:
+        """Write progress (step, done, total, rate, message) and the heartbeat of a running job.
+
+        Raises:
+            CancelledError: somebody cancelled it.
+            ConflictError: another owner has it, or it ended.
+        """
+        unknown = set(progress) - set(_PROGRESS.split())
+        if unknown:
+            raise InputError(f"progress has the fields {_PROGRESS}, got {', '.join(unknown)}")
+        row = self._access.serial(cql.JOB, job_id)
+        _must_own(job_id, owner, row)
+        values = tuple(progress.get(name, getattr(row, name)) for name in _PROGRESS.split())
+        moment = now()
+        done = self._access.cas(
+            cql.UPDATE_JOB,
+            (*values, moment, job_id, owner),
+            settled=lambda: utc(self._access.serial(cql.JOB, job_id).heartbeat_at) == moment,
+        )
+        if not done:
+            _must_own(job_id, owner, self._access.serial(cql.JOB, job_id))
+
+    def finish_job(self, job_id: UUID, owner: UUID, state: str, error: str = "") -> None:
+        """End a running job: done, failed or cancelled. CancelledError, ConflictError."""
+        if state not in _ENDS:
+            raise InputError(f"a job ends as {', '.join(_ENDS)}, got {state!r}")
+
+        def settled() -> bool:
+            row = self._access.serial(cql.JOB, job_id)
+            return row is not None and row.state == state and row.owner == owner
+
+        values = (state, error, now(), job_id, owner)
+        if not self._access.cas(cql.FINISH_JOB, values, settled=settled):
+            row = self._access.serial(cql.JOB, job_id)
+            if row is None or (row.state, row.owner) != (state, owner):
+                _must_own(job_id, owner, row)
+
+    def cancel_job(self, job_id: UUID) -> bool:
+        """Cancel a job; whoever runs it learns it from `update_job`. False if it had ended."""
+
+        def settled() -> bool:
+            return bool(self.job(job_id).state == "cancelled")
+
+        done = self._access.cas(cql.CANCEL_JOB, (now(), job_id), settled=settled)
+        if not done:
+            self.job(job_id)
+        return done
+
+    # Processes
+
+    def heartbeat(self, service: Service, ttl_s: int) -> None:
+        """Say that a process lives, for `ttl_s` seconds."""
+        self._access.run(
+            cql.HEARTBEAT,
+            service.role,
+            service.service_id,
+            service.address,
+            service.snapshot_id,
+            list(service.shards),
+            service.pid,
+            now(),
+            ttl_s,
+        )
+
+    def services(self, role: str) -> list[Service]:
+        """Live processes of a role, by id."""
+        return [record(Service, row) for row in self._access.each(cql.SERVICES, role)]
+
+    def withdraw(self, role: str, service_id: UUID) -> None:
+        """Say that a process is gone."""
+        self._access.run(cql.WITHDRAW, role, service_id)
+
+
+def newest(
+    access: Access, statement: cql.Statement, column: str, *, limit: int, days: int
+) -> list[Any]:
+    """Values of `column` from a table by day, newest first, at most `limit`.
+
+    Days are read a few at once, and more at a time the further back it goes.
+    """
+    found: list[Any] = []
+    day = datetime.now(UTC).date() + timedelta(days=1)  # a clock elsewhere may be ahead
+    last = day - timedelta(days=days)
+    step = 3
+    while len(found) < limit and day > last:
+        keys = [day - timedelta(days=count) for count in range(min(step, (day - last).days))]
+        blocks = access.many(statement, ((int(key.strftime("%Y%m%d")), limit) for key in keys))
+        found += [getattr(row, column) for block in blocks for row in block]
+        day -= timedelta(days=len(keys))
+        step *= 4
+    return found[:limit]
+
+
+def _must_own(job_id: UUID, owner: UUID, row: Any) -> None:
+    if row is None:
+        raise NotFoundError(f"no job has the id {job_id}")
+    if row.state == "cancelled":
+        raise CancelledError(f"job {job_id} was cancelled")
+    if row.state != "running" or row.owner != owner:
+        raise ConflictError(
+            f"job {job_id} must be running for {owner}, it is {row.state} for {row.owner}: leave it"
+        )
+
+
+def _day(moment: datetime | None) -> int:
+    return int((moment or now()).strftime("%Y%m%d"))
+
+
+def _month(moment: datetime) -> int:
+    return moment.year * 100 + moment.month

@@ -1,0 +1,382 @@
+"""The REST API, `/api/v1`: the same services as the pages, with OpenAPI and its own errors.
+
+Errors are `{"error": rule and value seen, "fix": what to do}`: 400 for a value that breaks a rule,
+404, 409 when somebody changed the same thing first, 503 when a service does not answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, FastAPI, File, Form, Path, Query, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException
+
+from cql.errors import (
+    ConflictError,
+    InputError,
+    NotFoundError,
+    SightlineError,
+    UnavailableError,
+)
+from dashboard import reference
+from dashboard.bodies import (
+    ErrorBody,
+    RenameBody,
+    SearchBody,
+    SelectionBody,
+    UndoBody,
+    VerdictBody,
+)
+from dashboard.services import PAGE_LIMIT, Services
+from dashboard.views import (
+    ClusterDetail,
+    ClusterView,
+    CollectionView,
+    ColumnView,
+    DecisionView,
+    FacetView,
+    HealthView,
+    ImageView,
+    JobView,
+    ListingView,
+    MapRow,
+    MapView,
+    OutlierPage,
+    PhotoView,
+    QueryView,
+    SearchView,
+    SelectionView,
+    VerdictView,
+)
+
+log = logging.getLogger(__name__)
+
+PREFIX = "/api/v1"
+IMMUTABLE = "private, max-age=31536000, immutable"
+REVALIDATE = "private, no-cache"
+STATUS = (
+    (InputError, 400, f"see {PREFIX}/docs"),
+    (NotFoundError, 404, "check the id: what it named may have been deleted"),
+    (ConflictError, 409, "read it again, then decide on what is there now"),
+    (UnavailableError, 503, "try again in a moment"),
+)
+"""Kind of error, status, and the fix where the error's own words end without one."""
+
+MapId = Annotated[UUID | None, Query(description="A map version; without it, the live map.")]
+Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT, description="Most rows of the page.")]
+Offset = Annotated[int, Query(ge=0, description="Rows to skip.")]
+
+
+def mount(server: FastAPI, services: Services) -> None:
+    """Add every route and error handler; call it before a catch-all is added."""
+    router = APIRouter(
+        prefix=PREFIX,
+        responses={code: {"model": ErrorBody} for code in (400, 404, 409, 503)},
+    )
+    _collection(router, services)
+    _map(router, services)
+    _images(router, services)
+    _search(router, services)
+    _review(router, services)
+    server.include_router(router)
+    _documents(server, router)
+
+    @server.api_route(
+        "/api/{rest:path}",
+        methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        include_in_schema=False,
+    )
+    def unknown(request: Request, rest: str) -> Response:
+        asked = f"{request.method} /api/{rest[:200]}"
+        return _error(404, f"no route is called {asked}", f"see {PREFIX}/docs")
+
+    _handlers(server)
+
+
+def _collection(router: APIRouter, services: Services) -> None:
+    @router.get("/health", tags=["collection"], responses={503: {"model": HealthView}})
+    def health(response: Response) -> HealthView:
+        """200 when Cassandra answers and the live snapshot is loaded, else 503 with the reasons."""
+        found = services.health()
+        response.status_code = 200 if found.ready else 503
+        response.headers["cache-control"] = "no-store"
+        return found
+
+    @router.get("/collection", tags=["collection"])
+    def collection() -> CollectionView:
+        """How far the collection is, over all of it."""
+        return services.collection()
+
+    @router.get("/jobs", tags=["jobs"])
+    def jobs(limit: Limit = 50) -> tuple[JobView, ...]:
+        """Jobs, newest first."""
+        return services.jobs(limit)
+
+    @router.get("/jobs/{job_id}", tags=["jobs"])
+    def job(job_id: UUID) -> JobView:
+        """Progress of one job."""
+        return services.job(job_id)
+
+    @router.post("/jobs/{job_id}/cancel", tags=["jobs"])
+    def cancel(job_id: UUID) -> JobView:
+        """Ask a job to stop; a running one stops at its next step."""
+        return services.cancel_job(job_id)
+
+
+def _map(router: APIRouter, services: Services) -> None:
+    @router.get("/map", tags=["map"])
+    def version(map_id: MapId = None) -> MapView:
+        """The map's version, size and quality."""
+        return services.map(map_id)
+
+    @router.get("/map/columns", tags=["map"])
+    def columns(map_id: MapId = None) -> tuple[ColumnView, ...]:
+        """Columns to colour and filter by."""
+        return services.columns(map_id)
+
+    @router.get("/map/rows", tags=["map"])
+    def rows(
+        rows: Annotated[str, Query(pattern=r"^\d{1,12}(,\d{1,12})*$", max_length=8000)],
+        map_id: MapId = None,
+    ) -> tuple[MapRow, ...]:
+        """Image and listing of map rows, in the order asked."""
+        return services.rows([int(row) for row in rows.split(",")], map_id)
+
+    @router.get(
+        "/map/tiles/{z}/{x}/{y}",
+        tags=["map"],
+        response_class=Response,
+        responses={200: {"content": {"application/octet-stream": {}}}},
+    )
+    def tile(  # noqa: PLR0917 - FastAPI passes by name
+        request: Request,
+        z: Annotated[int, Path(ge=0, le=30)],
+        x: Annotated[int, Path(ge=0)],
+        y: Annotated[int, Path(ge=0)],
+        column: Annotated[str, Query(max_length=200)] = "cluster",
+        map_id: MapId = None,
+    ) -> Response:
+        """Points of one tile, little-endian: uint32 version, n, total, 0; float32 x[n], y[n]; ...
+
+        Then uint32 row[n]; float32 value[n].
+        """
+        found = services.map(map_id).map_id
+        etag = f'"{found}-{z}-{x}-{y}-{column.encode().hex()}"'
+        control = IMMUTABLE if map_id else REVALIDATE
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers={"etag": etag, "cache-control": control})
+        return Response(
+            services.tile(z, x, y, column, found),
+            media_type="application/octet-stream",
+            headers={"etag": etag, "cache-control": control},
+        )
+
+    @router.post("/map/select", tags=["map"])
+    def select(
+        body: SelectionBody, limit: Limit = 60, offset: Offset = 0, map_id: MapId = None
+    ) -> SelectionView:
+        """Count exactly over all rows, and return one page of them."""
+        return services.select(body.model_dump(), limit=limit, offset=offset, map_id=map_id)
+
+    @router.post("/map/facets", tags=["map"])
+    def facets(body: SelectionBody, map_id: MapId = None) -> tuple[FacetView, ...]:
+        """Counts of every column over all rows."""
+        return services.facets(body.model_dump(), map_id)
+
+
+def _images(router: APIRouter, services: Services) -> None:
+    picture: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}}}}
+
+    @router.get("/images/{image_id}", tags=["images"])
+    def image(image_id: UUID) -> ImageView:
+        """Everything known of one image."""
+        return services.image(image_id)
+
+    @router.get(
+        "/images/{image_id}/thumbnail",
+        tags=["images"],
+        response_class=Response,
+        responses=picture,
+    )
+    def thumbnail(request: Request, image_id: UUID) -> Response:
+        """The small WebP; it never changes."""
+        return _picture(request, services.thumbnail(image_id), IMMUTABLE)
+
+    @router.get(
+        "/images/{image_id}/photo", tags=["images"], response_class=Response, responses=picture
+    )
+    def photo(request: Request, image_id: UUID) -> Response:
+        """The photo itself; re-encoded when no browser shows its format."""
+        return _picture(request, services.photo(image_id), "private, max-age=3600")
+
+    @router.get("/listings/{listing_id:path}", tags=["images"])
+    def listing(listing_id: str) -> ListingView:
+        """A listing with its photos."""
+        return services.listing(listing_id)
+
+
+def _search(router: APIRouter, services: Services) -> None:
+    @router.post("/search", tags=["search"])
+    def search(body: SearchBody) -> SearchView:
+        """The listings most like these images, or like this listing."""
+        if bool(body.image_ids) == (body.listing_id is not None):
+            raise InputError("a search must name either image_ids or listing_id: give one of them")
+        if body.listing_id is not None:
+            return services.search_listing(body.listing_id, k=body.k, name=body.name)
+        return services.search_images(body.image_ids, k=body.k, name=body.name)
+
+    @router.post("/search/upload", tags=["search"])
+    def search_upload(
+        file: Annotated[UploadFile, File(description="A picture.")],
+        k: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 50,
+    ) -> SearchView:
+        """The listings most like an uploaded picture."""
+        return services.search_upload(file.file.read(), filename=file.filename or "", k=k)
+
+    @router.get(
+        "/uploads/{digest}",
+        tags=["search"],
+        response_class=Response,
+        responses={200: {"content": {"image/*": {}}}},
+    )
+    def upload(request: Request, digest: str) -> Response:
+        """A picture that a query was asked with."""
+        return _picture(request, services.upload(digest), IMMUTABLE)
+
+    @router.get("/queries", tags=["search"])
+    def queries(limit: Limit = 50) -> tuple[QueryView, ...]:
+        """Query history, newest first."""
+        return services.queries(limit)
+
+    @router.get("/queries/{query_id}", tags=["search"])
+    def query(query_id: UUID, limit: Limit = 200) -> SearchView:
+        """A published query again."""
+        return services.query(query_id, limit=limit)
+
+
+def _review(router: APIRouter, services: Services) -> None:
+    @router.get("/clusters", tags=["clusters"])
+    def clusters(map_id: MapId = None) -> tuple[ClusterView, ...]:
+        """Clusters, largest first."""
+        return services.clusters(map_id)
+
+    @router.get("/clusters/{key}", tags=["clusters"])
+    def cluster(key: UUID, map_id: MapId = None) -> ClusterDetail:
+        """One cluster with its attribute counts and the history of its name."""
+        return services.cluster(key, map_id)
+
+    @router.put("/clusters/{key}/name", tags=["clusters"])
+    def rename(key: UUID, body: RenameBody) -> ClusterView:
+        """Name a cluster; 409 when somebody named it meanwhile."""
+        return services.rename_cluster(
+            key,
+            body.name,
+            author=body.author,
+            expected_version=body.expected_version,
+            reason=body.reason,
+        )
+
+    @router.get("/outliers", tags=["outliers"])
+    def outliers(
+        limit: Limit = 60,
+        offset: Offset = 0,
+        verdict: Annotated[str, Query(description="all, undecided, outlier or fine")] = "all",
+        map_id: MapId = None,
+    ) -> OutlierPage:
+        """The ranking, strangest first."""
+        return services.outliers(limit=limit, offset=offset, verdict=verdict, map_id=map_id)
+
+    @router.put("/outliers/{image_id}/verdict", tags=["outliers"])
+    def verdict(image_id: UUID, body: VerdictBody) -> VerdictView:
+        """Judge an image; 409 when somebody judged it meanwhile."""
+        return services.set_verdict(
+            image_id,
+            body.verdict,
+            author=body.author,
+            expected_version=body.expected_version,
+            reason=body.reason,
+        )
+
+    @router.post("/decisions/undo", tags=["decisions"])
+    def undo(body: UndoBody) -> DecisionView:
+        """Bring the value before the newest decision back."""
+        return services.undo(
+            body.subject, author=body.author, expected_version=body.expected_version
+        )
+
+
+def _documents(server: FastAPI, router: APIRouter) -> None:
+    def schema() -> dict[str, Any]:
+        return get_openapi(
+            title="Sightline",
+            version=reference.version(),
+            description="Explore, search and review an image collection.",
+            routes=router.routes,
+        )
+
+    @server.get(f"{PREFIX}/openapi.json", include_in_schema=False)
+    def openapi() -> JSONResponse:
+        return JSONResponse(schema())
+
+    @server.get(f"{PREFIX}/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(reference.page(schema()))
+
+
+def _handlers(server: FastAPI) -> None:
+    @server.exception_handler(SightlineError)
+    async def expected(_request: Request, error: SightlineError) -> Response:
+        status, fix = next(
+            ((code, fix) for kind, code, fix in STATUS if isinstance(error, kind)),
+            (500, "see the log of the web worker"),
+        )
+        text = str(error)
+        return _error(status, text, text.rpartition(": ")[2] if ": " in text else fix)
+
+    @server.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        seen = str(first.get("input"))[:80]
+        return _error(400, f"{where}: {first['msg']}, got {seen!r}", f"see {PREFIX}/docs")
+
+    @server.exception_handler(HTTPException)
+    async def refused(_request: Request, error: HTTPException) -> Response:
+        response = _error(error.status_code, str(error.detail), f"see {PREFIX}/docs")
+        response.headers.update(error.headers or {})
+        return response
+
+    @server.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return _error(500, "the server failed on this request", "see the log of the web worker")
+
+
+def _error(status: int, error: str, fix: str) -> Response:
+    headers = {"cache-control": "no-store"}
+    if status == 503:
+        headers["retry-after"] = "2"
+    body = ErrorBody(error=error, fix=fix).model_dump()
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def _picture(request: Request, photo: PhotoView, control: str) -> Response:
+    headers = {"etag": f'"{photo.etag}"', "cache-control": control}
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    # A picture can carry script (an SVG would); none of these types can, and nothing may guess.
+    headers["content-security-policy"] = "default-src 'none'; sandbox"
+    return Response(photo.data, media_type=photo.media_type, headers=headers)
+
+
+def to_json(view: Any) -> Any:
+    """A view as plain JSON values, for the command line."""
+    from fastapi.encoders import jsonable_encoder
+
+    return jsonable_encoder(dataclasses.asdict(view) if dataclasses.is_dataclass(view) else view)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Callbacks: read state, one call, return."""

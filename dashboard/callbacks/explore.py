@@ -1,0 +1,284 @@
+"""Callbacks of Explore: a move gives the next state, the state gives map, panel and facets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import dash
+from dash import ALL, ClientsideFunction, Input, Output, State, ctx, no_update
+
+from cql.errors import NotFoundError
+from dashboard import ids, moves
+from dashboard.callbacks.calls import call
+from dashboard.components import details, facets, gallery, states
+from dashboard.pages import explore
+from dashboard.state import ExploreState
+
+if TYPE_CHECKING:
+    from dashboard.services import Services
+
+NEIGHBOURS = 24
+"""Listings shown as most similar to an opened picture."""
+
+HITS = 120
+"""Most hits of a published search that are shown."""
+
+
+def register(app: dash.Dash, services: Services) -> None:
+    """Add the callbacks of Explore to one app."""
+    _page(app, services)
+    _moves(app)
+    _state(app, services)
+    _panel(app, services)
+    _selection(app, services)
+
+
+def _page(app: dash.Dash, services: Services) -> None:
+    @app.callback(
+        Output(ids.EXPLORE_ROOT, "children"),
+        Output(ids.EXPLORE_TICK, "disabled"),
+        Input(ids.EXPLORE_TICK, "n_intervals"),
+        Input(ids.REFRESH, "data"),
+        State(ids.URL, "search"),
+        State(ids.EXPLORE_TICK, "disabled"),
+    )
+    async def fill(
+        _tick: int | None, _refresh: str | None, search: str | None, done: bool | None
+    ) -> tuple[Any, Any]:
+        if done:
+            return no_update, no_update
+        state = ExploreState.read(search)
+        version = await call(services.map, state.map_id)
+        if isinstance(version, NotFoundError) and state.map_id is None:
+            collection = await call(services.collection)
+            if isinstance(collection, Exception):
+                return states.error(collection), False
+            return explore.waiting(collection), False
+        if isinstance(version, Exception):
+            return states.error(version), False
+        columns = await call(services.columns, version.map_id)
+        if isinstance(columns, Exception):
+            return states.error(columns), False
+        return explore.body(state, version, columns), True
+
+
+def _moves(app: dash.Dash) -> None:
+    @app.callback(
+        Output(ids.EXPLORE_STATE, "data"),
+        Input(ids.URL, "search"),
+        Input(ids.EXPLORE_MAP, "clicked"),
+        Input(ids.EXPLORE_MAP, "selection"),
+        Input(ids.EXPLORE_MAP, "legend"),
+        Input(ids.EXPLORE_MAP, "cleared"),
+        Input(ids.EXPLORE_MAP, "camera"),
+        Input(ids.EXPLORE_UPLOAD, "query"),
+        Input(ids.EXPLORE_COLOUR, "value"),
+        Input({"type": ids.EXPLORE_CLEAR, "at": ALL}, "n_clicks"),
+        Input({"type": ids.EXPLORE_BACK, "at": ALL}, "n_clicks"),
+        Input({"type": ids.EXPLORE_HIT, "image": ALL, "place": ALL}, "n_clicks"),
+        Input({"type": ids.EXPLORE_FACET, "column": ALL, "value": ALL}, "n_clicks"),
+        Input({"type": ids.EXPLORE_RANGE, "column": ALL, "side": ALL}, "value"),
+        Input({"type": ids.EXPLORE_CHIP, "kind": ALL, "name": ALL}, "n_clicks"),
+        State(ids.EXPLORE_STATE, "data"),
+        State(ids.URL, "pathname"),
+        prevent_initial_call=True,
+    )
+    def move(*values: Any) -> Any:
+        data, pathname = values[-2:]
+        if (pathname or ids.PATH_EXPLORE) != ids.PATH_EXPLORE:
+            return no_update
+        before = ExploreState.read(data)
+        after = before
+        for event in ctx.triggered:
+            name, _, prop = event["prop_id"].rpartition(".")
+            source: Any = ctx.triggered_prop_ids.get(event["prop_id"], name)
+            after = apply(after, source, prop, event["value"])
+        return no_update if after == before else after.write()
+
+
+Handler = Callable[[ExploreState, Any], ExploreState]
+
+_PLAIN: dict[tuple[str, str], Handler] = {
+    (ids.URL, "search"): lambda _, value: ExploreState.read(value),
+    (ids.EXPLORE_MAP, "clicked"): lambda state, v: moves.open_image(state, v["image_id"]),
+    (ids.EXPLORE_MAP, "selection"): lambda state, v: moves.select(state, v["polygon"], v["mode"]),
+    (ids.EXPLORE_MAP, "legend"): lambda state, v: moves.only(state, v["column"], v["values"]),
+    (ids.EXPLORE_MAP, "cleared"): lambda state, _: moves.escape(state),
+    (ids.EXPLORE_MAP, "camera"): moves.look,
+    (ids.EXPLORE_UPLOAD, "query"): lambda state, v: moves.open_query(state, v["query_id"]),
+    (ids.EXPLORE_COLOUR, "value"): moves.colour_by,
+}
+
+_PRESSED: dict[str, Handler] = {
+    ids.EXPLORE_CLEAR: lambda state, _: moves.clear(state),
+    ids.EXPLORE_BACK: lambda state, _: moves.close(state),
+    ids.EXPLORE_HIT: lambda state, source: moves.open_image(state, source["image"]),
+    ids.EXPLORE_FACET: lambda state, s: moves.toggle(state, s["column"], s["value"]),
+    ids.EXPLORE_CHIP: lambda state, source: moves.drop(state, source["kind"], source["name"]),
+}
+
+
+def apply(state: ExploreState, source: str | dict[str, Any], prop: str, value: Any) -> ExploreState:
+    """Return the state after one event; a value of None is a part that was just put on the page."""
+    if isinstance(source, str):
+        handler = _PLAIN.get((source, prop))
+        absent = value is None and source != ids.URL
+        return state if handler is None or absent else handler(state, value)
+    kind = str(source.get("type"))
+    if kind == ids.EXPLORE_RANGE:
+        now = next((f for f in state.filters if f.column == source["column"]), None)
+        if value == (getattr(now, source["side"]) if now else None):
+            return state
+        return moves.bound(state, source["column"], source["side"], value)
+    press = _PRESSED.get(kind)
+    return press(state, source) if press and value else state
+
+
+def _state(app: dash.Dash, services: Services) -> None:
+    @app.callback(
+        Output(ids.EXPLORE_FOCUS, "data"),
+        Output(ids.EXPLORE_NARROW, "data"),
+        Output(ids.EXPLORE_MAP, "colour"),
+        Output(ids.EXPLORE_MAP, "filters"),
+        Output(ids.EXPLORE_CHIPS, "children"),
+        Input(ids.EXPLORE_STATE, "data"),
+        Input(ids.EXPLORE_MAP, "mapId"),
+        State(ids.EXPLORE_FOCUS, "data"),
+        State(ids.EXPLORE_NARROW, "data"),
+        State(ids.EXPLORE_MAP, "colour"),
+    )
+    async def derive(data: str, map_id: str, focus: Any, narrow: Any, colour: str) -> Any:
+        state = ExploreState.read(data)
+        now = {
+            "image": str(state.image) if state.image else None,
+            "query": str(state.query) if state.query else None,
+            "map": map_id,
+        }
+        selection = {**state.selection(), "map": map_id}
+        turned = no_update if state.colour == colour else state.colour
+        look_at = no_update if focus == now else now
+        if narrow == selection:
+            return look_at, no_update, turned, no_update, no_update
+        columns = await call(services.columns, UUID(map_id))
+        known = () if isinstance(columns, Exception) else columns
+        return look_at, selection, turned, state.selection(), facets.chips(state, known)
+
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("sightline_explore", "address"),
+        Output(ids.EXPLORE_ADDRESS, "data"),
+        Input(ids.EXPLORE_STATE, "data"),
+        State(ids.URL, "id"),
+        State(ids.EXPLORE_MAP, "id"),
+        State(ids.EXPLORE_COLOUR, "id"),
+        prevent_initial_call=True,
+    )
+
+
+def _panel(app: dash.Dash, services: Services) -> None:
+    @app.callback(
+        Output(ids.EXPLORE_DETAIL, "children"),
+        Output(ids.EXPLORE_GALLERY, "hidden"),
+        Input(ids.EXPLORE_FOCUS, "data"),
+        Input(ids.REFRESH, "data"),
+        running=[(Output(ids.EXPLORE_DETAIL, "className"), "is-loading", "")],
+    )
+    async def show(focus: dict[str, str | None] | None, _refresh: str | None) -> tuple[Any, bool]:
+        if not focus or not (focus["image"] or focus["query"]):
+            return [], False
+        if focus["query"]:
+            query = await call(services.query, UUID(focus["query"]))
+            if isinstance(query, Exception):
+                return [details.back(), states.error(query)], True
+            return [details.back(), gallery.asked(query)], True
+        image = await call(services.image, UUID(str(focus["image"])))
+        if isinstance(image, Exception):
+            return [details.back(), states.error(image)], True
+        listing = await call(services.listing, image.listing_id)
+        if isinstance(listing, Exception):
+            return [details.back(), states.error(listing)], True
+        stocks = await _stocks(services, [image.listing_id])
+        shown = details.details(image, listing, stocks.get(image.listing_id))
+        return [details.back(), *shown], True
+
+    @app.callback(
+        Output(ids.EXPLORE_HITS, "children"),
+        Output(ids.EXPLORE_MAP, "selected"),
+        Output(ids.EXPLORE_MAP, "highlight"),
+        Output(ids.EXPLORE_MAP, "dimmed"),
+        Input(ids.EXPLORE_FOCUS, "data"),
+        Input(ids.REFRESH, "data"),
+        running=[(Output(ids.EXPLORE_HITS, "className"), "is-loading", "")],
+    )
+    async def similar(focus: dict[str, str | None] | None, _refresh: str | None) -> tuple[Any, ...]:
+        if not focus or not (focus["image"] or focus["query"]):
+            return [], None, [], False
+        image = UUID(focus["image"]) if focus["image"] else None
+        map_id = UUID(str(focus["map"]))
+        own = [image] if image else []
+        if image:
+            found = await call(services.search_images, own, k=NEIGHBOURS)
+        else:
+            found = await call(services.query, UUID(str(focus["query"])), limit=HITS)
+        shown = [] if isinstance(found, Exception) else [hit.image_id for hit in found.hits]
+        placed = await call(services.row_of, [*own, *shown], map_id)
+        rows = {} if isinstance(placed, Exception) else placed
+        selected = rows.get(image) if image else None
+        if isinstance(found, Exception):
+            # The panel above tells what is wrong with a query; a search of its own tells here.
+            told = [states.error(found)] if image else []
+            return told, selected, [], selected is not None
+        highlight = gallery.row_numbers(found.hits, rows)
+        title = [gallery.similar_title()] if image else []
+        stocks = await _stocks(services, [hit.listing_id for hit in found.hits])
+        return [*title, *gallery.hits(found, image, stocks)], selected, highlight, True
+
+
+def _selection(app: dash.Dash, services: Services) -> None:
+    @app.callback(
+        Output(ids.EXPLORE_GALLERY, "children"),
+        Input(ids.EXPLORE_NARROW, "data"),
+        Input({"type": ids.EXPLORE_GALLERY_PAGE, "offset": ALL, "side": ALL}, "n_clicks"),
+        Input(ids.REFRESH, "data"),
+        running=[(Output(ids.EXPLORE_GALLERY, "className"), "is-loading", "")],
+    )
+    async def page(narrow: dict[str, Any] | None, clicks: list[Any], _refresh: Any) -> Any:
+        if not narrow:
+            return no_update
+        turned = isinstance(ctx.triggered_id, dict) and "offset" in ctx.triggered_id
+        if turned and not any(clicks):
+            return no_update
+        offset = int(ctx.triggered_id["offset"]) if turned else 0
+        selection, map_id = _narrowed(narrow)
+        found = await call(
+            services.select, selection, limit=gallery.PAGE, offset=offset, map_id=map_id
+        )
+        if isinstance(found, Exception):
+            return states.error(found)
+        return gallery.gallery(found, bool(selection["polygons"] or selection["filters"]))
+
+    @app.callback(
+        Output(ids.EXPLORE_FACETS, "children"),
+        Input(ids.EXPLORE_NARROW, "data"),
+        Input(ids.REFRESH, "data"),
+        State(ids.EXPLORE_STATE, "data"),
+        running=[(Output(ids.EXPLORE_FACETS, "className"), "facets is-loading", "facets")],
+    )
+    async def count(narrow: dict[str, Any] | None, _refresh: Any, data: str) -> Any:
+        if not narrow:
+            return no_update
+        found = await call(services.facets, *_narrowed(narrow))
+        if isinstance(found, Exception):
+            return states.error(found)
+        return facets.facets(found, ExploreState.read(data))
+
+
+async def _stocks(services: Services, listing_ids: list[str]) -> dict[str, int]:
+    """Stocks of listings; without an answer the page shows none rather than no pictures."""
+    found = await call(services.stocks, listing_ids)
+    return {} if isinstance(found, Exception) else found
+
+
+def _narrowed(narrow: dict[str, Any]) -> tuple[dict[str, Any], UUID]:
+    return {key: narrow[key] for key in ("polygons", "filters")}, UUID(narrow["map"])

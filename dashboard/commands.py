@@ -1,0 +1,291 @@
+"""What the commands do, apart from their flags: attach to a running demo, or run an engine."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from cql import embedded
+from cql.errors import InputError, NotFoundError, UnavailableError
+from cql.settings import Settings
+from cql.store import Store
+from dashboard import present
+from dashboard.api import to_json
+from dashboard.connection import open_store
+from dashboard.pipeline import Step, bring_up
+from dashboard.services import Services
+from dashboard.supervisor import Plan, Supervisor, running
+from dashboard.terminal import Screen
+
+READY_S = 180.0
+"""Seconds to wait for an engine of our own to serve the snapshot."""
+
+
+def work(settings: Settings, steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Run the steps by the engine that is there, else by one of our own; their jobs as JSON."""
+    found: list[dict[str, Any]] = []
+
+    def record(screen: Screen, stop: threading.Event) -> None:
+        found.extend(
+            to_json(present.job_view(job)) for job in bring_up(settings, steps, screen, stop)
+        )
+
+    _with_engine(settings, record)
+    return found
+
+
+def search(settings: Settings, *, image: str | None, listing: str | None, k: int) -> dict[str, Any]:
+    """Search by an image id, a picture file or a listing; the SearchView as JSON."""
+    if (image is None) == (listing is None):
+        raise InputError("give an image (id or file), or --listing: one of the two")
+    found: list[Any] = []
+
+    def ask(_screen: Screen, stop: threading.Event) -> None:
+        services = Services.open(settings)
+        try:
+            _await_ready(services, stop)
+            if listing is not None:
+                found.append(services.search_listing(listing, k=k))
+                return
+            assert image is not None  # noqa: S101 - one of the two was checked
+            path = Path(image).expanduser()
+            if path.is_file():
+                found.append(services.search_upload(path.read_bytes(), filename=path.name, k=k))
+            else:
+                found.append(services.search_images([_uuid(image)], k=k))
+        finally:
+            services.close()
+
+    _with_engine(settings, ask)
+    result: dict[str, Any] = to_json(found[0])
+    return result
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """Collection, health, jobs and the address of a running demo, as JSON."""
+    if settings.embedded and not embedded.running(settings):
+        reason = f"nothing runs for {settings.data_dir}"
+        return {
+            "data_dir": str(settings.data_dir),
+            "url": None,
+            "health": {"ready": False, "checks": [{"name": "cassandra", "detail": reason}]},
+        }
+    services = Services.open(settings)
+    try:
+        return {
+            "data_dir": str(settings.data_dir),
+            "url": running(settings.data_dir).get("url"),
+            "collection": to_json(services.collection()),
+            "health": to_json(services.health()),
+            "jobs": to_json(list(services.jobs(10))),
+        }
+    finally:
+        services.close()
+
+
+def evaluate(settings: Settings, attribute: str, *, k: int) -> dict[str, Any]:
+    """k-NN accuracy and precision@1 over the stored features, labels from an attribute."""
+    from analytics.retrieval import knn_accuracy, precision_at_1
+    from extraction.models import describe
+
+    model_id = describe(settings.model, settings).model_id
+    with _store(settings) as store:
+        vectors, labels = features(store, model_id, attribute)
+    return {
+        "model": model_id,
+        "attribute": attribute,
+        "images": len(labels),
+        "labels": len(set(labels)),
+        f"{k}-NN accuracy": knn_accuracy(vectors, np.array(labels), k=k),
+        "precision@1": precision_at_1(vectors, np.array(labels)),
+    }
+
+
+def features(store: Store, model_id: str, attribute: str) -> tuple[NDArray[np.float32], list[str]]:
+    """Stored vectors, float32 (N, D), and the labels of their listings, by listing and image."""
+    rows: list[NDArray[np.float32]] = []
+    labels: list[str] = []
+    known: set[str] = set()
+    for listing in store.iter_listings():
+        known |= set(listing.attributes)
+        label = listing.attributes.get(attribute)
+        if label is None:
+            continue
+        for feature in store.features_of(listing.listing_id, model_id):
+            rows.append(np.frombuffer(feature.vector, "<f4"))
+            labels.append(label)
+    if not rows:
+        raise NotFoundError(
+            f"no image has features of {model_id} and the attribute {attribute!r} "
+            f"(attributes: {', '.join(sorted(known)) or 'none'}): extract, or name another"
+        )
+    return np.stack(rows), labels
+
+
+def delete(settings: Settings, *, image: str | None, listing: str | None) -> list[Step]:
+    """Delete an image or a listing. NotFoundError when it is not there.
+
+    Returns the steps that take it out of shards and map too; none where there is no map yet.
+    """
+    image_id = None if image is None else _uuid(image)
+    # The store's own check also finds what an interrupted delete has left.
+    with _store(settings) as store:
+        if image_id is not None:
+            store.delete_image(image_id)
+        elif listing is not None:
+            store.delete_listing(listing)
+        live = store.live("map")
+        if live is None:
+            return []
+        version = store.map(live)
+        model = store.model(version.model_id).name
+    return [
+        Step(kind="snapshot", parameters={"model": model}),
+        Step(kind="analyse", parameters={"model": model, "seed": version.seed}),
+    ]
+
+
+def distil(**given: Any) -> dict[str, Any]:
+    """Train the small model by `extraction.train.distil`; report and held-out figures as JSON."""
+    from dashboard import training
+    from extraction import train
+
+    with Screen() as screen:
+        report = train.distil(
+            command="sightline train distil",
+            progress=_shown(screen),
+            **{name: value for name, value in given.items() if name != "out" or value is not None},
+        )
+    figures = training.evaluate(
+        teacher=given["teacher"],
+        photos=given["photos"],
+        description=report.weights.with_suffix(".json"),
+    )
+    found: dict[str, Any] = to_json(report) | {"held_out": figures}
+    return found
+
+
+def bench_extract(settings: Settings, *, photos: Path | None, images: int) -> dict[str, Any]:
+    """Images a second of extraction, and where the time goes."""
+    from dashboard.bench import extract
+
+    with Screen() as screen:
+        return extract(settings, photos=photos, images=images, progress=_shown(screen))
+
+
+def show_hits(found: Mapping[str, Any]) -> None:
+    """A table of hits."""
+    table = Table("rank", "score", "listing", "title", "image")
+    for hit in found["hits"]:
+        table.add_row(
+            str(hit["rank"]),
+            f"{hit['score']:.4f}",
+            hit["listing_id"],
+            hit["title"],
+            str(hit["image_id"]),
+        )
+    console = Console()
+    console.print(table)
+    kind = "exact" if found["exact"] else "approximate"
+    console.print(
+        f"{kind}: {found['rows_scanned']:,} of {found['rows']:,} images scored "
+        f"in {found['seconds'] * 1000:.0f} ms"
+    )
+
+
+def show_status(found: Mapping[str, Any]) -> None:
+    """Status for a person."""
+    console = Console(highlight=False)
+    console.print(f"collection  {found['data_dir']}")
+    if found.get("url"):
+        console.print(f"dashboard   {found['url']}")
+    collection = found.get("collection")
+    if collection:
+        console.print(
+            f"photos      {collection['files_ready']:,} ready, "
+            f"{collection['files_failed']:,} failed ({collection['state']})"
+        )
+        version = collection["map"]
+        if version:
+            console.print(
+                f"map         {version['rows_scored']:,} of {version['rows']:,} images, "
+                f"{version['clusters']} clusters, model {version['model_id']}"
+            )
+    for check in found["health"]["checks"]:
+        mark = "✓" if check.get("ok") else "✗"
+        console.print(f"{mark} {check['name']}: {check['detail']}")
+    for job in found.get("jobs", ()):
+        console.print(f"  {job['kind']:<9} {job['state']:<9} {job['message'] or job['error']}")
+
+
+def show_table(title: str, found: Mapping[str, Any]) -> None:
+    """Names and figures."""
+    table = Table("", "", title=title, show_header=False)
+    for name, value in found.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+def show_settings(rows: Sequence[Mapping[str, str]]) -> None:
+    """The settings table."""
+    table = Table("setting", "variable", "default", "meaning")
+    for row in rows:
+        table.add_row(row["name"], row["variable"], row["default"] or "(empty)", row["help"])
+    Console().print(table)
+
+
+def _with_engine(settings: Settings, task: Callable[[Screen, threading.Event], None]) -> None:
+    """Run a task while an engine lives: the one that is there, else our own for the time of it."""
+    with Screen() as screen:
+        if _attached(settings):
+            task(screen, threading.Event())
+            return
+        Supervisor(settings, Plan(web=False, task=task), screen).run()
+
+
+def _attached(settings: Settings) -> bool:
+    """Whether an engine that is not ours will take the work."""
+    if settings.embedded:
+        return bool(running(settings.data_dir))
+    with open_store(settings) as store:
+        return bool(store.services("engine"))
+
+
+@contextlib.contextmanager
+def _store(settings: Settings) -> Iterator[Store]:
+    with embedded.ensure(settings), open_store(settings) as store:
+        yield store
+
+
+def _await_ready(services: Services, stop: threading.Event) -> None:
+    deadline = time.monotonic() + READY_S
+    while not services.health().ready:
+        if time.monotonic() > deadline or stop.wait(0.5):
+            missing = "; ".join(c.detail for c in services.health().checks if not c.ok)
+            raise UnavailableError(f"a snapshot must be loaded to search: {missing}")
+
+
+def _shown(screen: Screen) -> Callable[..., None]:
+    def progress(step: str, done: int, total: int, message: str = "") -> None:
+        screen.update(step, done, total, message=message)
+
+    return progress
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InputError(
+            f"{text!r} must be an image id (a UUID) or an existing file: check it"
+        ) from None

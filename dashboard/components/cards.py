@@ -1,0 +1,358 @@
+"""Cards of clusters, outliers, jobs and hits: pure functions from views to layout."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from dash import dcc, html
+
+from dashboard import ids
+from dashboard.components.widgets import (
+    aria,
+    badge,
+    count,
+    data,
+    duration,
+    icon,
+    percent,
+    picture,
+    plural,
+    prose,
+    when,
+)
+from dashboard.state import ExploreState, Filter, SearchState, cluster_href
+from dashboard.views import ClusterView, HitView, JobView, MapRow, OutlierView, QueryView
+
+MOSAIC: Final = 5
+"""Exemplars on a cluster's card."""
+
+VERDICT_WORDS: Final = {"outlier": "True outlier", "fine": "Fine", "": ""}
+VERDICT_TONES: Final = {"outlier": "danger", "fine": "ok"}
+JOB_TONES: Final = {
+    "queued": "plain",
+    "running": "accent",
+    "done": "ok",
+    "failed": "danger",
+    "cancelled": "warn",
+}
+
+
+def cluster_on_map(cluster: ClusterView) -> str:
+    """Return the address of Explore with this cluster alone."""
+    return ExploreState(filters=(Filter("cluster", (str(cluster.cluster),)),)).href()
+
+
+def cluster_card(cluster: ClusterView) -> html.Article:
+    """Build a cluster's card: exemplars, a name to edit in place, how large it is."""
+    shown = cluster.exemplars[:MOSAIC]
+    mosaic = [
+        picture(image_id, alt=f"Example {number} of {cluster.name}")
+        for number, image_id in enumerate(shown, start=1)
+    ]
+    return html.Article(
+        [
+            dcc.Link(
+                mosaic,
+                href=cluster_href(cluster.key),
+                className=f"mosaic mosaic--{len(mosaic)}",
+                title=f"Open {cluster.name}",
+            ),
+            html.Div(
+                [
+                    name_field(cluster),
+                    html.Div(
+                        [
+                            html.Span(plural(cluster.size, "image")),
+                            html.Span(plural(cluster.listings, "listing")),
+                            html.Span(percent(cluster.share)),
+                        ],
+                        className="meta",
+                    ),
+                    html.Div(
+                        [
+                            dcc.Link(
+                                [icon("map"), "Show on map"],
+                                href=cluster_on_map(cluster),
+                                className="button button--small",
+                            ),
+                            dcc.Link(
+                                "Open",
+                                href=cluster_href(cluster.key),
+                                className="button button--small button--quiet",
+                            ),
+                        ],
+                        className="card__foot",
+                    ),
+                ],
+                className="card__body",
+            ),
+        ],
+        className="card cluster-card",
+    )
+
+
+def name_field(cluster: ClusterView, css: str = "") -> html.Div:
+    """Build the name that is edited in place, its message line and the version that was read."""
+    key = str(cluster.key)
+    return html.Div(
+        [
+            html.Div(
+                dcc.Input(
+                    id=ids.cluster_name(key),
+                    value=cluster.name,
+                    debounce=True,
+                    type="text",
+                    maxLength=120,
+                    spellCheck=False,
+                    autoComplete="off",
+                    placeholder=cluster.automatic or "Name this cluster",
+                    className="name-input",
+                ),
+                className=f"name-field icon--pencil {css}".strip(),
+                title="Rename: Enter saves, Esc keeps the old name",
+            ),
+            html.Div(id=ids.cluster_message(key), className="field-message", role="status"),
+            dcc.Store(id=ids.cluster_version(key), data=name_store(cluster)),
+        ]
+    )
+
+
+def name_store(cluster: ClusterView) -> dict[str, Any]:
+    """Return what the browser must send back to rename: the version and the name that were read."""
+    return {"version": cluster.version, "name": cluster.name}
+
+
+def conflict(cluster: ClusterView, mine: str) -> list[Any]:
+    """Build the message for the second of two analysts who renamed the same cluster."""
+    key = str(cluster.key)
+    return [
+        html.Span(
+            f"Another analyst named it “{cluster.name}” (version {cluster.version}) while you "
+            f"typed “{mine}”."
+        ),
+        html.Button(
+            "Keep theirs",
+            id=ids.cluster_choice(key, "theirs"),
+            className="button button--small",
+            type="button",
+        ),
+        html.Button(
+            "Use mine",
+            id=ids.cluster_choice(key, "mine"),
+            className="button button--small",
+            type="button",
+        ),
+    ]
+
+
+def outlier_card(outlier: OutlierView, total: int) -> html.Article:
+    """Build the card of a ranked outlier; `total` images were ranked."""
+    image = str(outlier.image_id)
+    verdict = outlier.verdict.verdict
+    name = outlier.title or outlier.listing_id
+    reason = outlier.reason[:1].upper() + outlier.reason[1:]
+    return html.Article(
+        [
+            dcc.Link(
+                [
+                    picture(outlier.image_id, alt=name),
+                    html.Span(f"#{count(outlier.rank)}", className="rank"),
+                    html.Span(
+                        verdict_badge(verdict), id=ids.verdict_badge(image), className="verdict-at"
+                    ),
+                ],
+                href=ExploreState(image=outlier.image_id).href(),
+                className="outlier-card__photo",
+                title="Open in Explore",
+            ),
+            html.Div(
+                [
+                    html.Div(
+                        [
+                            html.Span(name, className="outlier-card__name", title=name),
+                            html.Span(
+                                f"{outlier.score:.3f}",
+                                className="score",
+                                title="Outlier score, 0 to 1",
+                            ),
+                        ],
+                        className="outlier-card__head",
+                    ),
+                    html.P(reason, className="outlier-card__reason", title=reason),
+                    html.Div(
+                        [
+                            html.Span(
+                                f"strangest {percent(outlier.rank / max(total, 1))}",
+                                title=f"Rank {count(outlier.rank)} of {count(total)} images",
+                            ),
+                            html.Span(
+                                f"k-NN distance {outlier.knn_distance:.3f}",
+                                title="Distance to its nearest neighbours",
+                            ),
+                        ],
+                        className="meta",
+                    ),
+                    html.Div(
+                        [
+                            _verdict_button(image, "outlier", "flag", "o", verdict),
+                            _verdict_button(image, "fine", "check", "f", verdict),
+                        ],
+                        className="verdicts",
+                        role="group",
+                        **aria(label="Verdict"),
+                    ),
+                ],
+                className="card__body",
+            ),
+            dcc.Store(
+                id=ids.verdict_version(image),
+                data={"version": outlier.verdict.version, "verdict": verdict},
+            ),
+        ],
+        id=ids.outlier_card(image),
+        className=outlier_class(verdict),
+        tabIndex=0,
+        **data(card=""),
+        **aria(label=f"Rank {outlier.rank}: {name}"),
+    )
+
+
+def outlier_class(verdict: str) -> str:
+    """Return the classes of an outlier's card under a verdict."""
+    return f"card outlier-card outlier-card--{verdict or 'open'}"
+
+
+def verdict_badge(verdict: str) -> html.Span | None:
+    """Build the badge of a verdict; nothing while nobody judged."""
+    return badge(VERDICT_WORDS[verdict], VERDICT_TONES[verdict]) if verdict else None
+
+
+def _verdict_button(image: str, value: str, sign: str, key: str, verdict: str) -> html.Button:
+    return html.Button(
+        [icon(sign), html.Span(VERDICT_WORDS[value])],
+        id=ids.verdict(image, value),
+        className=f"verdict verdict--{value}",
+        type="button",
+        title=f"{VERDICT_WORDS[value]} ({key.upper()})",
+        **data(key=key),
+        **aria(pressed="true" if verdict == value else "false"),
+    )
+
+
+def job_row(job: JobView, now: datetime) -> html.Article:
+    """Build the row of a job: what it does, how far it is, why it failed."""
+    running = job.state == "running"
+    body: list[Any] = [
+        html.Div(
+            [
+                html.H3(job.kind.replace("_", " ").capitalize(), className="job__kind"),
+                badge(job.state, JOB_TONES.get(job.state, "plain")),
+                html.Span(_job_time(job, now), className="job__when"),
+                _cancel(job),
+            ],
+            className="job__head",
+        )
+    ]
+    if running:
+        body.append(
+            html.Div(
+                html.Div(className="bar__fill", style={"width": f"{job.share * 100:.1f}%"}),
+                className="bar" if job.total else "bar bar--unknown",
+                role="progressbar",
+                **aria(
+                    label=job.step or job.kind,
+                    valuenow=f"{job.share * 100:.0f}",
+                    valuemin="0",
+                    valuemax="100",
+                ),
+            )
+        )
+    facts = _job_facts(job)
+    if facts:
+        body.append(html.Div([html.Span(fact) for fact in facts], className="meta"))
+    if job.error:
+        body.append(html.P(prose(job.error), className="job__error", role="alert"))
+    return html.Article(body, className=f"card job job--{job.state}")
+
+
+def _job_facts(job: JobView) -> list[str]:
+    facts = [job.step] if job.step and job.state != "done" else []
+    if job.total:
+        facts.append(f"{count(job.done)} of {count(job.total)}")
+    elif job.done:
+        facts.append(count(job.done))
+    if job.state == "running":
+        if job.rate > 0:
+            facts.append(f"{job.rate:,.1f}/s")
+        if job.left_s is not None:
+            facts.append(f"{duration(job.left_s)} left")
+    if job.message:
+        facts.append(job.message)
+    return facts
+
+
+def _job_time(job: JobView, now: datetime) -> list[Any]:
+    took = f"{duration(job.seconds)}" if job.seconds is not None else ""
+    moment = job.finished_at or job.started_at or job.created_at
+    parts = [took, when(moment, now)]
+    return [html.Span(part) for part in parts if part]
+
+
+def _cancel(job: JobView) -> html.Button | None:
+    if job.state not in {"queued", "running"}:
+        return None
+    return html.Button(
+        "Cancel",
+        id=ids.job_cancel(str(job.job_id)),
+        className="button button--small",
+        type="button",
+    )
+
+
+def photo_tile(row: MapRow) -> dcc.Link:
+    """Build a gallery tile of one image, a link that opens it in Explore."""
+    name = row.title or row.listing_id
+    return dcc.Link(
+        [picture(row.image_id, alt=name), html.Div(html.Span(name), className="tile__label")],
+        href=ExploreState(image=row.image_id).href(),
+        className="tile",
+        title=name,
+    )
+
+
+def hit_tile(hit: HitView) -> dcc.Link:
+    """Build the tile of one hit: its winning image, rank and score."""
+    name = hit.title or hit.listing_id
+    return dcc.Link(
+        [
+            picture(hit.image_id, alt=name),
+            html.Div(
+                [
+                    html.Span(f"{hit.rank}. {name}"),
+                    html.Span(f"{hit.score:.3f}", title="Similarity, 1 is the same"),
+                ],
+                className="tile__label",
+            ),
+        ],
+        href=ExploreState(image=hit.image_id).href(),
+        className="tile",
+        title=name,
+    )
+
+
+def query_row(query: QueryView, now: datetime) -> dcc.Link:
+    """Build a line of the query history, a link that opens what was published."""
+    return dcc.Link(
+        [
+            html.Span(query.name or "Search", className="query__name"),
+            badge(query.state, JOB_TONES.get(query.state, "plain"))
+            if query.state != "done"
+            else None,
+            html.Span(plural(query.hits, "hit"), className="query__fact"),
+            html.Span(duration(query.seconds), className="query__fact"),
+            html.Span(when(query.created_at, now), className="query__fact"),
+        ],
+        href=ids.PATH_SEARCH + SearchState(query=query.query_id).write(),
+        className="card query",
+    )

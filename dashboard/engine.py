@@ -1,0 +1,357 @@
+"""The engine: `python -m dashboard.engine` owns Spark, the model, the hosts and all jobs.
+
+Kinds of jobs and their parameters (JSON): `render` {folder, images, seed}, `ingest` {photos,
+manifest}, `extract` {model}, `snapshot` {model}, `analyse` {model, seed}. Every one is idempotent:
+what is done is not done again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import numpy as np
+
+from analytics.jobs import Runner
+from cql.errors import ConflictError, InputError, SightlineError, UnavailableError
+from cql.progress import Progress
+from cql.records import Service, Snapshot
+from cql.settings import Settings
+from cql.store import Store
+from cql.wire import Beacon, Message, Server, follow_parent
+from dashboard.connection import await_store
+from dashboard.logs import configure
+from extraction.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from analytics.hosts import Hosts
+    from extraction.ingest import IngestReport
+    from extraction.job import ExtractReport
+    from extraction.models import Embedder
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+"""Seconds between two looks for work: an idle engine must cost next to nothing."""
+
+HOSTS_TIMEOUT_S = 180.0
+"""Seconds in which the hosts of a snapshot must be up."""
+
+SEED = 1
+
+
+class Models:
+    """Embedders by name, loaded when first asked for and kept; loading is one at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._loaded: dict[str, Embedder] = {}
+
+    def get(self, name: str) -> Embedder:
+        """The embedder of a model's name."""
+        with self._lock:
+            if name not in self._loaded:
+                from extraction.models import load
+
+                self._loaded[name] = load(name, self._settings)
+            return self._loaded[name]
+
+
+class Engine:
+    """One engine. `run` blocks until `stop` is called."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.owner = uuid4()
+        self._stop = threading.Event()
+        self._models = Models(settings)
+        self._sandbox = Sandbox(settings, workers=2)
+        self._spark: SparkSession | None = None
+        self._store: Store | None = None
+        self._hosts: Hosts | None = None
+
+    def stop(self) -> None:
+        """Ask `run` to end; a running job stops at its next step and is queued again."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Connect, bring the live snapshot up, answer and work until stopped."""
+        from cql import spark
+
+        starting = _Background(lambda: spark.start(self.settings, app="sightline engine"))
+        store = self._store = await_store(self.settings, self._stop)
+        server = Server(self.settings, {"embed": self._embed, "ping": _ping})
+        beacon = Beacon(store, self._row(server.address, None))
+        try:
+            self._spark = starting.result()
+            spark.point(self._open_spark, self.settings)
+            self._serve_live(beacon)
+            threading.Thread(target=self._warm, name="warm", daemon=True).start()
+            handlers = {
+                "render": self._render,
+                "ingest": self._ingest,
+                "extract": self._extract,
+                "snapshot": lambda p, progress: self._snapshot(p, progress, beacon),
+                "analyse": self._analyse,
+            }
+            log.info("engine %s is ready", self.owner)
+            Runner(
+                store, {k: self._stoppable(h) for k, h in handlers.items()}, self.owner
+            ).run_forever(self._stop, poll_s=POLL_S)
+        finally:
+            beacon.close()
+            server.close()
+            self._sandbox.close()
+            if self._hosts is not None:
+                self._hosts.stop()
+            if self._spark is not None:
+                self._spark.stop()
+            store.close()
+
+    # Handlers of jobs
+
+    def _render(self, parameters: Mapping[str, Any], progress: Progress) -> None:
+        folder = Path(parameters["folder"])
+        if (folder / "listings.csv").is_file():
+            progress("render", 1, 1, "rendered before")
+            return
+        from extraction.sample import render
+
+        # The tables are written last: a folder without them is left from a run that was stopped.
+        shutil.rmtree(folder, ignore_errors=True)
+        report = render(
+            folder,
+            images=int(parameters["images"]),
+            seed=int(parameters["seed"]),
+            progress=progress,
+        )
+        text = f"{report.images:,} pictures of {report.listings:,} listings"
+        progress("render", report.images, report.images, text)
+
+    def _ingest(self, parameters: Mapping[str, Any], progress: Progress) -> None:
+        from extraction.ingest import ingest
+
+        report = ingest(
+            self.settings,
+            self._open_store,
+            parameters["photos"],
+            manifest=parameters.get("manifest") or None,
+            progress=progress,
+        )
+        progress("ingest", report.files, report.files, _ingested(report))
+
+    def _extract(self, parameters: Mapping[str, Any], progress: Progress) -> None:
+        from extraction.job import extract
+
+        report = extract(
+            self._open_spark,
+            self.settings,
+            self._open_store,
+            model=self._model_name(parameters),
+            progress=progress,
+        )
+        have = report.images + report.present
+        if not have:
+            raise InputError(
+                "a collection needs one photo that can be read, it has none: ingest photos, "
+                "and see `sightline status` for the files that failed"
+            )
+        progress("extract", have, have, _extracted(report))
+
+    def _snapshot(self, parameters: Mapping[str, Any], progress: Progress, beacon: Beacon) -> None:
+        from analytics.shards import build
+
+        model_id = self._model_id(parameters)
+        snapshot = build(self._open_spark, self.settings, self._open_store, model_id, progress)
+        progress("hosts", 0, snapshot.shards, "loading")
+        self._host(snapshot, beacon)
+        text = f"{snapshot.rows:,} images of {snapshot.listings:,} listings are searchable"
+        progress("hosts", snapshot.shards, snapshot.shards, text)
+
+    def _analyse(self, parameters: Mapping[str, Any], progress: Progress) -> None:
+        from analytics.analysis import analyse
+
+        found = analyse(
+            self._open_spark,
+            self.settings,
+            self._open_store,
+            model_id=self._model_id(parameters),
+            seed=int(parameters.get("seed", SEED)),
+            progress=progress,
+        )
+        text = f"{found.rows_scored:,} of {found.rows:,} images, {found.clusters} clusters"
+        progress("analyse", found.rows_scored, found.rows, text)
+
+    # Hosts of the live snapshot
+
+    def _serve_live(self, beacon: Beacon) -> None:
+        store = self._open_store
+        live = store.live("snapshot")
+        if live is None:
+            return
+        try:
+            self._host(store.snapshot(live), beacon)
+        except SightlineError as error:
+            # The next snapshot job builds a new one; everything else of the engine still works.
+            log.warning("the live snapshot could not be served: %s", error)
+
+    def _host(self, snapshot: Snapshot, beacon: Beacon) -> None:
+        from analytics.hosts import Hosts
+
+        store = self._open_store
+        if self._hosts is None:
+            self._hosts = Hosts(self._open_spark, self.settings, store)
+        self._hosts.start(snapshot)
+        self._hosts.ready(HOSTS_TIMEOUT_S)
+        beacon.update(snapshot_id=snapshot.snapshot_id)
+
+    # Answers
+
+    def _embed(self, message: Message) -> Message:
+        """{model_id}, image: uint8 bytes of a file -> vectors: float32 (1, D), unit L2 norm."""
+        from extraction.decode import DecodeError
+
+        model = self._open_store.model(str(message.values["model_id"]))
+        embedder = self._models.get(model.name)
+        if embedder.model.model_id != model.model_id:
+            raise ConflictError(
+                f"the snapshot has vectors of {model.model_id}, the model is now "
+                f"{embedder.model.model_id}: extract again"
+            )
+        try:
+            picture = self._sandbox.decode(
+                message.arrays["image"].tobytes(), detail=embedder.transform.detail
+            )
+        except DecodeError as error:
+            raise InputError(
+                f"an uploaded picture must decode, this one does not: {error}"
+            ) from error
+        vectors = np.asarray(embedder.embed([picture]), np.float32)
+        return Message({"model_id": model.model_id}, {"vectors": vectors})
+
+    def _warm(self) -> None:
+        """Load the live model once nothing else starts, so that the first upload need not wait."""
+        if self._stop.wait(5.0):
+            return
+        try:
+            live = self._open_store.live("snapshot")
+            if live is not None:
+                snapshot = self._open_store.snapshot(live)
+                self._models.get(self._open_store.model(snapshot.model_id).name)
+        except Exception as error:  # noqa: BLE001 - only a head start; embed reports its own errors
+            log.info("the model was not loaded ahead: %s", error)
+
+    # Steps shared by the above
+
+    @property
+    def _open_store(self) -> Store:
+        if self._store is None:
+            raise UnavailableError("the engine must be running, it is not: call run")
+        return self._store
+
+    @property
+    def _open_spark(self) -> SparkSession:
+        if self._spark is None:
+            raise UnavailableError("Spark must be running, it is still starting: try again")
+        return self._spark
+
+    def _row(self, address: str, snapshot_id: UUID | None) -> Service:
+        return Service(
+            role="engine",
+            service_id=self.owner,
+            address=address,
+            snapshot_id=snapshot_id,
+            pid=os.getpid(),
+        )
+
+    def _model_name(self, parameters: Mapping[str, Any]) -> str:
+        return str(parameters.get("model") or self.settings.model)
+
+    def _model_id(self, parameters: Mapping[str, Any]) -> str:
+        from extraction.models import describe
+
+        return describe(self._model_name(parameters), self.settings).model_id
+
+    def _stoppable(
+        self, handler: Callable[[Mapping[str, Any], Progress], None]
+    ) -> Callable[[Mapping[str, Any], Progress], None]:
+        def run(parameters: Mapping[str, Any], progress: Progress) -> None:
+            def checked(step: str, done: int, total: int, message: str = "") -> None:
+                if self._stop.is_set():
+                    # Not an error of the job: it stays claimed, and the next engine takes it over.
+                    raise SystemExit(0)
+                progress(step, done, total, message)
+
+            handler(parameters, checked)
+
+        return run
+
+
+class _Background:
+    """A call on a thread of its own, whose result or error is taken later."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(work,), daemon=True)
+        self._thread.start()
+
+    def _work(self, work: Callable[[], Any]) -> None:
+        try:
+            self._value = work()
+        except BaseException as error:  # noqa: BLE001 - raised again by result
+            self._error = error
+
+    def result(self) -> Any:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def _ping(_message: Message) -> Message:
+    return Message({"ok": True})
+
+
+def _ingested(report: IngestReport) -> str:
+    text = f"{report.ready:,} of {report.files:,} files are photos"
+    failed = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(report.reasons.items())[:3])
+    parts = [text, f"{report.images:,} new", f"{report.failed:,} failed ({failed})"]
+    return ", ".join(parts if report.failed else parts[:2])
+
+
+def _extracted(report: ExtractReport) -> str:
+    text = f"{report.images + report.present:,} images have features, {report.images:,} new"
+    if report.images:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
+        text += f", {report.rate:,.1f} images/s ({shares})"
+    return text + (f", {report.failed:,} failed" if report.failed else "")
+
+
+def main() -> None:
+    """Run until SIGTERM, or until the parent is gone."""
+    follow_parent()
+    settings = Settings.load()
+    configure(settings)
+    engine = Engine(settings)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: engine.stop())
+    try:
+        engine.run()
+    except UnavailableError as error:
+        log.error("%s", error)  # noqa: TRY400 - the message says it
+        raise SystemExit(3) from error
+
+
+if __name__ == "__main__":
+    main()

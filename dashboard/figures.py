@@ -1,0 +1,143 @@
+"""Charts as Plotly figures in plain JSON, in the colours of assets/tokens.css."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from dashboard.views import ClusterView, FacetView
+
+Figure = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """Colours that a chart needs; each equals the token of the same name."""
+
+    text: str
+    text_2: str
+    line: str
+    accent: str
+    cat_none: str
+    surface: str
+
+
+PALETTES: Final = {
+    "light": Palette("#191b19", "#50534d", "#e0e0db", "#0b6b66", "#a3acb8", "#ffffff"),
+    "dark": Palette("#eceeec", "#b2b8b5", "#2a2f2e", "#3fc7ba", "#6b7686", "#181b1a"),
+}
+
+CONFIG: Final[dict[str, Any]] = {"displayModeBar": False, "responsive": True}
+"""Plotly's behaviour: no tool bar, as wide as its box."""
+
+HEIGHT: Final = 104
+"""Height of a chart in a page's head, pixels: reserved while Plotly loads."""
+
+BARS: Final = 200
+"""Most bars that one chart draws."""
+
+
+def palette(theme: str | None) -> Palette:
+    """Return the colours of a theme; anything but `dark` is light."""
+    return PALETTES["dark" if theme == "dark" else "light"]
+
+
+def blank() -> Figure:
+    """Empty, transparent figure: what a chart is before its data came."""
+    hidden = {"visible": False}
+    return {
+        "data": [],
+        "layout": {
+            "height": HEIGHT,
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "xaxis": hidden,
+            "yaxis": hidden,
+        },
+    }
+
+
+def cluster_sizes(clusters: Sequence[ClusterView], theme: str | None) -> Figure:
+    """Bar chart of images in each cluster, largest first.
+
+    Images in no cluster are left out: one bar of them would flatten all others, and the page says
+    their number. Past 200 clusters the last bar, in grey, is the mean of all that are smaller.
+    """
+    colours = palette(theme)
+    ranked = sorted(clusters, key=lambda cluster: (-cluster.size, cluster.cluster))
+    shown, rest = ranked[:BARS], ranked[BARS:]
+    names = [cluster.name for cluster in shown]
+    sizes: list[float] = [cluster.size for cluster in shown]
+    fill = [colours.accent] * len(shown)
+    if rest:
+        names.append(f"Mean of {len(rest):,} smaller clusters")
+        sizes.append(round(sum(cluster.size for cluster in rest) / len(rest), 1))
+        fill.append(colours.cat_none)
+    return _bars(names, sizes, fill, colours, unit="images")
+
+
+def histogram(facet: FacetView, theme: str | None, *, unit: str = "images") -> Figure:
+    """Bar chart of a number column's equal bins over all rows."""
+    colours = palette(theme)
+    edges = facet.edges
+    labels = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
+    counts = [value.total for value in facet.values]
+    return _bars(labels, counts, [colours.accent] * len(counts), colours, unit=unit)
+
+
+def _bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    fill: Sequence[str],
+    colours: Palette,
+    *,
+    unit: str,
+) -> Figure:
+    axis = {
+        "showgrid": False,
+        "zeroline": False,
+        "fixedrange": True,
+        "tickfont": {"color": colours.text_2},
+    }
+    return {
+        "data": [
+            {
+                "type": "bar",
+                "x": list(range(len(values))),
+                "y": list(values),
+                # Plotly reads a few tags in texts: escaped, a name is only ever text.
+                "customdata": [_plain(name) for name in names],
+                "marker": {"color": list(fill), "line": {"width": 0}},
+                "hovertemplate": "%{customdata}<br>%{y:,} " + unit + "<extra></extra>",
+            }
+        ],
+        "layout": {
+            "height": HEIGHT,
+            "margin": {"l": 44, "r": 4, "t": 8, "b": 8},
+            "bargap": 0.18,
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"family": "Inter, system-ui, sans-serif", "size": 11, "color": colours.text},
+            "xaxis": {**axis, "showticklabels": False},
+            "yaxis": {
+                **axis,
+                "showgrid": True,
+                "gridcolor": colours.line,
+                "nticks": 4,
+                "rangemode": "tozero",
+                "separatethousands": True,
+            },
+            "hoverlabel": {
+                "bgcolor": colours.text,
+                "bordercolor": colours.text,
+                "font": {"color": colours.surface, "family": "Inter, system-ui, sans-serif"},
+            },
+            "showlegend": False,
+        },
+    }
+
+
+def _plain(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

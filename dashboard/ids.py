@@ -1,0 +1,150 @@
+"""Component ids and page paths: one constant each, so that layouts and callbacks agree."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Paths of the pages.
+PATH_EXPLORE: Final = "/"
+PATH_SEARCH: Final = "/search"
+PATH_CLUSTERS: Final = "/clusters"
+PATH_OUTLIERS: Final = "/outliers"
+PATH_JOBS: Final = "/jobs"
+
+# The frame around every page.
+URL: Final = "url"
+NAV: Final = "nav"
+PAGE: Final = "page"
+TOASTS: Final = "toasts"
+THEME: Final = "theme"
+THEME_TOGGLE: Final = "theme-toggle"
+KEYS_OPEN: Final = "keys-open"
+KEYS_DIALOG: Final = "keys-dialog"
+UNDO: Final = "undo-stack"
+REFRESH: Final = "refresh"
+"""Store that changes when a page should ask again: after an undo, or by "Try again"."""
+TITLE: Final = "title"
+UNDO_KEY: Final = "undo-key"
+JOB_BADGE: Final = "job-badge"
+JOB_BADGE_TICK: Final = "job-badge-tick"
+
+# Explore.
+EXPLORE_ROOT: Final = "explore"
+EXPLORE_MAP: Final = "explore-map"
+EXPLORE_STATE: Final = "explore-state"
+EXPLORE_COLOUR: Final = "explore-colour"
+EXPLORE_TOOL: Final = "explore-tool"
+EXPLORE_FACETS: Final = "explore-facets"
+EXPLORE_FACET: Final = "explore-facet"
+EXPLORE_LEGEND: Final = "explore-legend"
+EXPLORE_LEGEND_ITEM: Final = "explore-legend-item"
+EXPLORE_GALLERY: Final = "explore-gallery"
+EXPLORE_GALLERY_PAGE: Final = "explore-gallery-page"
+EXPLORE_DETAIL: Final = "explore-detail"
+EXPLORE_HITS: Final = "explore-hits"
+EXPLORE_HIT: Final = "explore-hit"
+EXPLORE_UPLOAD: Final = "explore-upload"
+EXPLORE_COUNT: Final = "explore-count"
+EXPLORE_CLEAR: Final = "explore-clear"
+EXPLORE_TICK: Final = "explore-tick"
+EXPLORE_FOCUS: Final = "explore-focus"
+EXPLORE_NARROW: Final = "explore-narrow"
+EXPLORE_ADDRESS: Final = "explore-address"
+EXPLORE_CHIPS: Final = "explore-chips"
+EXPLORE_CHIP: Final = "explore-chip"
+EXPLORE_RANGE: Final = "explore-range"
+EXPLORE_BACK: Final = "explore-back"
+EXPLORE_FILTERS: Final = "explore-filters"
+EXPLORE_OFFSET: Final = "explore-offset"
+
+# Clusters.
+CLUSTERS_LIST: Final = "clusters-list"
+CLUSTERS_SUMMARY: Final = "clusters-summary"
+CLUSTERS_CHART: Final = "clusters-chart"
+CLUSTERS_CONTROLS: Final = "clusters-controls"
+CLUSTERS_FILTER: Final = "clusters-filter"
+CLUSTER_DETAIL: Final = "cluster-detail"
+CLUSTERS_MORE: Final = "clusters-more"
+CLUSTER_KEY: Final = "cluster-key"
+CLUSTER_PHOTOS: Final = "cluster-photos"
+
+# Outliers.
+OUTLIERS_LIST: Final = "outliers-list"
+OUTLIERS_SUMMARY: Final = "outliers-summary"
+OUTLIERS_COUNTS: Final = "outliers-counts"
+OUTLIERS_CONTROLS: Final = "outliers-controls"
+OUTLIERS_CHART: Final = "outliers-chart"
+
+# Jobs.
+JOBS_LIST: Final = "jobs-list"
+JOBS_SUMMARY: Final = "jobs-summary"
+JOBS_TICK: Final = "jobs-tick"
+
+# Search.
+SEARCH_RESULT: Final = "search-result"
+SEARCH_SUMMARY: Final = "search-summary"
+
+
+def explore_hit(image_id: str, place: str) -> dict[str, str]:
+    """Return the tile that opens one image; `place` tells tiles of the same image apart."""
+    return {"type": EXPLORE_HIT, "image": image_id, "place": place}
+
+
+def explore_facet(column: str, value: str) -> dict[str, str]:
+    """Return the button that lets one value of a column pass, or not."""
+    return {"type": EXPLORE_FACET, "column": column, "value": value}
+
+
+def explore_range(column: str, side: str) -> dict[str, str]:
+    """Return the field with one bound (`low` or `high`) of a number column."""
+    return {"type": EXPLORE_RANGE, "column": column, "side": side}
+
+
+def explore_chip(kind: str, name: str) -> dict[str, str]:
+    """Return the button that removes a `filter` (of the column `name`) or the polygons."""
+    return {"type": EXPLORE_CHIP, "kind": kind, "name": name}
+
+
+def cluster_name(key: str) -> dict[str, str]:
+    """Return the name field of one cluster; `key` is its cluster key."""
+    return {"type": "cluster-name", "key": key}
+
+
+def cluster_message(key: str) -> dict[str, str]:
+    """Return the line under a cluster's name that says what happened to a rename."""
+    return {"type": "cluster-message", "key": key}
+
+
+def cluster_version(key: str) -> dict[str, str]:
+    """Return the store with the version of the name that the reader saw."""
+    return {"type": "cluster-version", "key": key}
+
+
+def cluster_choice(key: str, choice: str) -> dict[str, str]:
+    """Return the button that settles a conflict of names: `mine` or `theirs`."""
+    return {"type": "cluster-choice", "key": key, "choice": choice}
+
+
+def outlier_card(image_id: str) -> dict[str, str]:
+    """Return the card of one ranked outlier."""
+    return {"type": "outlier-card", "image": image_id}
+
+
+def verdict(image_id: str, value: str) -> dict[str, str]:
+    """Return the button that gives one image a verdict: `outlier` or `fine`."""
+    return {"type": "verdict", "image": image_id, "value": value}
+
+
+def verdict_badge(image_id: str) -> dict[str, str]:
+    """Return the badge with an image's verdict."""
+    return {"type": "verdict-badge", "image": image_id}
+
+
+def verdict_version(image_id: str) -> dict[str, str]:
+    """Return the store with the version of the verdict that the reader saw."""
+    return {"type": "verdict-version", "image": image_id}
+
+
+def job_cancel(job_id: str) -> dict[str, str]:
+    """Return the button that cancels one job."""
+    return {"type": "job-cancel", "job": job_id}

@@ -1,0 +1,284 @@
+"""Rows of the store and of the map table as views; no reads, no decisions of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from analytics.tiles import Column, Facet, Row
+from cql.records import Cluster, Image, Job, Listing, MapVersion, Model, Outlier, Query, Snapshot
+from dashboard.views import (
+    Check,
+    ClusterView,
+    ColumnView,
+    FacetValue,
+    FacetView,
+    HitView,
+    ImageView,
+    JobView,
+    ListingImage,
+    ListingView,
+    MapView,
+    ModelView,
+    OutlierView,
+    QueryView,
+    SearchView,
+    SnapshotView,
+    VerdictView,
+)
+
+NOISE = "No cluster"
+"""Label of the points that the clustering left out."""
+
+
+def model_view(model: Model) -> ModelView:
+    """The model's row."""
+    return ModelView(
+        model_id=model.model_id,
+        name=model.name,
+        architecture=model.architecture,
+        weights_sha256=model.weights_sha256,
+        transform=model.transform,
+        dim=model.dim,
+    )
+
+
+def snapshot_view(snapshot: Snapshot, hosts: int) -> SnapshotView:
+    """The snapshot's row and how many live hosts serve it."""
+    return SnapshotView(
+        snapshot_id=snapshot.snapshot_id,
+        model_id=snapshot.model_id,
+        rows=snapshot.rows,
+        listings=snapshot.listings,
+        dim=snapshot.dim,
+        shards=snapshot.shards,
+        watermark=snapshot.watermark,
+        hosts=hosts,
+    )
+
+
+def map_view(version: MapVersion, *, live: bool) -> MapView:
+    """The map's row."""
+    return MapView(
+        map_id=version.map_id,
+        model_id=version.model_id,
+        snapshot_id=version.snapshot_id,
+        rows=version.rows,
+        rows_scored=version.rows_scored,
+        clusters=version.clusters,
+        noise=version.noise,
+        seed=version.seed,
+        quality=dict(version.quality),
+        created_at=version.created_at,
+        live=live,
+    )
+
+
+def column_view(column: Column, names: Mapping[int, str]) -> ColumnView:
+    """A column; `names` (by cluster number) replace the labels of the cluster column."""
+    number = column.kind == "number"
+    return ColumnView(
+        name=column.name,
+        label=column.label,
+        kind=column.kind,
+        keys=column.keys,
+        labels=_labels(column.keys, column.categories, names),
+        low=column.low if number else None,
+        high=column.high if number else None,
+    )
+
+
+def facet_view(facet: Facet, totals: Mapping[str, int], names: Mapping[int, str]) -> FacetView:
+    """A facet with the counts of the whole map beside those of the selection."""
+    number = facet.kind == "number"
+    keys = tuple(str(i) for i in range(len(facet.counts))) if number else facet.keys
+    if number:
+        labels = tuple(
+            f"{low:.3g} to {high:.3g}"
+            for low, high in zip(facet.edges, facet.edges[1:], strict=False)
+        )
+    else:
+        labels = _labels(facet.keys, facet.categories, names)
+    return FacetView(
+        name=facet.name,
+        label=facet.label,
+        kind=facet.kind,
+        values=tuple(
+            FacetValue(value=key, label=label, count=count, total=max(count, totals.get(key, 0)))
+            for key, label, count in zip(keys, labels, facet.counts, strict=True)
+        ),
+        edges=facet.edges,
+        missing=facet.missing,
+    )
+
+
+def image_view(  # noqa: PLR0917 - one argument a source
+    image: Image,
+    listing: Listing,
+    row: Row | None,
+    cluster: ClusterView | None,
+    ranked: Outlier | None,
+    verdict: VerdictView,
+) -> ImageView:
+    """An image with its listing and its place on the live map, if it has one."""
+    return ImageView(
+        image_id=image.image_id,
+        listing_id=image.listing_id,
+        title=listing.title,
+        attributes=dict(listing.attributes),
+        width=image.width,
+        height=image.height,
+        format=image.format,
+        bytes=image.bytes,
+        position=image.position,
+        uri=image.uri,
+        added_at=image.added_at,
+        row=row.row if row else None,
+        x=row.x if row else None,
+        y=row.y if row else None,
+        cluster_key=cluster.key if cluster else None,
+        cluster_name=cluster.name if cluster else NOISE if row else "",
+        membership=row.membership if row else None,
+        outlier_score=row.outlier_score if row else None,
+        knn_distance=row.knn_distance if row else None,
+        glosh=ranked.glosh if ranked else None,
+        outlier_reason=ranked.reason if ranked else "",
+        verdict=verdict,
+    )
+
+
+def listing_view(listing: Listing, images: Sequence[Image]) -> ListingView:
+    """A listing with its photos, in the order given."""
+    return ListingView(
+        listing_id=listing.listing_id,
+        title=listing.title,
+        attributes=dict(listing.attributes),
+        images=tuple(
+            ListingImage(
+                image_id=image.image_id,
+                position=image.position,
+                width=image.width,
+                height=image.height,
+            )
+            for image in images
+        ),
+    )
+
+
+def outlier_view(
+    outlier: Outlier, rank: int, *, title: str, cluster_name: str, verdict: VerdictView
+) -> OutlierView:
+    """A row of the ranking, with the verdict in force."""
+    return OutlierView(
+        rank=rank,
+        score=outlier.score,
+        image_id=outlier.image_id,
+        listing_id=outlier.listing_id,
+        title=title,
+        cluster_name=cluster_name,
+        knn_distance=outlier.knn_distance,
+        glosh=outlier.glosh,
+        reason=outlier.reason,
+        verdict=verdict,
+    )
+
+
+def cluster_view(cluster: Cluster, rename: tuple[str, int] | None, total: int) -> ClusterView:
+    """A cluster; a rename in force wins over the automatic name."""
+    name, version = rename or ("", 0)
+    return ClusterView(
+        key=cluster.cluster_key,
+        cluster=cluster.cluster,
+        name=name or cluster.name,
+        automatic=cluster.name,
+        renamed=bool(name),
+        version=version,
+        size=cluster.size,
+        listings=cluster.listings,
+        share=cluster.size / total if total else 0.0,
+        exemplars=tuple(cluster.exemplars),
+        x=cluster.x,
+        y=cluster.y,
+    )
+
+
+def query_view(query: Query) -> QueryView:
+    """A line of the history."""
+    return QueryView(
+        query_id=query.query_id,
+        name=query.name,
+        state=query.state,
+        hits=query.hits,
+        seconds=query.seconds,
+        created_at=query.created_at,
+    )
+
+
+def search_view(query: Query, hits: tuple[HitView, ...], *, current: bool) -> SearchView:
+    """A query as it was asked, with its hits."""
+    spec: dict[str, Any] = json.loads(query.spec)
+    source = str(spec.get("source") or "")
+    return SearchView(
+        query_id=query.query_id,
+        name=query.name,
+        state=query.state,
+        image_ids=tuple(UUID(text) for text in spec.get("image_ids") or ()),
+        listing_id=spec.get("listing_id"),
+        upload=source.removeprefix("upload:") if source.startswith("upload:") else None,
+        k=int(spec.get("k", len(hits))),
+        exact=query.rows_scanned == query.rows,
+        rows=query.rows,
+        rows_scanned=query.rows_scanned,
+        seconds=query.seconds,
+        snapshot_id=query.snapshot_id,
+        model_id=query.model_id,
+        current=current,
+        created_at=query.created_at,
+        hits_total=query.hits,
+        hits=hits,
+    )
+
+
+def job_view(job: Job) -> JobView:
+    """A job with its share done and the seconds it took or has left."""
+    share = min(1.0, job.done / job.total) if job.total > 0 else 0.0
+    end = job.finished_at or (datetime.now(UTC) if job.state == "running" else None)
+    left = (job.total - job.done) / job.rate if job.rate > 0 and job.total >= job.done else None
+    return JobView(
+        job_id=job.job_id,
+        kind=job.kind,
+        state=job.state,
+        step=job.step,
+        done=job.done,
+        total=job.total,
+        rate=job.rate,
+        share=1.0 if job.state == "done" else share,
+        left_s=left if job.state == "running" else None,
+        message=job.message,
+        error=job.error,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        seconds=(end - job.started_at).total_seconds() if end and job.started_at else None,
+    )
+
+
+def check(name: str, trouble: str, fix: str, *, good: str = "", required: bool = True) -> Check:
+    """A condition that holds when there is no trouble to tell."""
+    return Check(
+        name=name,
+        ok=not trouble,
+        required=required,
+        detail=trouble or good,
+        fix=fix if trouble else "",
+    )
+
+
+def _labels(
+    keys: tuple[str, ...], categories: tuple[str, ...], names: Mapping[int, str]
+) -> tuple[str, ...]:
+    by_key = {str(number): name for number, name in names.items()}
+    return tuple(by_key.get(key, label) for key, label in zip(keys, categories, strict=True))

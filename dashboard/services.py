@@ -1,0 +1,396 @@
+"""Every user action as one method. Pages and the REST API call these and nothing below.
+
+`Services` is stateless but for caches of immutable things (map tables by id) and a live pointer
+that is read again after two seconds, so any number of web workers may run. All methods block; they
+are safe to call from several threads. Errors are `cql.errors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from analytics.search import Request, Searcher
+from analytics.tiles import Selection
+from cql.errors import InputError, NotFoundError
+from cql.settings import Settings
+from cql.store import Store
+from dashboard import ledger, present
+from dashboard.atlas import Atlas
+from dashboard.connection import open_store
+from dashboard.overview import Overview
+from dashboard.photos import Photos
+from dashboard.searches import Searches
+from dashboard.views import (
+    ClusterDetail,
+    ClusterView,
+    CollectionView,
+    ColumnView,
+    DecisionView,
+    FacetView,
+    HealthView,
+    ImageView,
+    JobView,
+    ListingView,
+    MapRow,
+    MapView,
+    OutlierPage,
+    PhotoView,
+    QueryView,
+    SearchView,
+    SelectionView,
+    VerdictView,
+)
+
+PAGE_LIMIT = 500
+"""Most rows of one page of anything."""
+
+
+class Services:
+    """All that the dashboard does, over one store and one searcher."""
+
+    def __init__(
+        self, settings: Settings, store: Store, searcher: Searcher, *, atlas: Atlas | None = None
+    ) -> None:
+        self.settings = settings
+        self._store = store
+        self._searcher = searcher
+        self._atlas = atlas or Atlas(settings, store)
+        self._overview = Overview(store, searcher, self._atlas)
+        self._photos = Photos(settings, store)
+        self._searches = Searches(settings, store, searcher, self._photos)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Services:
+        """Connect. UnavailableError when Cassandra does not answer."""
+        store = open_store(settings)
+        return cls(settings, store, Searcher(settings, store))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._searches.close()
+        self._photos.close()
+        self._searcher.close()
+        self._store.close()
+
+    # Collection and map
+
+    def collection(self) -> CollectionView:
+        """How far the collection is, over all of it."""
+        return self._overview.collection()
+
+    def live_map(self) -> MapView | None:
+        """The live map, or None while there is none."""
+        live = self._atlas.live_id()
+        return self.map(live) if live is not None else None
+
+    def map(self, map_id: UUID | None = None) -> MapView:
+        """A map by id (None: the live one). NotFoundError."""
+        found = self._atlas.version(map_id)
+        return present.map_view(found, live=found.map_id == self._atlas.live_id())
+
+    def columns(self, map_id: UUID | None = None) -> tuple[ColumnView, ...]:
+        """Columns to colour and filter by; renamed clusters have their new names."""
+        names = self._names_by_number(map_id)
+        return tuple(
+            present.column_view(column, names if column.name == "cluster" else {})
+            for column in self._atlas.table(map_id).columns()
+        )
+
+    def tile(
+        self, z: int, x: int, y: int, column: str = "cluster", map_id: UUID | None = None
+    ) -> bytes:
+        """Tile body, format version 1. InputError for a tile or column that cannot exist."""
+        return self._atlas.table(map_id).tile(z, x, y, column)
+
+    def rows(self, rows: Sequence[int], map_id: UUID | None = None) -> tuple[MapRow, ...]:
+        """Ids, titles, places and cluster names of some rows, in the order asked."""
+        _limited(len(rows))
+        points = self._atlas.table(map_id).describe(np.asarray(list(rows), np.int64))
+        titles = self.titles([point.listing_id for point in points])
+        names = self._names_by_number(map_id)
+        return tuple(
+            MapRow(
+                row=point.row,
+                image_id=point.image_id,
+                listing_id=point.listing_id,
+                title=titles.get(point.listing_id, ""),
+                x=point.x,
+                y=point.y,
+                cluster_name=names.get(point.cluster, present.NOISE),
+            )
+            for point in points
+        )
+
+    def row_of(self, image_ids: Sequence[UUID], map_id: UUID | None = None) -> dict[UUID, int]:
+        """Map rows of images; those that are not on the map are left out."""
+        table = self._atlas.table(map_id)
+        found = {}
+        for image_id in image_ids:
+            with contextlib.suppress(NotFoundError):
+                found[image_id] = table.row_of(image_id)
+        return found
+
+    def select(
+        self,
+        selection: Selection | Mapping[str, Any] | None,
+        *,
+        limit: int = 60,
+        offset: int = 0,
+        map_id: UUID | None = None,
+    ) -> SelectionView:
+        """Exact count over all rows, and the page of rows that starts at `offset`."""
+        _limited(limit)
+        if offset < 0:
+            raise InputError(f"offset must be at least 0, got {offset}: start at the first row")
+        table = self._atlas.table(map_id)
+        rows = table.select(_selection(selection))
+        page = rows[offset : offset + limit]
+        end = offset + len(page)
+        pairs = [(int(row), ids) for row, ids in zip(page, table.ids(page), strict=True)]
+        return SelectionView(
+            map_id=table.version.map_id,
+            count=len(rows),
+            total=table.rows,
+            rows=self._map_rows(pairs),
+            offset=offset,
+            next_offset=end if end < len(rows) else None,
+        )
+
+    def facets(
+        self, selection: Selection | Mapping[str, Any] | None, map_id: UUID | None = None
+    ) -> tuple[FacetView, ...]:
+        """Counts of every column over all rows."""
+        names = self._names_by_number(map_id)
+        totals = self._atlas.totals(map_id)
+        return tuple(
+            present.facet_view(facet, totals[facet.name], names if facet.name == "cluster" else {})
+            for facet in self._atlas.table(map_id).facets(_selection(selection))
+        )
+
+    # Images
+
+    def image(self, image_id: UUID) -> ImageView:
+        """Everything known of one image. NotFoundError."""
+        image = self._store.image(image_id)
+        listing = self._store.listing(image.listing_id)
+        row, cluster, ranked = None, None, None
+        if self._atlas.live_id() is not None:
+            number = self.row_of([image_id]).get(image_id)
+            if number is not None:
+                row = self._atlas.table(None).describe(np.array([number], np.int64))[0]
+                cluster = next((c for c in self.clusters() if c.cluster == row.cluster), None)
+                ranked = self._atlas.ranked(image_id)
+        verdict = self.verdicts([image_id])[image_id]
+        return present.image_view(image, listing, row, cluster, ranked, verdict)
+
+    def photo(self, image_id: UUID) -> PhotoView:
+        """The photo itself, re-encoded when no browser shows its format."""
+        return self._photos.photo(image_id)
+
+    def thumbnail(self, image_id: UUID) -> PhotoView:
+        """The small WebP."""
+        return self._photos.thumbnail(image_id)
+
+    def listing(self, listing_id: str) -> ListingView:
+        """A listing with its photos by position. NotFoundError."""
+        return present.listing_view(
+            self._store.listing(listing_id), self._store.images_of(listing_id)
+        )
+
+    def titles(self, listing_ids: Sequence[str]) -> dict[str, str]:
+        """Titles of listings; unknown ids are left out."""
+        found = self._store.listings(sorted(set(listing_ids))) if listing_ids else {}
+        return {key: listing.title for key, listing in found.items()}
+
+    def stocks(self, listing_ids: Sequence[str]) -> dict[str, int]:
+        """How many of each listing are for sale now; listings of unknown stock are left out."""
+        found = self._store.stock(sorted(set(listing_ids))) if listing_ids else {}
+        return {key: stock.inventory for key, stock in found.items()}
+
+    # Search
+
+    def search_images(
+        self, image_ids: Sequence[UUID], *, k: int = 50, name: str = ""
+    ) -> SearchView:
+        """The k listings most like these images; their own listings are left out."""
+        return self._searches.ask(Request(image_ids=tuple(image_ids), k=k, name=name))
+
+    def search_listing(self, listing_id: str, *, k: int = 50, name: str = "") -> SearchView:
+        """The k listings most like this one, which is left out."""
+        return self._searches.ask(Request(listing_id=listing_id, k=k, name=name))
+
+    def search_upload(self, data: bytes, *, filename: str = "", k: int = 50) -> SearchView:
+        """Embed the picture by the engine's model, keep it in the content store, search.
+
+        UnavailableError when no engine answers, InputError when the bytes are no picture.
+        """
+        return self._searches.upload(data, filename=filename, k=k)
+
+    def upload(self, digest: str) -> PhotoView:
+        """A picture that a query was asked with, by `SearchView.upload`."""
+        return self._photos.upload(digest)
+
+    def query(self, query_id: UUID, *, limit: int = 200) -> SearchView:
+        """A published query again, without computing anything. NotFoundError."""
+        return self._searches.published(query_id, limit=_limited(limit))
+
+    def queries(self, limit: int = 50) -> tuple[QueryView, ...]:
+        """Query history, newest first."""
+        return self._searches.history(_limited(limit))
+
+    # Clusters and outliers
+
+    def clusters(self, map_id: UUID | None = None) -> tuple[ClusterView, ...]:
+        """Clusters, largest first, with renames."""
+        found = self._atlas.clusters(map_id)
+        names = ledger.names(self._store, [cluster.cluster_key for cluster in found])
+        total = self._atlas.version(map_id).rows
+        return tuple(
+            present.cluster_view(cluster, names.get(cluster.cluster_key), total)
+            for cluster in found
+        )
+
+    def cluster(self, key: UUID, map_id: UUID | None = None) -> ClusterDetail:
+        """One cluster with its name's history and its own facets. NotFoundError."""
+        found = next((c for c in self.clusters(map_id) if c.key == key), None)
+        if found is None:
+            raise NotFoundError(f"this map has no cluster {key}: a newer map may have replaced it")
+        history = self._store.decisions(ledger.cluster_subject(key))
+        return ClusterDetail(
+            cluster=found,
+            decisions=tuple(ledger.decision_view(decision) for decision in history),
+            facets=self.facets({"filters": {"cluster": [str(found.cluster)]}}, map_id),
+        )
+
+    def rename_cluster(
+        self, key: UUID, name: str, *, author: str, expected_version: int, reason: str = ""
+    ) -> ClusterView:
+        """Name a cluster; ConflictError when somebody renamed it after `expected_version`."""
+        self.cluster(key)
+        self._store.append_decision(
+            ledger.cluster_subject(key),
+            ledger.RENAME,
+            ledger.clean_name(name),
+            author=author,
+            reason=reason,
+            expected_version=expected_version,
+        )
+        return self.cluster(key).cluster
+
+    def outliers(
+        self,
+        *,
+        limit: int = 60,
+        offset: int = 0,
+        verdict: str = "all",
+        map_id: UUID | None = None,
+    ) -> OutlierPage:
+        """The ranking; `verdict` keeps `outlier`, `fine`, `undecided` (nobody judged) or all."""
+        version = self._atlas.version(map_id)
+        ranking = self._atlas.ranking(map_id)
+        page = ledger.page(
+            self._store, ranking, verdict=verdict, offset=offset, limit=_limited(limit)
+        )
+        titles = self.titles([outlier.listing_id for _, outlier, _ in page.rows])
+        names = self._names_by_number(map_id)
+        return OutlierPage(
+            map_id=version.map_id,
+            outliers=tuple(
+                present.outlier_view(
+                    outlier,
+                    rank,
+                    title=titles.get(outlier.listing_id, ""),
+                    cluster_name=names.get(outlier.cluster, ""),
+                    verdict=found,
+                )
+                for rank, outlier, found in page.rows
+            ),
+            offset=offset,
+            next_offset=page.next_offset,
+            ranked=len(ranking),
+            total=version.rows,
+            judged=page.judged,
+        )
+
+    def set_verdict(
+        self,
+        image_id: UUID,
+        verdict: str,
+        *,
+        author: str,
+        expected_version: int,
+        reason: str = "",
+    ) -> VerdictView:
+        """Mark an image `outlier` or `fine`; ConflictError when somebody judged it meanwhile."""
+        if verdict not in ledger.VERDICTS:
+            raise InputError(f"a verdict must be one of {ledger.VERDICTS}, got {verdict!r}")
+        self._store.image(image_id)
+        decision = self._store.append_decision(
+            ledger.image_subject(image_id),
+            ledger.VERDICT,
+            verdict,
+            author=author,
+            reason=reason,
+            expected_version=expected_version,
+        )
+        return ledger.verdict_view(image_id, decision)
+
+    def verdicts(self, image_ids: Sequence[UUID]) -> dict[UUID, VerdictView]:
+        """The verdict in force of each image."""
+        return ledger.verdicts(self._store, image_ids)
+
+    def undo(self, subject: str, *, author: str, expected_version: int) -> DecisionView:
+        """Step back the newest decision of `cluster:<key>` or `image:<id>` (a new ledger entry)."""
+        return ledger.undo(self._store, subject, author=author, expected_version=expected_version)
+
+    # Work
+
+    def jobs(self, limit: int = 50) -> tuple[JobView, ...]:
+        """Jobs, newest first."""
+        return tuple(present.job_view(job) for job in self._overview.jobs(_limited(limit)))
+
+    def job(self, job_id: UUID) -> JobView:
+        """One job. NotFoundError."""
+        return present.job_view(self._store.job(job_id))
+
+    def cancel_job(self, job_id: UUID) -> JobView:
+        """Ask a job to stop: at once when queued, else at its next step."""
+        self._store.job(job_id)
+        self._store.cancel_job(job_id)
+        return self.job(job_id)
+
+    def health(self) -> HealthView:
+        """Whether searching works right now, and what is missing."""
+        return self._overview.health()
+
+    # Steps shared by the above
+
+    def _names_by_number(self, map_id: UUID | None) -> dict[int, str]:
+        return {cluster.cluster: cluster.name for cluster in self.clusters(map_id)}
+
+    def _map_rows(self, pairs: Sequence[tuple[int, tuple[UUID, str]]]) -> tuple[MapRow, ...]:
+        titles = self.titles([listing_id for _, (_, listing_id) in pairs])
+        return tuple(
+            MapRow(
+                row=row,
+                image_id=image_id,
+                listing_id=listing_id,
+                title=titles.get(listing_id, ""),
+            )
+            for row, (image_id, listing_id) in pairs
+        )
+
+
+def _selection(value: Selection | Mapping[str, Any] | None) -> Selection:
+    return value if isinstance(value, Selection) else Selection.from_json(value)
+
+
+def _limited(limit: int) -> int:
+    if not 0 <= limit <= PAGE_LIMIT:
+        raise InputError(f"a page must have 0 to {PAGE_LIMIT} rows, got {limit}: ask for fewer")
+    return limit

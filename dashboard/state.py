@@ -1,0 +1,329 @@
+"""What a URL says: frozen page states, read from and written to the query part of the address.
+
+An address is hostile input. Reading never raises: a value that breaks a rule is dropped, and the
+rest of the address still works. What is written is canonical: `read(write(state)) == state`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+from urllib.parse import parse_qsl, quote, urlencode
+from uuid import UUID
+
+from dashboard import ids
+
+Mode = Literal["union", "subtract", "intersect"]
+"""How a polygon joins the selection before it."""
+
+MAX_QUERY: Final = 16_384
+"""Longest query part that is read, characters."""
+MAX_POLYGONS: Final = 16
+MAX_POINTS: Final = 512
+MAX_FILTERS: Final = 32
+MAX_VALUES: Final = 256
+MAX_TEXT: Final = 200
+MAX_ZOOM: Final = 32.0
+MAX_PAGE: Final = 1_000_000
+
+NUMBER_COLUMNS: Final = ("outlier_score", "membership", "knn_distance")
+_COLUMN = re.compile(
+    r"(?:cluster|outlier_score|membership|knn_distance|attr:[^\x00-\x1f\x7f]{1,120})"
+)
+_MODES: Final[dict[str, Mode]] = {"u": "union", "s": "subtract", "i": "intersect"}
+_LETTERS: Final = {mode: letter for letter, mode in _MODES.items()}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Centre of the view in world coordinates ([0, 1] each) and zoom (log2 of the scale)."""
+
+    x: float
+    y: float
+    zoom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """A lasso or a box in world coordinates, at least three points."""
+
+    points: tuple[tuple[float, float], ...]
+    mode: Mode = "union"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A facet: either the `values` that pass, or the closed range from `low` to `high`."""
+
+    column: str
+    values: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExploreState:
+    """Everything that a link to Explore carries.
+
+    `map_id` None means the live map; `image` is the opened picture; `query` a published search.
+    Filters are sorted by column, one for each column.
+    """
+
+    map_id: UUID | None = None
+    colour: str = "cluster"
+    image: UUID | None = None
+    query: UUID | None = None
+    camera: Camera | None = None
+    polygons: tuple[Polygon, ...] = ()
+    filters: tuple[Filter, ...] = field(default=())
+
+    @classmethod
+    def read(cls, search: str | None) -> ExploreState:
+        """Return the state that the query part of an address (with or without `?`) names."""
+        polygons: list[Polygon] = []
+        filters: dict[str, Filter] = {}
+        single: dict[str, str] = {}
+        for key, value in _pairs(search):
+            if key == "sel" and len(polygons) < MAX_POLYGONS:
+                polygon = _read_polygon(value)
+                if polygon is not None:
+                    polygons.append(polygon)
+            elif key.startswith(("f.", "r.")):
+                _read_filter(filters, key[0], key[2:], value)
+            else:
+                single.setdefault(key, value)
+        colour = single.get("colour", "cluster")
+        return cls(
+            map_id=_uuid(single.get("map")),
+            colour=colour if is_column(colour) else "cluster",
+            image=_uuid(single.get("image")),
+            query=_uuid(single.get("q")),
+            camera=_read_camera(single.get("cam", "")),
+            polygons=tuple(polygons),
+            filters=tuple(filters[column] for column in sorted(filters)),
+        )
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        pairs: list[tuple[str, str]] = []
+        if self.map_id is not None:
+            pairs.append(("map", str(self.map_id)))
+        if self.colour != "cluster":
+            pairs.append(("colour", self.colour))
+        if self.image is not None:
+            pairs.append(("image", str(self.image)))
+        if self.query is not None:
+            pairs.append(("q", str(self.query)))
+        if self.camera is not None:
+            camera = self.camera
+            pairs.append(("cam", ",".join(_number(v) for v in (camera.x, camera.y, camera.zoom))))
+        for polygon in self.polygons:
+            points = ";".join(f"{_number(x)},{_number(y)}" for x, y in polygon.points)
+            pairs.append(("sel", f"{_LETTERS[polygon.mode]};{points}"))
+        for item in self.filters:
+            if item.values:
+                pairs.extend((f"f.{item.column}", value) for value in item.values)
+            else:
+                low = "" if item.low is None else _number(item.low)
+                high = "" if item.high is None else _number(item.high)
+                pairs.append((f"r.{item.column}", f"{low}..{high}"))
+        return _query(pairs)
+
+    def href(self) -> str:
+        """Address of Explore in this state."""
+        return ids.PATH_EXPLORE + self.write()
+
+    def selection(self) -> dict[str, object]:
+        """Return the selection as JSON: the form of the map API and of `tiles.Selection`."""
+        filters: dict[str, object] = {}
+        for item in self.filters:
+            filters[item.column] = (
+                list(item.values) if item.values else {"low": item.low, "high": item.high}
+            )
+        return {
+            "polygons": [
+                {"points": [list(point) for point in polygon.points], "mode": polygon.mode}
+                for polygon in self.polygons
+            ],
+            "filters": filters,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClustersState:
+    """Order and text filter of the cluster list."""
+
+    sort: Literal["size", "name"] = "size"
+    text: str = ""
+
+    @classmethod
+    def read(cls, search: str | None) -> ClustersState:
+        """Return the state that the query part of an address names."""
+        single = dict(reversed(_pairs(search)))
+        return cls(
+            sort="name" if single.get("sort") == "name" else "size",
+            text=single.get("text", "").strip()[:MAX_TEXT].strip(),
+        )
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        pairs = [("sort", self.sort)] if self.sort != "size" else []
+        return _query([*pairs, ("text", self.text)] if self.text else pairs)
+
+
+Show = Literal["all", "undecided", "outlier", "fine"]
+"""`undecided` are those that nobody judged."""
+
+_SHOW: Final[dict[str, Show]] = {
+    "all": "all",
+    "undecided": "undecided",
+    "outlier": "outlier",
+    "fine": "fine",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutliersState:
+    """Which verdicts are shown, and which page, from 1."""
+
+    show: Show = "all"
+    page: int = 1
+
+    @classmethod
+    def read(cls, search: str | None) -> OutliersState:
+        """Return the state that the query part of an address names."""
+        single = dict(reversed(_pairs(search)))
+        text = single.get("page", "1")
+        page = int(text) if re.fullmatch(r"[0-9]{1,7}", text) else 1
+        return cls(
+            show=_SHOW.get(single.get("show", "all"), "all"),
+            page=min(max(page, 1), MAX_PAGE),
+        )
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        pairs = [("show", str(self.show))] if self.show != "all" else []
+        return _query([*pairs, ("page", str(self.page))] if self.page != 1 else pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchState:
+    """The published query that a link to Search opens."""
+
+    query: UUID | None = None
+
+    @classmethod
+    def read(cls, search: str | None) -> SearchState:
+        """Return the state that the query part of an address names."""
+        return cls(query=_uuid(dict(reversed(_pairs(search))).get("q")))
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        return _query([("q", str(self.query))] if self.query is not None else [])
+
+
+def cluster_href(key: UUID) -> str:
+    """Address of one cluster's page."""
+    return f"{ids.PATH_CLUSTERS}/{key}"
+
+
+def cluster_of(pathname: str) -> UUID | None:
+    """Return the cluster key in `/clusters/<key>`; None when the path names none."""
+    prefix = ids.PATH_CLUSTERS + "/"
+    return _uuid(pathname.removeprefix(prefix)) if pathname.startswith(prefix) else None
+
+
+def is_column(name: str) -> bool:
+    """Whether `name` can be a column of the map: it may still be unknown to this collection."""
+    return _COLUMN.fullmatch(name) is not None and not _CONTROL.search(name)
+
+
+def _pairs(search: str | None) -> list[tuple[str, str]]:
+    text = (search or "").removeprefix("?")
+    if len(text) > MAX_QUERY:
+        return []
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1024)
+    except ValueError:  # too many fields, or bytes that are not UTF-8
+        return []
+    return [(key, value) for key, value in pairs if not _CONTROL.search(key + value)]
+
+
+def _query(pairs: Iterable[tuple[str, str]]) -> str:
+    text = urlencode(list(pairs), safe=":,;", quote_via=quote)
+    return f"?{text}" if text else ""
+
+
+def _uuid(text: str | None) -> UUID | None:
+    canonical = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+    return UUID(text) if text and re.fullmatch(canonical, text) else None
+
+
+def _number(value: float) -> str:
+    """Shortest text that reads back as the same number, without a needless `.0`."""
+    text = repr(float(value) + 0.0)
+    return text.removesuffix(".0")
+
+
+def _float(text: str) -> float | None:
+    if not re.fullmatch(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?", text):
+        return None
+    value = float(text) + 0.0
+    return value if math.isfinite(value) else None
+
+
+def _numbers(texts: Iterable[str]) -> list[float] | None:
+    values = [_float(text) for text in texts]
+    found = [value for value in values if value is not None]
+    return found if len(found) == len(values) else None
+
+
+def _read_camera(text: str) -> Camera | None:
+    values = _numbers(text.split(","))
+    if values is None or len(values) != 3:
+        return None
+    x, y, zoom = values
+    inside = -1.0 <= x <= 2.0 and -1.0 <= y <= 2.0 and -4.0 <= zoom <= MAX_ZOOM
+    return Camera(x, y, zoom) if inside else None
+
+
+def _read_polygon(text: str) -> Polygon | None:
+    letter, _, rest = text.partition(";")
+    pieces = rest.split(";")
+    if letter not in _MODES or not 3 <= len(pieces) <= MAX_POINTS:
+        return None
+    points: list[tuple[float, float]] = []
+    for piece in pieces:
+        pair = _numbers(piece.split(","))
+        if pair is None or len(pair) != 2 or not all(-1.0 <= value <= 2.0 for value in pair):
+            return None
+        points.append((pair[0], pair[1]))
+    return Polygon(tuple(points), _MODES[letter])
+
+
+def _read_filter(filters: dict[str, Filter], kind: str, column: str, value: str) -> None:
+    """Add one pair to `filters`; values of a column gather, of two ranges the first counts."""
+    known = filters.get(column)
+    if not is_column(column) or (known is None and len(filters) >= MAX_FILTERS):
+        return
+    if kind == "f":
+        values = () if known is None else known.values
+        ranged = known is not None and not known.values
+        if not ranged and column not in NUMBER_COLUMNS and len(value) <= MAX_TEXT:
+            unique = dict.fromkeys((*values, value))
+            filters[column] = Filter(column, tuple(unique)[:MAX_VALUES])
+        return
+    low_text, separator, high_text = value.partition("..")
+    if known is not None or not separator or column == "cluster":
+        return
+    low, high = _float(low_text), _float(high_text)
+    broken = (low_text and low is None) or (high_text and high is None)
+    if broken or (low is None and high is None):
+        return
+    if low is not None and high is not None and low > high:
+        return
+    filters[column] = Filter(column, low=low, high=high)

@@ -1,0 +1,383 @@
+"""What pages show and the API serialises: frozen, plain values, one type a user action."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """The model whose vectors are searched and mapped."""
+
+    model_id: str
+    name: str
+    architecture: str
+    weights_sha256: str
+    transform: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotView:
+    """The live snapshot: `rows` vectors of `listings` listings, as Cassandra was at `watermark`."""
+
+    snapshot_id: UUID
+    model_id: str
+    rows: int
+    listings: int
+    dim: int
+    shards: int
+    watermark: datetime
+    hosts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapView:
+    """A map version: `rows_scored` of `rows` images have place, cluster and outlier score."""
+
+    map_id: UUID
+    model_id: str
+    snapshot_id: UUID
+    rows: int
+    rows_scored: int
+    clusters: int
+    noise: int
+    seed: int
+    quality: Mapping[str, float]
+    created_at: datetime
+    live: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionView:
+    """How far the collection is: every count is over all of it.
+
+    `state` is `empty` (nothing ingested), `working` (no map yet), `ready` or `stale` (photos were
+    ingested after the live snapshot's watermark). `files_failed` files have a recorded reason.
+    """
+
+    state: str
+    files_ready: int
+    files_failed: int
+    sources: tuple[str, ...]
+    model: ModelView | None
+    snapshot: SnapshotView | None
+    map: MapView | None
+    pending: int
+    running_jobs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnView:
+    """A column to colour and filter by.
+
+    `kind` is `category` (code i in a tile means `keys[i]`, which a filter names, and is shown as
+    `labels[i]`, renames included) or `number` (then `low` and `high` bound it).
+    """
+
+    name: str
+    label: str
+    kind: str
+    keys: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapRow:
+    """One point of the map, to show a hover or a tile of the gallery. `title` is the listing's.
+
+    The place (world coordinates) and the cluster's name are known where rows were asked for.
+    """
+
+    row: int
+    image_id: UUID
+    listing_id: str
+    title: str = ""
+    x: float | None = None
+    y: float | None = None
+    cluster_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionView:
+    """Exactly `count` of `total` rows match; `rows` is the page at `offset`.
+
+    The next page is at `next_offset`, None after the last.
+    """
+
+    map_id: UUID
+    count: int
+    total: int
+    rows: tuple[MapRow, ...]
+    offset: int
+    next_offset: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacetValue:
+    """`count` of the map's `total` rows with this value pass."""
+
+    value: str
+    label: str
+    count: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacetView:
+    """Counts of one column over all rows of the map that pass the selection's other conditions.
+
+    A `category` column has one entry a value, `value` being what a filter names. A `number` column
+    has equal bins: entry i counts `edges[i]` to `edges[i + 1]`. `missing` rows have no value.
+    """
+
+    name: str
+    label: str
+    kind: str
+    values: tuple[FacetValue, ...]
+    edges: tuple[float, ...] = ()
+    missing: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictView:
+    """What an analyst said of an image: `outlier`, `fine`, or empty when nobody did (version 0)."""
+
+    image_id: UUID
+    verdict: str = ""
+    version: int = 0
+    author: str = ""
+    reason: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageView:
+    """Everything known of one image. Map figures are None when the image is not on the live map.
+
+    `outlier_score` lies in [0, 1]; `outlier_reason` and `glosh` are known for ranked images.
+    """
+
+    image_id: UUID
+    listing_id: str
+    title: str
+    attributes: Mapping[str, str]
+    width: int
+    height: int
+    format: str
+    bytes: int
+    position: int
+    uri: str
+    added_at: datetime | None
+    row: int | None
+    x: float | None
+    y: float | None
+    cluster_key: UUID | None
+    cluster_name: str
+    membership: float | None
+    outlier_score: float | None
+    knn_distance: float | None
+    glosh: float | None
+    outlier_reason: str
+    verdict: VerdictView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoView:
+    """Bytes that a browser can show. `etag` changes when the bytes do."""
+
+    data: bytes
+    media_type: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingImage:
+    """One photo of a listing."""
+
+    image_id: UUID
+    position: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingView:
+    """A listing with its photos by position."""
+
+    listing_id: str
+    title: str
+    attributes: Mapping[str, str]
+    images: tuple[ListingImage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HitView:
+    """One listing of an answer: rank from 1, its score and the image of it that won."""
+
+    rank: int
+    score: float
+    listing_id: str
+    title: str
+    image_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchView:
+    """A published query with a page of its hits, in Cassandra's clustering order.
+
+    `hits_total` listings were found and still exist; `rows_scanned` of `rows` vectors were scored;
+    `current` is false when the snapshot that answered is no longer the live one.
+    """
+
+    query_id: UUID
+    name: str
+    state: str
+    image_ids: tuple[UUID, ...]
+    listing_id: str | None
+    upload: str | None
+    k: int
+    exact: bool
+    rows: int
+    rows_scanned: int
+    seconds: float
+    snapshot_id: UUID
+    model_id: str
+    current: bool
+    created_at: datetime | None
+    hits_total: int
+    hits: tuple[HitView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryView:
+    """A line of the query history."""
+
+    query_id: UUID
+    name: str
+    state: str
+    hits: int
+    seconds: float
+    created_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterView:
+    """A cluster. `automatic` is the name it was given by the analysis; `name` is what to show.
+
+    `version` is the rename version to pass as `expected_version` (0: never renamed).
+    """
+
+    key: UUID
+    cluster: int
+    name: str
+    automatic: str
+    renamed: bool
+    version: int
+    size: int
+    listings: int
+    share: float
+    exemplars: tuple[UUID, ...]
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionView:
+    """One entry of the ledger, newest first where listed."""
+
+    subject: str
+    version: int
+    kind: str
+    value: str
+    author: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterDetail:
+    """A cluster with the history of its name and its own attribute counts."""
+
+    cluster: ClusterView
+    decisions: tuple[DecisionView, ...]
+    facets: tuple[FacetView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlierView:
+    """A ranked outlier: rank from 1, score in [0, 1], the reason in words, the verdict."""
+
+    rank: int
+    score: float
+    image_id: UUID
+    listing_id: str
+    title: str
+    cluster_name: str
+    knn_distance: float
+    glosh: float
+    reason: str
+    verdict: VerdictView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlierPage:
+    """A page of the ranking; `offset` of the next call is `next_offset` (None: the end).
+
+    `ranked` rows of `total` were ranked; `judged` of them have a verdict.
+    """
+
+    map_id: UUID
+    outliers: tuple[OutlierView, ...]
+    offset: int
+    next_offset: int | None
+    ranked: int
+    total: int
+    judged: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """A job; `share` is done / total in [0, 1], `left_s` the seconds left at the present rate."""
+
+    job_id: UUID
+    kind: str
+    state: str
+    step: str
+    done: int
+    total: int
+    rate: float
+    share: float
+    left_s: float | None
+    message: str
+    error: str
+    created_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One condition; `fix` says what to do when it fails. Readiness needs the `required` ones."""
+
+    name: str
+    ok: bool
+    required: bool
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthView:
+    """Ready only when Cassandra answers CQL and live hosts hold the whole live snapshot."""
+
+    ready: bool
+    checks: tuple[Check, ...]
+    version: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)

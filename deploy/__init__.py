@@ -1,0 +1,1 @@
+"""Set-up and reference pages: what runs before or beside the product."""

@@ -1,0 +1,1 @@
+"""From photos to feature vectors: ingest, decode, models, and the Spark jobs that run them."""

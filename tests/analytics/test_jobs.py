@@ -1,0 +1,217 @@
+"""Jobs: claimed once, followed, cancelled, taken over."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from analytics.jobs import Handler, Runner, submit, wait
+from cql.errors import InputError, UnavailableError
+from cql.progress import CancelledError, Progress
+from cql.records import Job
+from cql.store import Store
+from tests.analytics.conftest import Memory, until
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory()
+
+
+def runner(memory: Memory, handlers: Mapping[str, Handler], **changes: Any) -> Runner:
+    return Runner(cast("Store", memory), handlers, uuid4(), **changes)
+
+
+def put(memory: Memory, kind: str = "work", parameters: Mapping[str, Any] | None = None) -> Job:
+    return submit(cast("Store", memory), kind, parameters)
+
+
+def test_a_job_runs_with_its_parameters_and_progress(memory: Memory) -> None:
+    seen: list[Any] = []
+
+    def handler(parameters: Mapping[str, Any], progress: Progress) -> None:
+        seen.append(dict(parameters))
+        progress("first", 1, 2)
+        progress("second", 2, 2, "nearly")
+
+    job = put(memory, parameters={"b": 1, "a": [2]})
+    assert job.parameters == '{"a":[2],"b":1}'
+    done = runner(memory, {"work": handler}).run_once()
+    assert done is not None
+    assert (done.state, done.step, done.done, done.total) == ("done", "second", 2, 2)
+    assert seen == [{"a": [2], "b": 1}]
+    assert runner(memory, {"work": handler}).run_once() is None
+
+
+def test_jobs_run_oldest_first_and_only_of_known_kinds(memory: Memory) -> None:
+    order: list[int] = []
+    for number in range(3):
+        put(memory, parameters={"n": number})
+    other = put(memory, "unknown")
+    memory.work = dict(reversed(memory.work.items()))
+    run = runner(memory, {"work": lambda parameters, _: order.append(parameters["n"])})
+    while run.run_once():
+        pass
+    assert order == [0, 1, 2]
+    assert memory.job(other.job_id).state == "queued"
+
+
+def test_two_runners_never_run_one_job_twice(memory: Memory) -> None:
+    ran: list[int] = []
+    for number in range(20):
+        put(memory, parameters={"n": number})
+
+    def work() -> None:
+        run = runner(memory, {"work": lambda parameters, _: ran.append(parameters["n"])})
+        while run.run_once():
+            pass
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ran) == list(range(20))
+
+
+@pytest.mark.parametrize("error", [InputError("give more"), RuntimeError("a bug")])
+def test_an_error_is_recorded(memory: Memory, error: Exception) -> None:
+    def handler(_: Mapping[str, Any], __: Progress) -> None:
+        raise error
+
+    put(memory)
+    done = runner(memory, {"work": handler}).run_once()
+    assert done is not None
+    assert done.state == "failed"
+    assert str(error) in done.error
+
+
+def test_a_cancelled_job_stops_at_its_next_progress(memory: Memory) -> None:
+    steps: list[int] = []
+    job = put(memory)
+
+    def handler(_: Mapping[str, Any], progress: Progress) -> None:
+        for step in range(1000):
+            if step == 3:
+                memory.cancel_job(job.job_id)
+            progress("step", step, 1000)
+            steps.append(step)
+            time.sleep(0.01)
+
+    done = runner(memory, {"work": handler}).run_once()
+    assert done is not None
+    assert done.state == "cancelled"
+    assert 3 <= len(steps) < 1000
+
+
+def test_a_silent_job_is_taken_over_and_its_owner_stops(memory: Memory) -> None:
+    job = put(memory)
+    long_ago = datetime.now(UTC) - timedelta(seconds=60)
+    memory.work[job.job_id] = replace(
+        job, state="running", owner=uuid4(), heartbeat_at=long_ago, started_at=long_ago
+    )
+    done = runner(memory, {"work": lambda *_: None}).run_once()
+    assert done is not None
+    assert done.state == "done"
+
+
+def test_a_job_with_a_heartbeat_is_left_alone(memory: Memory) -> None:
+    job = put(memory)
+    memory.work[job.job_id] = replace(
+        job, state="running", owner=uuid4(), heartbeat_at=datetime.now(UTC)
+    )
+    assert runner(memory, {"work": lambda *_: None}).run_once() is None
+
+
+def test_who_lost_a_job_does_not_end_it(memory: Memory) -> None:
+    other = uuid4()
+
+    def handler(_: Mapping[str, Any], progress: Progress) -> None:
+        memory.work[job.job_id] = replace(memory.work[job.job_id], owner=other)
+        with pytest.raises(CancelledError):
+            progress("late", 1, 2)
+        progress("later", 2, 2)
+
+    job = put(memory)
+    runner(memory, {"work": handler}).run_once()
+    assert memory.job(job.job_id).state == "running"
+    assert memory.job(job.job_id).owner == other
+
+
+def test_the_heartbeat_goes_on_while_a_handler_is_busy(memory: Memory) -> None:
+    beats: list[datetime | None] = []
+
+    def handler(_: Mapping[str, Any], __: Progress) -> None:
+        def beaten() -> bool:
+            beats.append(memory.job(job.job_id).heartbeat_at)
+            return len(set(beats)) >= 3
+
+        until(beaten)
+
+    job = put(memory)
+    runner(memory, {"work": handler}, stale_s=0.4).run_once()
+    assert len(set(beats)) >= 3
+
+
+def test_progress_is_written_at_most_a_few_times_a_second(memory: Memory) -> None:
+    writes: list[float] = []
+    write = memory.update_job
+
+    def counted(*args: Any, **values: Any) -> None:
+        writes.append(time.monotonic())
+        write(*args, **values)
+
+    memory.update_job = counted  # type: ignore[method-assign]
+
+    def handler(_: Mapping[str, Any], progress: Progress) -> None:
+        for step in range(5000):
+            progress("step", step, 5000)
+
+    put(memory)
+    began = time.monotonic()
+    runner(memory, {"work": handler}).run_once()
+    assert len(writes) <= 3 + 2 * (time.monotonic() - began + 1)
+
+
+def test_wait_sees_changes_once_and_ends(memory: Memory) -> None:
+    job = put(memory)
+    run = runner(memory, {"work": lambda _, progress: progress("only", 1, 1)})
+    seen: list[str] = []
+    thread = threading.Timer(0.1, run.run_once)
+    thread.start()
+    done = wait(
+        cast("Store", memory),
+        job.job_id,
+        lambda now: seen.append(now.state),
+        poll_s=0.01,
+        timeout_s=5,
+    )
+    thread.join()
+    assert done.state == "done"
+    assert seen[0] == "queued"
+    assert seen[-1] == "done"
+    assert seen.count("queued") == 1
+
+
+def test_wait_gives_up(memory: Memory) -> None:
+    job = put(memory)
+    with pytest.raises(UnavailableError, match="engine"):
+        wait(cast("Store", memory), job.job_id, timeout_s=0.05, poll_s=0.01)
+
+
+def test_run_forever_stops(memory: Memory) -> None:
+    stop = threading.Event()
+    ran: list[int] = []
+    run = runner(memory, {"work": lambda *_: ran.append(1)})
+    thread = threading.Thread(target=run.run_forever, args=(stop,), kwargs={"poll_s": 0.01})
+    thread.start()
+    put(memory)
+    until(lambda: ran == [1])
+    stop.set()
+    thread.join(2)
+    assert not thread.is_alive()

@@ -1,0 +1,290 @@
+"""Search against naive loops, over real Flight hosts in this process."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from analytics.neighbours import collect, graph
+from analytics.search import K_MAX, Request, Searcher
+from cql.errors import InputError, NotFoundError, UnavailableError
+from cql.store import Store
+from tests.analytics.conftest import World, until
+from tests.analytics.test_kernels import dot, unit
+
+Make = Callable[..., World]
+
+
+def searcher(world: World) -> Searcher:
+    return Searcher(world.settings, cast("Store", world.store))
+
+
+def ragged(seed: int = 3, dim: int = 16) -> tuple[NDArray[np.float32], list[str]]:
+    rng = np.random.default_rng(seed)
+    owners = [f"l{n:03d}" for n in range(25) for _ in range(int(rng.integers(1, 6)))]
+    vectors = unit(rng, len(owners), dim)
+    vectors[10:14] = vectors[2]  # the same picture in several listings
+    return vectors, owners
+
+
+def naive(
+    world: World, queries: NDArray[np.float32], k: int, excluded: set[str]
+) -> list[tuple[str, UUID, float]]:
+    best: dict[str, tuple[float, UUID]] = {}
+    for vector, owner, image in zip(world.vectors, world.owners, world.images, strict=True):
+        if owner in excluded:
+            continue
+        score = max(dot(query, vector) for query in queries)
+        if owner not in best or (-score, image) < (-best[owner][0], best[owner][1]):
+            best[owner] = (score, image)
+    hits = [(owner, image, score) for owner, (score, image) in best.items()]
+    return sorted(hits, key=lambda hit: (-hit[2], hit[0]))[:k]
+
+
+def seen(result: Any) -> list[tuple[str, UUID, float]]:
+    return [(hit.listing_id, hit.image_id, hit.score) for hit in result.hits]
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 5])
+@pytest.mark.parametrize("hosts", [1, 3])
+def test_all_forms_equal_a_naive_loop(world: Make, cuts: int, hosts: int) -> None:
+    one = world()
+    vectors, owners = ragged()
+    one.fill(vectors, owners, cuts=cuts)
+    one.host(hosts)
+    listing = owners[12]
+    own = vectors[[n for n, name in enumerate(owners) if name == listing]]
+    upload = unit(np.random.default_rng(8), 2, 16)
+    with searcher(one) as find:
+        for k in (1, 7, 1000):
+            by_image = find.search(Request(image_ids=(one.images[5],), k=k))
+            assert seen(by_image) == naive(one, vectors[5:6], k, {owners[5]})
+            assert by_image.exact
+            assert by_image.rows == by_image.rows_scanned == len(owners)
+            kept = find.search(Request(image_ids=(one.images[5],), k=k, exclude=False))
+            assert seen(kept) == naive(one, vectors[5:6], k, set())
+            by_listing = find.search(Request(listing_id=listing, k=k))
+            assert seen(by_listing) == naive(one, own, k, {listing})
+            by_upload = find.search(Request(vectors=upload, k=k, source="upload:x"))
+            assert seen(by_upload) == naive(one, upload, k, set())
+
+
+def test_a_result_is_published_and_read_back(world: Make) -> None:
+    one = world()
+    vectors, owners = ragged()
+    one.fill(vectors, owners, cuts=2)
+    one.host()
+    with searcher(one) as find:
+        first = find.search(Request(image_ids=(one.images[0],), k=5, name="Like the first"))
+        again = find.search(Request(image_ids=(one.images[0],), k=5, name="Like the first"))
+    assert first.query.state == "done"
+    assert first.query.hits == 5
+    assert first.query.query_id == again.query.query_id
+    assert first.query.attempt != again.query.attempt
+    assert seen(first) == seen(again)
+    assert json.loads(first.query.spec)["image_ids"] == [str(one.images[0])]
+
+
+def test_more_hits_than_one_page_are_read_back(world: Make) -> None:
+    one = world()
+    vectors = unit(np.random.default_rng(0), 1200, 8)
+    one.fill(vectors, [f"l{n:05d}" for n in range(1200)], cuts=2)
+    one.host()
+    with searcher(one) as find:
+        assert len(find.search(Request(vectors=vectors[:1], k=1150)).hits) == 1150
+
+
+@pytest.mark.parametrize(
+    ("vectors", "rule"),
+    [
+        (np.zeros((1, 8), np.float32), "unit L2 norm"),
+        (np.full((1, 8), np.nan, np.float32), "unit L2 norm"),
+        (np.full((1, 8), 1.0, np.float32), "unit L2 norm"),
+        (np.eye(1, 8, dtype=np.float64), "float32"),
+        (np.eye(1, 9, dtype=np.float32), "snapshot expects 8"),
+        (np.ones(8, np.float32), "shape"),
+        (np.empty((0, 8), np.float32), "at least one"),
+    ],
+)
+def test_bad_vectors_are_refused(world: Make, vectors: NDArray[Any], rule: str) -> None:
+    one = world()
+    one.fill(unit(np.random.default_rng(0), 3, 8), ["a", "b", "b"])
+    one.host()
+    with searcher(one) as find, pytest.raises(InputError, match=rule):
+        find.search(Request(vectors=vectors))
+
+
+def test_requests_that_break_a_rule_are_refused(world: Make) -> None:
+    one = world()
+    one.fill(unit(np.random.default_rng(0), 3, 8), ["a", "b", "b"])
+    one.host()
+    with searcher(one) as find:
+        for request in (
+            Request(),
+            Request(listing_id="a", image_ids=(one.images[0],)),
+            Request(listing_id="a", k=0),
+            Request(listing_id="a", k=K_MAX + 1),
+        ):
+            with pytest.raises(InputError):
+                find.search(request)
+        with pytest.raises(NotFoundError):
+            find.search(Request(listing_id="nowhere"))
+        with pytest.raises(NotFoundError):
+            find.search(Request(image_ids=(uuid4(),)))
+        one.store.features["a"] = []
+        with pytest.raises(NotFoundError, match="run extract"):
+            find.search(Request(listing_id="a"))
+
+
+def test_an_empty_collection_has_no_hits(world: Make) -> None:
+    one = world()
+    one.vectors = np.empty((0, 8), np.float32)
+    one.cut(1)
+    with searcher(one) as find:
+        assert find.ready()
+        result = find.search(Request(vectors=unit(np.random.default_rng(0), 1, 8)))
+    assert result.hits == ()
+    assert (result.exact, result.rows, result.rows_scanned) == (True, 0, 0)
+
+
+def test_without_a_snapshot_the_error_says_what_to_do(world: Make) -> None:
+    one = world()
+    with searcher(one) as find, pytest.raises(UnavailableError, match="sightline analyse"):
+        find.search(Request(vectors=unit(np.random.default_rng(0), 1, 8)))
+
+
+def test_a_part_of_the_data_is_never_answered_from(world: Make) -> None:
+    one = world(query_deadline_s=0.5)
+    vectors, owners = ragged()
+    one.fill(vectors, owners, cuts=2)
+    one.host(2)
+    host, stop, thread = one.hosts.pop()
+    stop.set()
+    thread.join()
+    host.close()
+    with searcher(one) as find:
+        assert not find.ready()
+        with pytest.raises(UnavailableError, match="2 shards"):
+            find.search(Request(vectors=vectors[:1]))
+
+
+def test_a_query_waits_for_a_host_that_comes_back(world: Make) -> None:
+    one = world(query_deadline_s=20.0)
+    vectors, owners = ragged()
+    one.fill(vectors, owners, cuts=2)
+    one.host()
+    host, stop, thread = one.hosts.pop()
+    row = one.store.services("host")[0]
+    stop.set()
+    thread.join()
+    host.close()
+    # A host that was killed leaves its row behind until the TTL ends.
+    one.store.heartbeat(row, 10)
+    timer = threading.Timer(0.5, one.host)
+    timer.start()
+    with searcher(one) as find:
+        result = find.search(Request(vectors=vectors[:1], k=5))
+    timer.join()
+    assert seen(result) == naive(one, vectors[:1], 5, set())
+
+
+def test_a_new_snapshot_takes_over_while_queries_run(world: Make) -> None:
+    one = world(query_deadline_s=10.0)
+    vectors, owners = ragged()
+    one.fill(vectors, owners, cuts=2)
+    one.host(2)
+    wanted = naive(one, vectors[:1], 5, set())
+    done, wrong = threading.Event(), []
+
+    def ask() -> None:
+        with searcher(one) as find:
+            while not done.is_set():
+                if seen(find.search(Request(vectors=vectors[:1], k=5))) != wanted:
+                    wrong.append(True)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    for cuts in (5, 1, 3):
+        time.sleep(0.2)
+        one.cut(cuts)
+    time.sleep(0.3)
+    done.set()
+    thread.join()
+    assert not wrong
+
+
+def test_a_damaged_shard_is_reported_and_never_served(world: Make) -> None:
+    one = world(query_deadline_s=0.5)
+    vectors, owners = ragged()
+    snapshot = one.fill(vectors, owners, cuts=2)
+    name = next(n for n in one.store.shards(snapshot.snapshot_id)[1].files if "vectors" in n)
+    path = one.settings.data_dir / "shards" / str(snapshot.snapshot_id) / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
+    one.host()
+    assert [s.snapshot_id for s in one.store.services("host-damaged")] == [snapshot.snapshot_id]
+    with searcher(one) as find:
+        with pytest.raises(UnavailableError):
+            find.search(Request(vectors=vectors[:1]))
+        path.write_bytes(whole)
+        until(find.ready)
+        assert seen(find.search(Request(vectors=vectors[:1], k=5))) == naive(
+            one, vectors[:1], 5, set()
+        )
+    assert one.store.services("host-damaged") == []
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 5])
+def test_the_graph_equals_brute_force(world: Make, cuts: int) -> None:
+    one = world()
+    vectors, owners = ragged()
+    snapshot = one.fill(vectors, owners, cuts=cuts)
+    one.host(2)
+    with searcher(one) as find:
+        rows = collect(find, snapshot)
+        found = graph(find, snapshot, rows, 6, block=7)
+    order = sorted(range(len(owners)), key=lambda n: (owners[n], one.images[n]))
+    assert [rows.image_id(n) for n in range(len(owners))] == [one.images[n] for n in order]
+    assert np.array_equal(rows.vectors, vectors[order])
+    for row in range(len(order)):
+        scored = [
+            (-dot(rows.vectors[row], rows.vectors[other]), rows.image_id(other), other)
+            for other in range(len(order))
+            if other != row
+        ]
+        wanted = sorted(scored)[:6]
+        assert found.rows[row].tolist() == [other for _, _, other in wanted]
+        assert found.scores[row].tolist() == [-score for score, _, _ in wanted]
+
+
+def test_the_graph_of_equal_rows_leaves_out_the_row_itself(world: Make) -> None:
+    one = world()
+    vectors = np.repeat(unit(np.random.default_rng(1), 1, 8), 9, axis=0)
+    snapshot = one.fill(vectors, [f"l{n}" for n in range(9)], cuts=2)
+    one.host()
+    with searcher(one) as find:
+        found = graph(find, snapshot, collect(find, snapshot), 3)
+    assert found.rows.shape == (9, 3)
+    for row in range(9):
+        assert row not in found.rows[row]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_graph_of_hardly_any_rows(world: Make, count: int) -> None:
+    one = world()
+    vectors = unit(np.random.default_rng(1), count, 8)
+    if count:
+        snapshot = one.fill(vectors, [f"l{n}" for n in range(count)])
+        one.host()
+    else:
+        one.vectors = vectors
+        snapshot = one.cut(1)
+    with searcher(one) as find:
+        found = graph(find, snapshot, collect(find, snapshot), 5)
+    assert found.rows.shape == (count, max(0, count - 1))

@@ -1,0 +1,380 @@
+"""A store and a searcher in memory, for tests of pages and API: same methods, no Cassandra.
+
+The map table, the services and the app above them are the real ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, TypeVar
+from uuid import UUID, uuid4, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pictures
+
+from cql.errors import ConflictError, NotFoundError
+from cql.records import (
+    NAMESPACE,
+    Cluster,
+    Decision,
+    Hit,
+    Image,
+    Job,
+    Listing,
+    MapPoint,
+    MapVersion,
+    Model,
+    Outlier,
+    Query,
+    Snapshot,
+    Stock,
+    Thumbnail,
+    image_id_of,
+)
+
+T = TypeVar("T")
+
+WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class MemoryStore:
+    """What `Services` reads of a `cql.store.Store`."""
+
+    listings_: dict[str, Listing] = field(default_factory=dict)
+    stocks_: dict[str, Stock] = field(default_factory=dict)
+    images: dict[UUID, Image] = field(default_factory=dict)
+    thumbnails: dict[UUID, bytes] = field(default_factory=dict)
+    points_: list[MapPoint] = field(default_factory=list)
+    clusters_: list[Cluster] = field(default_factory=list)
+    outliers_: list[Outlier] = field(default_factory=list)
+    version: MapVersion | None = None
+    snapshot_: Snapshot | None = None
+    decisions_: dict[str, list[Decision]] = field(default_factory=dict)
+    queries_: dict[UUID, Query] = field(default_factory=dict)
+    hits_: dict[UUID, list[Hit]] = field(default_factory=dict)
+    jobs_: list[Job] = field(default_factory=list)
+    files: int = 0
+
+    def close(self) -> None: ...
+
+    def sources(self) -> list[Any]:
+        if not self.files:
+            return []
+        return [SimpleNamespace(source="photos", ready=self.files, failed=0, finished_at=WHEN)]
+
+    def services(self, role: str) -> list[Any]:
+        return []
+
+    def live(self, name: str) -> UUID | None:
+        if name == "map":
+            return self.version.map_id if self.version else None
+        return self.snapshot_.snapshot_id if self.snapshot_ else None
+
+    def snapshot(self, snapshot_id: UUID) -> Snapshot:
+        return _known(self.snapshot_, snapshot_id)
+
+    def model(self, model_id: str) -> Model:
+        return Model(
+            model_id=model_id,
+            name="sightline-small",
+            architecture="fake",
+            weights_sha256="",
+            transform="",
+            dim=4,
+        )
+
+    def map(self, map_id: UUID) -> MapVersion:
+        if self.version is None or self.version.map_id != map_id:
+            raise NotFoundError(f"no map has the id {map_id}")
+        return self.version
+
+    def points(self, map_id: UUID, rows: int) -> Iterator[MapPoint]:
+        return iter(self.points_)
+
+    def clusters(self, map_id: UUID) -> list[Cluster]:
+        return self.clusters_
+
+    def outliers(self, map_id: UUID, *, limit: int, page_state: Any = None) -> Any:
+        return SimpleNamespace(rows=self.outliers_[:limit], next_page=None)
+
+    def listing(self, listing_id: str) -> Listing:
+        return _known(self.listings_.get(listing_id), listing_id)
+
+    def listings(self, ids: Iterable[str]) -> dict[str, Listing]:
+        return {key: self.listings_[key] for key in ids if key in self.listings_}
+
+    def stock(self, ids: Iterable[str]) -> dict[str, Stock]:
+        return {key: self.stocks_[key] for key in ids if key in self.stocks_}
+
+    def image(self, image_id: UUID) -> Image:
+        return _known(self.images.get(image_id), image_id)
+
+    def images_of(self, listing_id: str) -> list[Image]:
+        found = [image for image in self.images.values() if image.listing_id == listing_id]
+        return sorted(found, key=lambda image: (image.position, image.image_id))
+
+    def thumbnail(self, image_id: UUID) -> Thumbnail:
+        data = _known(self.thumbnails.get(image_id), image_id)
+        return Thumbnail(image_id=image_id, webp=data, width=0, height=0)
+
+    def delete_image(self, image_id: UUID) -> None:
+        """As the store does: maps, snapshots and published hits keep their rows until the next."""
+        self.image(image_id)
+        del self.images[image_id], self.thumbnails[image_id]
+
+    def delete_listing(self, listing_id: str) -> None:
+        self.listing(listing_id)
+        for image in self.images_of(listing_id):
+            self.delete_image(image.image_id)
+        del self.listings_[listing_id]
+
+    def decisions(self, subject: str) -> list[Decision]:
+        return self.decisions_.get(subject, [])
+
+    def decisions_of(self, subjects: Iterable[str]) -> dict[str, Decision]:
+        return {key: self.decisions_[key][0] for key in subjects if self.decisions_.get(key)}
+
+    def iter_decisions(self) -> Iterator[Decision]:
+        return (decision for history in self.decisions_.values() for decision in history)
+
+    def append_decision(
+        self,
+        subject: str,
+        kind: str,
+        value: str,
+        *,
+        author: str,
+        reason: str = "",
+        expected_version: int,
+    ) -> Decision:
+        history = self.decisions_.setdefault(subject, [])
+        version = history[0].version if history else 0
+        if version != expected_version:
+            raise ConflictError(f"{subject} is at version {version}, not {expected_version}")
+        decision = Decision(
+            subject=subject,
+            version=version + 1,
+            kind=kind,
+            value=value,
+            author=author,
+            reason=reason,
+            at=datetime.now(UTC),
+        )
+        history.insert(0, decision)
+        return decision
+
+    def query(self, query_id: UUID) -> Query:
+        return _known(self.queries_.get(query_id), query_id)
+
+    def hits(self, query_id: UUID, attempt: UUID, *, limit: int, after: Any = None) -> list[Hit]:
+        return self.hits_[query_id][:limit]
+
+    def queries(self, limit: int) -> list[Query]:
+        return list(self.queries_.values())[:limit]
+
+    def jobs(self, limit: int, *, days: int = 30) -> list[Job]:
+        return self.jobs_[:limit]
+
+
+@dataclass
+class MemorySearcher:
+    """Exact search by the naive loop; `down` fails as an absent host does."""
+
+    store: MemoryStore
+    vectors: dict[UUID, NDArray[np.float32]]
+    down: Exception | None = None
+
+    def close(self) -> None: ...
+
+    def ready(self) -> bool:
+        return self.down is None
+
+    def snapshot(self) -> Snapshot:
+        return _known(self.store.snapshot_, "live")
+
+    def search(self, request: Any) -> Any:
+        if self.down is not None:
+            raise self.down
+        own = {self.store.image(image).listing_id for image in request.image_ids}
+        owners = {point.image_id: point.listing_id for point in self.store.points_}
+        if request.vectors is not None:
+            examples = list(request.vectors)
+        else:
+            examples = [self.vectors[image] for image in request.image_ids]
+        best: dict[str, tuple[float, UUID]] = {}
+        for image_id, vector in self.vectors.items():
+            listing = owners[image_id]
+            score = max(float(np.dot(vector, example)) for example in examples)
+            if listing not in own and score > best.get(listing, (-2.0, image_id))[0]:
+                best[listing] = (score, image_id)
+        ranked = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))[: request.k]
+        hits = tuple(
+            Hit(score=score, listing_id=listing, image_id=image)
+            for listing, (score, image) in ranked
+        )
+        spec = {"image_ids": [str(i) for i in request.image_ids], "k": request.k}
+        spec["source"] = request.source
+        query = Query(
+            query_id=uuid4(),
+            spec=json.dumps(spec),
+            model_id="m",
+            snapshot_id=self.snapshot().snapshot_id,
+            name=request.name,
+            state="done",
+            attempt=uuid4(),
+            hits=len(hits),
+            rows=len(self.vectors),
+            rows_scanned=len(self.vectors),
+            seconds=0.012,
+            created_at=datetime.now(UTC),
+        )
+        self.store.queries_[query.query_id] = query
+        self.store.hits_[query.query_id] = list(hits)
+        return SimpleNamespace(query=query, hits=hits, exact=True)
+
+
+def _known(value: T | None, key: object) -> T:
+    if value is None:
+        raise NotFoundError(f"nothing has the id {key}")
+    return value
+
+
+def picture(seed: int, group: int) -> Pictures.Image:
+    """A small picture whose colour tells its group and whose stripes tell its seed."""
+    rng = np.random.default_rng(seed)
+    base = np.array(_TINTS[group % len(_TINTS)], float)
+    pixels = np.clip(base + rng.normal(0, 18, (24, 32, 3)), 0, 255).astype(np.uint8)
+    return Pictures.fromarray(pixels).resize((256, 192), Pictures.Resampling.BICUBIC)
+
+
+_TINTS = ((176, 92, 60), (80, 128, 160), (110, 140, 80), (150, 120, 170), (190, 160, 90))
+
+
+def collection(
+    listings: int = 60, *, photos: int = 3, groups: int = 5, seed: int = 3
+) -> tuple[MemoryStore, MemorySearcher]:
+    """A collection with a map: `listings` x `photos` images in `groups` clusters, some noise."""
+    rng = np.random.default_rng(seed)
+    store = MemoryStore(files=listings * photos)
+    centres = rng.normal(size=(groups, 16))
+    places = 0.5 + 0.32 * np.array(
+        [(np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, groups, endpoint=False)]
+    )
+    vectors: dict[UUID, NDArray[np.float32]] = {}
+    for number in range(listings):
+        group = number % groups
+        listing_id = f"listing-{number:03d}"
+        attributes = {"kind": f"kind {group}", "depth_m": f"{rng.uniform(0.3, 2.5):.2f}"}
+        store.listings_[listing_id] = Listing(
+            listing_id=listing_id, title=f"Trench {number:03d}", attributes=attributes
+        )
+        for position in range(photos):
+            image_id = image_id_of(listing_id, f"{number}-{position}")
+            shown = picture(number * photos + position, group)
+            out = io.BytesIO()
+            shown.save(out, "WEBP", quality=70)
+            store.images[image_id] = Image(
+                listing_id=listing_id,
+                image_id=image_id,
+                uri="",
+                content_hash=hashlib.sha256(out.getvalue()).hexdigest(),
+                width=256,
+                height=192,
+                format="WEBP",
+                bytes=len(out.getvalue()),
+                position=position,
+                added_at=WHEN,
+            )
+            store.thumbnails[image_id] = out.getvalue()
+            vector = (centres[group] + 0.35 * rng.normal(size=16)).astype(np.float32)
+            vectors[image_id] = vector / np.linalg.norm(vector)
+            x, y = places[group] + 0.05 * rng.normal(size=2)
+            noise = rng.random() < 0.05
+            store.points_.append(
+                MapPoint(
+                    image_id=image_id,
+                    listing_id=listing_id,
+                    x=float(np.clip(x, 0, 0.999)),
+                    y=float(np.clip(y, 0, 0.999)),
+                    cluster=-1 if noise else group,
+                    membership=0.0 if noise else 0.9,
+                    outlier_score=float(rng.uniform(0.9, 1) if noise else rng.uniform(0, 0.9)),
+                    knn_distance=float(rng.uniform(0, 1)),
+                    glosh=float(rng.uniform(0, 1)),
+                )
+            )
+    finish(store, places)
+    return store, MemorySearcher(store, vectors)
+
+
+def finish(store: MemoryStore, places: Sequence[Any] | NDArray[Any] = ()) -> None:
+    """Add snapshot, map version, clusters and outliers to the points."""
+    map_id, snapshot_id = uuid5(NAMESPACE, "test map"), uuid5(NAMESPACE, "test snapshot")
+    rows = len(store.points_)
+    members: dict[int, list[MapPoint]] = {}
+    for point in store.points_:
+        members.setdefault(point.cluster, []).append(point)
+    for number in sorted(set(members) - {-1}):
+        points = members[number]
+        store.clusters_.append(
+            Cluster(
+                map_id=map_id,
+                cluster=number,
+                cluster_key=uuid5(map_id, str(number)),
+                size=len(points),
+                listings=len({point.listing_id for point in points}),
+                name=f"Group {number}",
+                exemplars=tuple(point.image_id for point in points[:6]),
+                x=float(np.median([point.x for point in points])),
+                y=float(np.median([point.y for point in points])),
+            )
+        )
+    ranked = sorted(store.points_, key=lambda p: (-p.outlier_score, p.image_id))
+    store.outliers_ = [
+        Outlier(
+            map_id=map_id,
+            score=point.outlier_score,
+            image_id=point.image_id,
+            listing_id=point.listing_id,
+            knn_distance=point.knn_distance,
+            glosh=point.glosh,
+            cluster=point.cluster,
+            reason="Farther from its nearest neighbours than 98% of all images.",
+        )
+        for point in ranked
+    ]
+    store.version = MapVersion(
+        map_id=map_id,
+        model_id="m",
+        snapshot_id=snapshot_id,
+        rows=rows,
+        rows_scored=rows,
+        clusters=len(store.clusters_),
+        noise=len(members.get(-1, [])),
+        seed=1,
+        parameters="{}",
+        quality={},
+        code_version="test",
+        created_at=WHEN,
+    )
+    store.snapshot_ = replace(
+        Snapshot(
+            snapshot_id=snapshot_id,
+            model_id="m",
+            rows=rows,
+            listings=len(store.listings_),
+            dim=16,
+            shards=1,
+            watermark=WHEN,
+            created_at=WHEN,
+            code_version="test",
+        )
+    )

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cql.errors import ConflictError, InputError, UnavailableError
+from cql.progress import Progress
+from cql.records import Model
+from cql.settings import Settings
+from cql.wire import Message
+from dashboard.engine import Engine
+
+MODEL = Model(model_id="m@1", name="m", architecture="a", weights_sha256="0", transform="{}", dim=3)
+
+
+class FakeEmbedder:
+    model = MODEL
+    transform = SimpleNamespace(detail=224)
+
+    def embed(self, images: list[Image.Image]) -> np.ndarray:
+        return np.array([[image.width, image.height, 0] for image in images], np.float64)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = Engine(Settings(data_dir=tmp_path))
+    made._store = SimpleNamespace(model=lambda _name: MODEL)  # type: ignore[assignment]
+    made._models._loaded["m"] = FakeEmbedder()  # type: ignore[assignment]
+    yield made
+    made._sandbox.close()
+
+
+def picture(kind: str = "PNG") -> np.ndarray:
+    out = io.BytesIO()
+    Image.new("RGB", (5, 4)).save(out, kind)
+    return np.frombuffer(out.getvalue(), np.uint8)
+
+
+def test_embed_decodes_and_answers_with_float32_vectors(engine: Engine) -> None:
+    reply = engine._embed(Message({"model_id": "m@1"}, {"image": picture()}))
+    vectors = reply.arrays["vectors"]
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (1, 3)
+    assert vectors.tolist() == [[5.0, 4.0, 0.0]]
+
+
+def test_bytes_that_are_no_picture_are_the_callers_error(engine: Engine) -> None:
+    with pytest.raises(InputError, match="must decode"):
+        engine._embed(Message({"model_id": "m@1"}, {"image": np.zeros(10, np.uint8)}))
+
+
+def test_a_model_that_changed_is_a_conflict(engine: Engine) -> None:
+    engine._store = SimpleNamespace(  # type: ignore[assignment]
+        model=lambda _name: Model(
+            model_id="m@0", name="m", architecture="a", weights_sha256="1", transform="{}", dim=3
+        )
+    )
+    with pytest.raises(ConflictError, match=r"m@0.*m@1"):
+        engine._embed(Message({"model_id": "m@0"}, {"image": picture()}))
+
+
+def test_before_the_start_everything_is_unavailable(tmp_path: Path) -> None:
+    fresh = Engine(Settings(data_dir=tmp_path))
+    with pytest.raises(UnavailableError):
+        fresh._embed(Message({"model_id": "m"}, {"image": picture()}))
+    with pytest.raises(UnavailableError):
+        _ = fresh._open_spark
+
+
+def test_a_stop_leaves_the_running_job_to_the_next_engine(engine: Engine) -> None:
+    seen: list[str] = []
+
+    def handler(_parameters: Mapping[str, Any], progress: Progress) -> None:
+        progress("one", 0, 2)
+        engine.stop()
+        progress("two", 1, 2)
+
+    with pytest.raises(SystemExit):
+        engine._stoppable(handler)({}, lambda step, *_: seen.append(step))
+    assert seen == ["one"]
+
+
+def test_a_rendered_sample_is_not_rendered_again(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "listings.csv").write_text("x")
+    said: list[str] = []
+    parameters = {"folder": str(tmp_path), "images": 10, "seed": 1}
+    engine._render(parameters, lambda *call: said.append(call[-1]))
+    assert said == ["rendered before"]

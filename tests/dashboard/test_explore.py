@@ -1,0 +1,291 @@
+"""Explore's callbacks over the real services, a real map table and a collection in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from cql.errors import UnavailableError
+from cql.records import Stock
+from cql.settings import Settings
+from dashboard import app as apps
+from dashboard import ids
+from dashboard.components.facets import limits
+from dashboard.services import Services
+from dashboard.state import ExploreState
+from tests.dashboard import memory
+
+
+class Page:
+    """Calls callbacks as the browser does."""
+
+    def __init__(self, settings: Settings, *, listings: int = 40) -> None:
+        self.store, self.searcher = memory.collection(listings)
+        self.services = Services(settings, self.store, self.searcher)  # type: ignore[arg-type]
+        self.app = apps.create(settings, self.services)
+        self.client = TestClient(self.app.server, base_url="http://127.0.0.1")
+
+    def call(self, *outputs: str, values: dict[str, Any], changed: str = "") -> dict[str, Any]:
+        """Run the callback with these outputs; `values` are its inputs and states by `id.prop`."""
+        key = outputs[0] if len(outputs) == 1 else f"..{'...'.join(outputs)}.."
+        spec = next(c for k, c in self.app.callback_map.items() if k.split("@")[0] == key)
+
+        def given(part: dict[str, str]) -> Any:
+            if part["id"].startswith("{"):
+                return []
+            name = f"{part['id']}.{part['property']}"
+            return {
+                "id": part["id"],
+                "property": part["property"],
+                "value": values.get(name),
+            }
+
+        def parts(names: tuple[str, ...]) -> list[dict[str, str]]:
+            return [dict(zip(("id", "property"), n.rsplit(".", 1), strict=True)) for n in names]
+
+        shown = parts(outputs)
+        answer = self.client.post(
+            "/_dash-update-component",
+            json={
+                "output": key,
+                "outputs": shown[0] if len(shown) == 1 else shown,
+                "inputs": [given(part) for part in spec["inputs"]],
+                "state": [given(part) for part in spec["state"]],
+                "changedPropIds": [changed] if changed else [],
+            },
+        )
+        assert answer.status_code in {200, 204}, answer.text
+        response: dict[str, Any] = answer.json()["response"] if answer.status_code == 200 else {}
+        return response
+
+    def fill(self, search: str = "") -> tuple[str, Any]:
+        found = self.call(
+            f"{ids.EXPLORE_ROOT}.children",
+            f"{ids.EXPLORE_TICK}.disabled",
+            values={f"{ids.URL}.search": search},
+        )
+        return json.dumps(found[ids.EXPLORE_ROOT]), found[ids.EXPLORE_TICK]["disabled"]
+
+    def focus(self, **what: str) -> dict[str, Any]:
+        version = self.store.version
+        assert version is not None
+        return {"image": None, "query": None, "map": str(version.map_id), **what}
+
+    def narrow(self, state: ExploreState | None = None) -> dict[str, Any]:
+        version = self.store.version
+        assert version is not None
+        return {**(state or ExploreState()).selection(), "map": str(version.map_id)}
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    made = Page(Settings(data_dir=tmp_path))
+    yield made
+    made.client.close()
+
+
+def text(component: Any) -> str:
+    """All text of a component tree as the browser got it."""
+    if isinstance(component, dict):
+        return text(component.get("props", {}).get("children"))
+    if isinstance(component, list):
+        return " ".join(filter(None, map(text, component)))
+    return "" if component is None else str(component)
+
+
+def test_without_a_map_the_page_says_so_and_looks_again(page: Page) -> None:
+    page.store.version = None
+    body, stopped = page.fill()
+    assert "The map is being computed" in body
+    assert ids.PATH_JOBS in body
+    assert stopped is False
+    page.store.files, page.store.snapshot_ = 0, None
+    assert "No photos yet" in page.fill()[0]
+
+
+def test_a_map_fills_the_page_once(page: Page) -> None:
+    body, stopped = page.fill("?colour=attr:kind")
+    assert stopped is True
+    assert '"colour": "attr:kind"' in body
+    assert all(part in body for part in (ids.EXPLORE_MAP, ids.EXPLORE_UPLOAD, "Outlier score"))
+
+
+def test_an_unknown_map_is_an_error_with_a_way_on(page: Page) -> None:
+    body, _ = page.fill("?map=11111111-2222-3333-4444-555555555555")
+    assert "Not found" in body
+    assert "Try again" in body
+
+
+def test_details_show_photo_score_reason_and_siblings(page: Page) -> None:
+    image = page.store.outliers_[0].image_id
+    found = page.call(
+        f"{ids.EXPLORE_DETAIL}.children",
+        f"{ids.EXPLORE_GALLERY}.hidden",
+        values={f"{ids.EXPLORE_FOCUS}.data": page.focus(image=str(image))},
+    )
+    shown = json.dumps(found[ids.EXPLORE_DETAIL])
+    assert f"/api/v1/images/{image}/photo" in shown
+    assert "Farther from its nearest neighbours" in shown
+    assert "3 photos of this listing" in shown
+    assert found[ids.EXPLORE_GALLERY]["hidden"] is True
+
+
+def test_details_and_hits_show_the_stock_where_it_is_known(page: Page) -> None:
+    image = page.store.outliers_[0]
+    page.store.stocks_ = {
+        name: Stock(listing_id=name, inventory=4 if name == image.listing_id else 0, etag="e")
+        for name in [*list(page.store.listings_)[:20], image.listing_id]
+    }
+    found = page.call(
+        f"{ids.EXPLORE_DETAIL}.children",
+        f"{ids.EXPLORE_GALLERY}.hidden",
+        values={f"{ids.EXPLORE_FOCUS}.data": page.focus(image=str(image.image_id))},
+    )
+    assert "In stock: 4" in text(found[ids.EXPLORE_DETAIL]["children"])
+    tiles = text(similar(page, image=str(image.image_id))[ids.EXPLORE_HITS]["children"])
+    wanted = [hit.listing_id for hit in list(page.store.hits_.values())[-1]]
+    assert tiles.count("out of stock") == sum(name in page.store.stocks_ for name in wanted)
+    page.store.stocks_ = {}
+    assert "out of stock" not in text(similar(page, image=str(image.image_id))[ids.EXPLORE_HITS])
+
+
+def similar(page: Page, **what: str) -> dict[str, Any]:
+    return page.call(
+        f"{ids.EXPLORE_HITS}.children",
+        f"{ids.EXPLORE_MAP}.selected",
+        f"{ids.EXPLORE_MAP}.highlight",
+        f"{ids.EXPLORE_MAP}.dimmed",
+        values={f"{ids.EXPLORE_FOCUS}.data": page.focus(**what)},
+    )
+
+
+def test_neighbours_are_the_searchers_with_scores_and_their_rows_are_lit(page: Page) -> None:
+    image = next(iter(page.store.images))
+    expected = page.services.search_images([image], k=24)
+    found = similar(page, image=str(image))
+    shown = json.dumps(found[ids.EXPLORE_HITS])
+    positions = [shown.index(f"/images/{hit.image_id}/thumbnail") for hit in expected.hits]
+    assert positions == sorted(positions)
+    assert len(positions) == 24
+    assert all(f"{hit.score:.3f}" in shown for hit in expected.hits)
+    rows = page.services.row_of([hit.image_id for hit in expected.hits])
+    assert found[ids.EXPLORE_MAP]["highlight"] == [rows[hit.image_id] for hit in expected.hits]
+    assert found[ids.EXPLORE_MAP]["selected"] == page.services.row_of([image])[image]
+    assert found[ids.EXPLORE_MAP]["dimmed"] is True
+
+
+def test_a_search_without_hosts_says_what_to_do(page: Page) -> None:
+    page.searcher.down = UnavailableError("no shard host answers: start the engine")
+    found = similar(page, image=str(next(iter(page.store.images))))
+    shown = text(found[ids.EXPLORE_HITS]["children"])
+    assert "A service does not answer" in shown
+    assert "start the engine" in shown
+    assert found[ids.EXPLORE_MAP]["highlight"] == []
+
+
+def test_no_focus_clears_the_panel_and_the_map(page: Page) -> None:
+    found = similar(page)
+    assert found[ids.EXPLORE_HITS]["children"] == []
+    assert found[ids.EXPLORE_MAP] == {"selected": None, "highlight": [], "dimmed": False}
+
+
+def test_the_gallery_counts_exactly_what_the_api_counts(page: Page) -> None:
+    state = ExploreState.read("?sel=u;0.5,0;1,0;1,1;0.5,1&f.attr:kind=kind 0&f.attr:kind=kind 1")
+    found = page.call(
+        f"{ids.EXPLORE_GALLERY}.children",
+        values={f"{ids.EXPLORE_NARROW}.data": page.narrow(state)},
+        changed=f"{ids.EXPLORE_NARROW}.data",
+    )
+    answer = page.client.post("/api/v1/map/select", json=state.selection()).json()
+    kinds = {"kind 0", "kind 1"}
+    naive = sum(
+        point.x >= 0.5 and page.store.listings_[point.listing_id].attributes["kind"] in kinds
+        for point in page.store.points_
+    )
+    assert 0 < naive < answer["total"]
+    assert answer["count"] == naive
+    assert f"{naive} of {answer['total']} images" in text(found[ids.EXPLORE_GALLERY]["children"])
+
+
+def test_a_selection_of_nothing_says_so(page: Page) -> None:
+    state = ExploreState.read("?r.outlier_score=5..")
+    found = page.call(
+        f"{ids.EXPLORE_GALLERY}.children",
+        values={f"{ids.EXPLORE_NARROW}.data": page.narrow(state)},
+        changed=f"{ids.EXPLORE_NARROW}.data",
+    )
+    assert "Nothing selected" in text(found[ids.EXPLORE_GALLERY]["children"])
+
+
+def test_facets_follow_the_selection(page: Page) -> None:
+    def shown(search: str) -> str:
+        state = ExploreState.read(search)
+        found = page.call(
+            f"{ids.EXPLORE_FACETS}.children",
+            values={
+                f"{ids.EXPLORE_NARROW}.data": page.narrow(state),
+                f"{ids.EXPLORE_STATE}.data": state.write(),
+            },
+        )
+        return json.dumps(found[ids.EXPLORE_FACETS])
+
+    everything = shown("")
+    assert "kind 0: 24 of 24 images" in everything
+    half = shown("?f.cluster=1")
+    assert "kind 0: 0 of 24 images" in half
+    assert '"aria-pressed": "true"' in half
+    assert '"aria-pressed": "true"' not in everything
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.3812, 1.3688, ("0.38", "1.37")),
+        (0.0, 1.0, ("0", "1")),
+        (0.1, 0.3, ("0.1", "0.3")),
+        (-0.004, 12.3, ("-1", "13")),
+        (2019.0, 2024.0, ("2019", "2024")),
+        (3.0, 3.0, ("3", "3")),
+    ],
+)
+def test_limits_are_short_and_hold_the_range(
+    low: float, high: float, shown: tuple[str, str]
+) -> None:
+    assert limits(low, high) == shown
+
+
+def test_a_percentile_has_no_histogram(page: Page) -> None:
+    state = ExploreState()
+    found = page.call(
+        f"{ids.EXPLORE_FACETS}.children",
+        values={
+            f"{ids.EXPLORE_NARROW}.data": page.narrow(state),
+            f"{ids.EXPLORE_STATE}.data": state.write(),
+        },
+    )
+    blocks = {
+        text(block["props"]["children"][0]): json.dumps(block)
+        for block in found[ids.EXPLORE_FACETS]["children"]
+    }
+    assert "histogram" not in blocks["Outlier score"]
+    assert "histogram" in blocks["Depth (m)"]
+    assert list(blocks)[:2] == ["Cluster", "Outlier score"]
+
+
+def test_titles_are_text_not_markup(page: Page) -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    listing = next(iter(page.store.listings_.values()))
+    object.__setattr__(listing, "title", hostile)
+    image = page.store.images_of(listing.listing_id)[0].image_id
+    found = page.call(
+        f"{ids.EXPLORE_DETAIL}.children",
+        f"{ids.EXPLORE_GALLERY}.hidden",
+        values={f"{ids.EXPLORE_FOCUS}.data": page.focus(image=str(image))},
+    )
+    assert hostile in text(found[ids.EXPLORE_DETAIL]["children"])
+    assert "dangerously" not in json.dumps(found).lower()

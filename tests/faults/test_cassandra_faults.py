@@ -1,0 +1,209 @@
+"""The embedded Cassandra when things go wrong: kill -9, a dead parent, rivals, bad arguments."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cql import embedded
+from cql.embedded import Cassandra
+from cql.errors import ConflictError, UnavailableError
+from cql.migrations import migrate
+from cql.records import Listing, Stock
+from cql.session import Endpoint, close, connect, endpoint, endpoint_file, open_session
+from cql.settings import ROOT, Settings
+from cql.store import Store
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+
+class Owner:
+    """The Cassandra of this module; a test that kills it starts it again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.cassandra = Cassandra.start(settings)
+
+    def restart(self) -> None:
+        self.cassandra.stop()  # of a dead one it closes the lifeline
+        self.cassandra = Cassandra.start(self.settings)
+
+
+@pytest.fixture(scope="module")
+def owner(
+    cassandra_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Owner]:
+    """A Cassandra of our own, in a folder with spaces, quotes and letters beyond ASCII."""
+    folder = tmp_path_factory.mktemp("own") / 'my "photos" \u00e9 $x'
+    owner = Owner(cassandra_settings.replace(data_dir=folder))
+    session = connect(owner.settings)
+    migrate(session, owner.settings)
+    close(session)
+    yield owner
+    owner.cassandra.stop()
+
+
+def until(condition: Callable[[], bool], *, within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_what_was_acknowledged_survives_kill_9(owner: Owner) -> None:
+    acknowledged: list[list[str]] = [[] for _ in range(4)]
+    stock: list[Stock] = []
+
+    def write(number: int) -> None:
+        count = 0
+        while True:
+            name = f"k{number}-{count}"
+            try:
+                store.put_listings([Listing(listing_id=name, title=name)])
+                acknowledged[number].append(name)
+                if number == 0:
+                    stock.append(store.set_stock(name, count, etag=""))
+            except UnavailableError:
+                return
+            count += 1
+
+    with Store.open(owner.settings) as store:
+        writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+        for writer in writers:
+            writer.start()
+        until(lambda: all(len(names) > 20 for names in acknowledged))
+        os.kill(owner.cassandra.pid, signal.SIGKILL)
+        for writer in writers:
+            writer.join(120)
+    assert not owner.cassandra.alive() or not psutil.pid_exists(owner.cassandra.pid)
+    assert not embedded.running(owner.settings)
+
+    owner.restart()
+    with Store.open(owner.settings) as store:
+        names = [name for group in acknowledged for name in group]
+        found = store.listings(names)
+        assert set(names) == set(found)
+        assert all(found[name].title == name for name in names)
+        assert store.stock([each.listing_id for each in stock]) == {
+            each.listing_id: each for each in stock
+        }
+
+
+def test_a_second_start_is_refused_and_ensure_attaches(owner: Owner) -> None:
+    assert embedded.running(owner.settings)
+    with pytest.raises(ConflictError, match="is held by a live Cassandra"):
+        Cassandra.start(owner.settings)
+    with embedded.ensure(owner.settings) as attached:
+        assert attached is None
+    assert owner.cassandra.alive()
+    assert endpoint(owner.settings).pid == owner.cassandra.pid
+
+
+def test_secrets_are_ours_alone(owner: Owner) -> None:
+    home = owner.settings.data_dir / "cassandra"
+    for path in (endpoint_file(owner.settings), home / "secret.json"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    found = owner.cassandra.endpoint
+    assert len(found.password) >= 32
+    assert found.password not in repr(found)
+    command = " ".join(psutil.Process(owner.cassandra.pid).cmdline())
+    assert found.password not in command
+    for user, password in (("cassandra", "cassandra"), (found.user, "wrong"), ("", "")):
+        with pytest.raises(UnavailableError):
+            open_session(Endpoint(found.hosts, found.port, user, password, "datacenter1"))
+
+
+def test_nothing_listens_beyond_loopback(owner: Owner) -> None:
+    sockets = psutil.Process(owner.cassandra.pid).net_connections("inet")
+    listening = [each.laddr for each in sockets if each.status == psutil.CONN_LISTEN]
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert owner.cassandra.endpoint.port in {address.port for address in listening}
+
+
+def test_it_logs_into_the_data_folder_and_writes_the_log_first(owner: Owner) -> None:
+    log = owner.settings.data_dir / "logs" / "cassandra.log"
+    assert "CassandraDaemon" in log.read_text(encoding="utf-8")
+    session = connect(owner.settings)
+    rows = session.execute("SELECT name, value FROM system_views.settings").all()
+    close(session)
+    values = {row.name: row.value for row in rows}
+    assert values["commitlog_sync"] == "batch"
+    assert str(owner.settings.data_dir) in values["commitlog_directory"]
+
+
+def test_a_clean_stop_lets_go_and_keeps_port_and_data(owner: Owner) -> None:
+    with Store.open(owner.settings) as store:
+        store.put_listings([Listing(listing_id="kept")])
+    before = owner.cassandra.endpoint
+    owner.cassandra.stop()
+    assert not psutil.pid_exists(before.pid)
+    assert not embedded.running(owner.settings)
+    with pytest.raises(UnavailableError, match="is not running"):
+        connect(owner.settings)
+    with embedded.ensure(owner.settings) as owned:
+        assert owned is not None
+        assert owned.endpoint.port == before.port
+        assert owned.endpoint.password == before.password
+        with Store.open(owner.settings) as store:
+            assert store.listing("kept").listing_id == "kept"
+    assert not embedded.running(owner.settings)
+    owner.restart()
+
+
+def test_a_start_that_fails_says_why(cassandra_settings: Settings, tmp_path: Path) -> None:
+    settings = cassandra_settings.replace(data_dir=tmp_path)
+    with pytest.raises(UnavailableError, match=r"(?s)Invalid maximum heap size.*whole log is in"):
+        Cassandra.start(settings, options=["-Xmx1x"])
+    assert not embedded.running(settings)
+    with pytest.raises(UnavailableError, match="Java archives"):
+        Cassandra.start(settings.replace(jars_dir=tmp_path / "none"))
+
+
+def test_it_dies_with_its_parent(cassandra_settings: Settings, tmp_path: Path) -> None:
+    settings = cassandra_settings.replace(data_dir=tmp_path)
+    # The Java process is watched from its first moment, so the parent dies while it starts.
+    code = (
+        "from cql.embedded import Cassandra; from cql.settings import Settings\n"
+        "Cassandra.start(Settings.load())"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=settings.environment())
+    try:
+        until(lambda: len(psutil.Process(parent.pid).children(recursive=True)) >= 2)
+        family = psutil.Process(parent.pid).children(recursive=True)
+    finally:
+        parent.kill()
+        parent.wait()
+    gone, alive = psutil.wait_procs(family, timeout=40)
+    assert not alive
+    assert len(gone) >= 2
+    assert not embedded.running(settings)
+
+
+def test_it_dies_with_its_watcher(cassandra_settings: Settings, tmp_path: Path) -> None:
+    """The last line of defence: somebody kills the small process between us and Java."""
+    lifeline, ours = os.pipe()
+    watcher = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(ROOT / "cql" / "child.py"), "-", "sleep", "600"],
+        stdin=lifeline,
+        stdout=subprocess.PIPE,
+    )
+    os.close(lifeline)
+    assert watcher.stdout is not None
+    command = psutil.Process(int(watcher.stdout.readline()))
+    watcher.stdout.close()
+    watcher.kill()
+    watcher.wait()
+    command.wait(20)
+    assert not command.is_running()
+    os.close(ours)

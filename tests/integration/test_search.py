@@ -1,0 +1,256 @@
+"""Search on real parts: features in Cassandra, shards by Spark, resident hosts in Spark tasks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from analytics import shards
+from analytics.hosts import Hosts
+from analytics.search import Request, Searcher
+from cql import codec
+from cql.errors import UnavailableError
+from cql.records import Feature, Image, Listing, Model, Snapshot, Thumbnail, image_id_of
+from cql.settings import Settings
+from cql.store import Store
+from tests.analytics.test_kernels import dot, unit
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.service
+MODEL = "toy@integration"
+DIM = 16
+
+
+def fill(store: Store, vectors: NDArray[np.float32], owners: list[str]) -> list[Image]:
+    """Write listings, images and features; returns the images, row by row."""
+    store.put_model(
+        Model(
+            model_id=MODEL,
+            name="toy",
+            architecture="toy",
+            weights_sha256="0" * 64,
+            transform="none",
+            dim=DIM,
+        )
+    )
+    store.put_listings(
+        Listing(
+            listing_id=own, title=f"Pipe {own}", attributes={"kind": f"kind {int(own[1:]) % 3}"}
+        )
+        for own in dict.fromkeys(owners)
+    )
+    images = [
+        Image(
+            listing_id=own,
+            image_id=image_id_of(own, f"hash{row}"),
+            uri=f"file:///photos/{row}.jpg",
+            content_hash=f"hash{row}",
+            width=10,
+            height=10,
+            format="JPEG",
+            bytes=100,
+        )
+        for row, own in enumerate(owners)
+    ]
+    store.put_images(
+        (image, Thumbnail(image_id=image.image_id, webp=b"x", width=1, height=1))
+        for image in images
+    )
+    blobs, crcs = codec.encode(vectors)
+    store.put_features(
+        Feature(
+            listing_id=image.listing_id,
+            model_id=MODEL,
+            image_id=image.image_id,
+            vector=blob,
+            dim=DIM,
+            crc32c=crc,
+        )
+        for image, blob, crc in zip(images, blobs, crcs, strict=True)
+    )
+    return images
+
+
+def planted(seed: int = 4) -> tuple[NDArray[np.float32], list[str]]:
+    """Four groups of near directions, ragged listings, some equal pictures."""
+    rng = np.random.default_rng(seed)
+    owners = [f"l{n:03d}" for n in range(60) for _ in range(int(rng.integers(1, 6)))]
+    centres = unit(rng, 4, DIM)
+    group = rng.integers(0, 4, len(owners))
+    vectors = centres[group] + rng.normal(scale=0.08, size=(len(owners), DIM))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rounded: NDArray[np.float32] = vectors.astype(np.float32)
+    rounded[20:24] = rounded[3]
+    return rounded, owners
+
+
+def naive(
+    images: list[Image], vectors: NDArray[np.float32], query: NDArray[np.float32], k: int
+) -> list[tuple[str, str, float]]:
+    best: dict[str, tuple[float, str]] = {}
+    for image, vector in zip(images, vectors, strict=True):
+        score, own = dot(query, vector), str(image.image_id)
+        held = best.get(image.listing_id)
+        if held is None or (-score, own) < (-held[0], held[1]):
+            best[image.listing_id] = (score, own)
+    hits = [(listing, own, score) for listing, (score, own) in best.items()]
+    return sorted(hits, key=lambda hit: (-hit[2], hit[0]))[:k]
+
+
+def seen(find: Searcher, query: NDArray[np.float32], k: int) -> list[tuple[str, str, float]]:
+    result = find.search(Request(vectors=query[None], k=k))
+    assert result.exact
+    return [(hit.listing_id, str(hit.image_id), hit.score) for hit in result.hits]
+
+
+def until(true: Callable[[], bool], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def patient(settings: Settings) -> Settings:
+    return settings.replace(query_deadline_s=60.0, shard_rows=70)
+
+
+@pytest.fixture(scope="module")
+def collection(store: Store) -> tuple[list[Image], NDArray[np.float32]]:
+    vectors, owners = planted()
+    return fill(store, vectors, owners), vectors
+
+
+@pytest.fixture(scope="module")
+def hosted(
+    spark: SparkSession,
+    patient: Settings,
+    store: Store,
+    collection: tuple[list[Image], NDArray[np.float32]],
+) -> Iterator[tuple[Hosts, Snapshot]]:
+    snapshot = shards.build(spark, patient, store, MODEL)
+    hosts = Hosts(spark, patient, store)
+    hosts.start(snapshot)
+    hosts.ready(90)
+    yield hosts, snapshot
+    hosts.stop()
+
+
+@pytest.fixture(scope="module")
+def find(patient: Settings, store: Store, hosted: tuple[Hosts, Snapshot]) -> Iterator[Searcher]:
+    with Searcher(patient, store) as opened:
+        yield opened
+
+
+def test_a_snapshot_holds_every_row_in_bounded_shards(
+    store: Store,
+    find: Searcher,
+    collection: tuple[list[Image], NDArray[np.float32]],
+) -> None:
+    # The live one: other tests here have new snapshots built, and old ones are pruned.
+    snapshot = find.snapshot()
+    images, _ = collection
+    own = store.shards(snapshot.snapshot_id)
+    assert snapshot.rows == len(images) == sum(shard.rows for shard in own)
+    assert snapshot.listings == len({image.listing_id for image in images})
+    assert snapshot.shards == len(own) > 1
+    assert max(shard.rows for shard in own) <= 70
+
+
+def test_results_equal_a_naive_loop(
+    find: Searcher, collection: tuple[list[Image], NDArray[np.float32]]
+) -> None:
+    images, vectors = collection
+    for row in (0, 3, 77):
+        for k in (1, 10, 500):
+            assert seen(find, vectors[row], k) == naive(images, vectors, vectors[row], k)
+    by_image = find.search(Request(image_ids=(images[3].image_id,), k=5))
+    wanted = [
+        hit for hit in naive(images, vectors, vectors[3], 6) if hit[0] != images[3].listing_id
+    ]
+    assert [hit.listing_id for hit in by_image.hits] == [hit[0] for hit in wanted[:5]]
+
+
+def test_unchanged_data_reuse_the_snapshot(
+    spark: SparkSession, patient: Settings, store: Store, find: Searcher
+) -> None:
+    assert shards.build(spark, patient, store, MODEL) == find.snapshot()
+
+
+def test_a_killed_host_comes_back_and_the_query_waits(
+    find: Searcher, store: Store, collection: tuple[list[Image], NDArray[np.float32]]
+) -> None:
+    images, vectors = collection
+    # Rows of hosts that other tests have ended stay until their TTL.
+    known = store.services("host")
+    newest = max(known, key=lambda each: each.seen_at or find.snapshot().created_at)
+    os.kill(newest.pid, signal.SIGKILL)
+    assert seen(find, vectors[9], 10) == naive(images, vectors, vectors[9], 10)
+    assert {each.pid for each in store.services("host")} - {each.pid for each in known}
+
+
+def test_deleted_and_damaged_shards_are_built_again(
+    find: Searcher,
+    store: Store,
+    patient: Settings,
+    collection: tuple[list[Image], NDArray[np.float32]],
+) -> None:
+    images, vectors = collection
+    before = find.snapshot()
+    folder = shards.folder(patient, before.snapshot_id)
+    newest = max(store.services("host"), key=lambda each: each.seen_at or before.created_at)
+    shutil.rmtree(folder)
+    os.kill(newest.pid, signal.SIGKILL)
+    until(lambda: find.snapshot().snapshot_id != before.snapshot_id, seconds=90)
+    assert seen(find, vectors[9], 10) == naive(images, vectors, vectors[9], 10)
+    assert find.snapshot().fingerprint == before.fingerprint
+
+
+def test_a_new_image_is_found_after_the_next_build(
+    spark: SparkSession,
+    find: Searcher,
+    store: Store,
+    patient: Settings,
+    hosted: tuple[Hosts, Snapshot],
+    collection: tuple[list[Image], NDArray[np.float32]],
+) -> None:
+    hosts, _ = hosted
+    images, vectors = collection
+    fresh = unit(np.random.default_rng(99), 1, DIM)
+    (added,) = fill(store, fresh, ["l900"])
+    try:
+        snapshot = shards.build(spark, patient, store, MODEL)
+        assert snapshot.rows == len(images) + 1
+        hosts.start(snapshot)
+        assert hosts.ready(60).snapshot_id == snapshot.snapshot_id
+        assert seen(find, fresh[0], 1)[0][:2] == ("l900", str(added.image_id))
+    finally:
+        store.delete_listing("l900")
+    back = shards.build(spark, patient, store, MODEL)
+    hosts.start(back)
+    hosts.ready(60)
+    assert seen(find, fresh[0], 3) == naive(images, vectors, fresh[0], 3)
+
+
+def test_without_hosts_a_query_fails_after_its_deadline(
+    patient: Settings, store: Store, hosted: tuple[Hosts, Snapshot]
+) -> None:
+    impatient = patient.replace(query_deadline_s=0.3, data_dir=patient.data_dir)
+    lost = hosted[1].__class__(
+        **{
+            **{name: getattr(hosted[1], name) for name in hosted[1].__slots__},
+            "snapshot_id": image_id_of("nobody", "holds"),
+        }
+    )
+    with Searcher(impatient, store) as find, pytest.raises(UnavailableError, match="shards"):
+        find.neighbours(unit(np.random.default_rng(0), 1, DIM), 3, snapshot=lost)
