@@ -130,6 +130,28 @@ class Access:
             waiting = failed
         return [found[index] for index in range(len(todo))]
 
+    def together(self, *pairs: tuple[Statement, Sequence[Any]]) -> None:
+        """Run repeatable writes at once; returns when all of them are done.
+
+        Raises:
+            UnavailableError: one of them was not carried out, the others may have been.
+        """
+        bound = [self._prepare(statement).bind(values) for statement, values in pairs]
+
+        def send() -> None:
+            # All are awaited before the first error is told: a retry must not meet its old self.
+            waiting = [self._session.execute_async(each) for each in bound]
+            failed: list[Exception] = []
+            for each in waiting:
+                try:
+                    each.result()
+                except Exception as error:  # noqa: BLE001 - raised again below
+                    failed.append(error)
+            if failed:
+                raise failed[0]
+
+        self._retried(send)
+
     def write(self, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
         """Write any number of rows, a bounded number at once; returns how many."""
         written = 0

@@ -164,11 +164,17 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """One listing in a result: its score, and the image of it that won."""
+    """One listing in a result: its score, and the image of it that won.
+
+    `inventory` is what its stock row said at `stock_read_at`: None where it has no such row. Both
+    are None where the search did not read stock.
+    """
 
     score: float
     listing_id: str
     image_id: UUID
+    inventory: int | None = None
+    stock_read_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +275,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An entry of the change log: `kind`: image_added, image_deleted, listing_changed, stock."""
+    """An entry of the change log, written when what it tells of is durable.
+
+    `kind`: image_added, image_deleted and feature_added name an image of the listing;
+    listing_changed (also: deleted) and stock name the listing alone.
+    """
 
     at: datetime
     change_id: UUID

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID
+
+from cassandra.query import UNSET_VALUE
 
 from cql import statements as cql
 from cql.access import Access, blocks, now, record, utc, values_of
@@ -13,6 +16,8 @@ from cql.errors import InputError, NotFoundError
 from cql.records import Cluster, Hit, MapPoint, MapVersion, Outlier, Query
 from cql.work import newest
 
+NAME_LIMIT = 120
+"""Characters of a query's name."""
 POINT_BUCKET = 10_000
 """Points of a map in one partition."""
 OUTLIER_BANDS = 100
@@ -136,20 +141,50 @@ class Results:
     def put_query(self, query: Query) -> Query:
         """Write a query as asked; returns it with its time."""
         stored = replace(query, created_at=query.created_at or now())
-        moment = utc(stored.created_at) or now()
-        self._access.run(cql.PUT_QUERY, *values_of(stored, _QUERY))
-        day = int(moment.strftime("%Y%m%d"))
-        self._access.run(cql.PUT_QUERY_DAY, day, stored.created_at, stored.query_id, stored.name)
+        day = _day(stored.created_at)
+        self._access.together(
+            (cql.PUT_QUERY, values_of(stored, _QUERY)),
+            (cql.PUT_QUERY_DAY, (day, stored.created_at, stored.query_id, stored.name)),
+        )
         return stored
 
     def query(self, query_id: UUID) -> Query:
         """One query. NotFoundError, also once it is older than `query_ttl_days`."""
         row = self._access.one(cql.QUERY, query_id)
-        if row is None:
+        if row is None or row.spec is None:
             raise NotFoundError(
                 f"no query has the id {query_id}: it may have expired, search again"
             )
         return record(Query, row)
+
+    def rename_query(self, query_id: UUID, name: str) -> Query:
+        """Give a query another name, "" for none; returns it as it is now.
+
+        It keeps its time in the history and the day on which it expires. Asked again and published
+        again, it has the name it was asked with.
+
+        Raises:
+            NotFoundError: no such query, or it has expired.
+            InputError: the name has a control character or more than 120 characters.
+        """
+        if not name.isprintable():
+            raise InputError(
+                f"a query's name must be of printable characters, got {name[:40]!r}: remove the "
+                "control characters"
+            )
+        if len(name) > NAME_LIMIT:
+            raise InputError(
+                f"a query's name may have {NAME_LIMIT} characters, got {len(name)}: shorten it"
+            )
+        query = self.query(query_id)
+        left = self._access.one(cql.QUERY_TTL, query_id)
+        # Seconds are cut off when read: one less, and the name never outlives the row.
+        ttl = max(1, ((left and left.ttl) or 1) - 1)
+        key = (_day(query.created_at), query.created_at, query_id)
+        self._access.together(
+            (cql.NAME_QUERY, (ttl, name, query_id)), (cql.NAME_QUERY_DAY, (ttl, name, *key))
+        )
+        return replace(query, name=name)
 
     def publish(self, query: Query, attempt: UUID, hits: Iterable[Hit]) -> Query:
         """Write the hits of an attempt, then let the query name it: all of them or none is seen.
@@ -169,7 +204,19 @@ class Results:
             self._access.batch(
                 cql.PUT_HIT,
                 # Cassandra orders -0 below 0, a tie must not depend on the sign of nothing.
-                ((query.query_id, attempt, h.score + 0.0, h.listing_id, h.image_id) for h in block),
+                (
+                    (
+                        query.query_id,
+                        attempt,
+                        hit.score + 0.0,
+                        hit.listing_id,
+                        hit.image_id,
+                        # A null would be stored, as a tombstone.
+                        UNSET_VALUE if hit.inventory is None else hit.inventory,
+                        UNSET_VALUE if hit.stock_read_at is None else hit.stock_read_at,
+                    )
+                    for hit in block
+                ),
             )
         return self.put_query(replace(query, state="done", attempt=attempt, hits=len(rows)))
 
@@ -194,10 +241,14 @@ class Results:
             self._access, cql.QUERIES_OF_DAY, "query_id", limit=limit, days=self._query_days()
         )
         found = self._access.many(cql.QUERY, ((each,) for each in dict.fromkeys(ids)))
-        return [record(Query, rows[0]) for rows in found if rows]
+        return [record(Query, rows[0]) for rows in found if rows and rows[0].spec is not None]
 
     def _query_days(self) -> int:
         return self._access.settings.query_ttl_days + 2
+
+
+def _day(moment: datetime | None) -> int:
+    return int((utc(moment) or now()).strftime("%Y%m%d"))
 
 
 def _number(what: str, value: float) -> None:

@@ -133,6 +133,7 @@ DELETE_FEATURES = Statement("DELETE FROM {keyspace}.features WHERE listing_id = 
 # Stock: the load goes below every later compare-and-set.
 LOAD_STOCK = _insert("{keyspace}.stock_level", "listing_id inventory etag", "USING TIMESTAMP 1")
 STOCK = Statement("SELECT * FROM {keyspace}.stock_level WHERE listing_id = ?")
+STOCKS = Statement("SELECT * FROM {keyspace}.stock_level")
 ADD_STOCK = _insert("{keyspace}.stock_level", "listing_id inventory etag", "IF NOT EXISTS")
 SET_STOCK = _cas(
     "UPDATE {keyspace}.stock_level SET inventory = ?, etag = ? WHERE listing_id = ? IF etag = ?"
@@ -241,18 +242,26 @@ PUT_QUERY = _insert(
 )
 QUERY = Statement("SELECT * FROM {results}.queries WHERE query_id = ?")
 PUT_QUERY_DAY = _insert("{results}.queries_by_day", "day created_at query_id name")
+# A name leaves with its row: a cell that outlives the others would show a row of nulls.
+QUERY_TTL = Statement("SELECT TTL(spec) AS ttl FROM {results}.queries WHERE query_id = ?")
+NAME_QUERY = Statement("UPDATE {results}.queries USING TTL ? SET name = ? WHERE query_id = ?")
+NAME_QUERY_DAY = Statement(
+    "UPDATE {results}.queries_by_day USING TTL ? SET name = ? "
+    "WHERE day = ? AND created_at = ? AND query_id = ?"
+)
 QUERIES_OF_DAY = Statement("SELECT query_id FROM {results}.queries_by_day WHERE day = ? LIMIT ?")
-PUT_HIT = _insert("{results}.query_results", "query_id attempt score listing_id image_id")
+HIT_COLUMNS = "query_id attempt score listing_id image_id inventory stock_read_at"
+PUT_HIT = _insert("{results}.query_results", HIT_COLUMNS)
 HITS = Statement(
-    "SELECT score, listing_id, image_id FROM {results}.query_results "
+    "SELECT score, listing_id, image_id, inventory, stock_read_at FROM {results}.query_results "
     "WHERE query_id = ? AND attempt = ? LIMIT ?"
 )
 # Scores descend and listings ascend, which one tuple comparison cannot say.
 HITS_TIED = Statement(
-    "SELECT score, listing_id, image_id FROM {results}.query_results "
+    "SELECT score, listing_id, image_id, inventory, stock_read_at FROM {results}.query_results "
     "WHERE query_id = ? AND attempt = ? AND score = ? AND listing_id > ? LIMIT ?"
 )
 HITS_BELOW = Statement(
-    "SELECT score, listing_id, image_id FROM {results}.query_results "
+    "SELECT score, listing_id, image_id, inventory, stock_read_at FROM {results}.query_results "
     "WHERE query_id = ? AND attempt = ? AND score < ? LIMIT ?"
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from uuid import uuid4
 
 import numpy as np
@@ -48,6 +48,8 @@ class Vectors(Collection):
     def put_features(self, features: Iterable[Feature]) -> int:
         """Write feature vectors after checking each; returns how many, when they are durable.
 
+        Their entries in the change log come last: whoever was interrupted writes them again.
+
         Raises:
             InputError: dim, dtype, CRC-32C or norm are wrong, or a listing gets more than 100 MB.
         """
@@ -62,6 +64,7 @@ class Vectors(Collection):
                     for each in block
                 ),
             )
+            self._log("feature_added", ((each.listing_id, each.image_id) for each in block))
         return written
 
     def features_of(self, listing_id: str, model_id: str) -> list[Feature]:
@@ -125,6 +128,11 @@ class Vectors(Collection):
         """Stock of those listings that have any."""
         found = self._access.many(cql.STOCK, ((name,) for name in dict.fromkeys(listing_ids)))
         return {rows[0].listing_id: record(Stock, rows[0]) for rows in found if rows}
+
+    def iter_stock(self) -> Iterator[Stock]:
+        """Stock of all listings that have any, page by page, in no particular order."""
+        for row in self._access.each(cql.STOCKS):
+            yield record(Stock, row)
 
     def set_stock(self, listing_id: str, inventory: int, *, etag: str) -> Stock:
         """Set the stock if its etag is still `etag` ("" where the listing has no stock yet).

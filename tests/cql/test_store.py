@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,8 +15,9 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from cql import codec, vectors
+from cql import access, codec, vectors
 from cql import statements as cql
+from cql.access import utc
 from cql.errors import ConflictError, InputError, IntegrityError, NotFoundError
 from cql.progress import CancelledError
 from cql.records import (
@@ -191,6 +193,7 @@ def test_the_change_log_tells_what_happened_in_order(store: Store) -> None:
     image, thumbnail = an_image("c-1", "a")
     store.put_listings([Listing(listing_id="c-1")])
     store.put_image(image, thumbnail)
+    store.put_features(some_features("c-1", "m1", [image.image_id]))
     store.set_stock("c-1", 1, etag="")
     store.delete_image(image.image_id)
     end = datetime.now(UTC) + timedelta(milliseconds=5)
@@ -198,10 +201,16 @@ def test_the_change_log_tells_what_happened_in_order(store: Store) -> None:
     assert [change.kind for change in found] == [
         "listing_changed",
         "image_added",
+        "feature_added",
         "stock",
         "image_deleted",
     ]
-    assert [change.image_id for change in found] == [None, image.image_id, None, image.image_id]
+    assert [change.image_id for change in found] == [
+        None,
+        *[image.image_id] * 2,
+        None,
+        image.image_id,
+    ]
     assert all(start <= change.at < end for change in found)
     assert list(store.changes(end, end + timedelta(hours=1))) == []
     assert list(store.changes(end, start)) == []
@@ -314,6 +323,16 @@ def test_stock_loads_below_what_was_set(store: Store) -> None:
         store.set_stock("s-2", 1, etag="a")
     with pytest.raises(InputError, match="-1"):
         store.set_stock("s-1", -1, etag=changed.etag)
+
+
+def test_all_stock_is_read_page_by_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Stock(listing_id=f"all-{n}", inventory=n % 3, etag=f"e{n}") for n in range(250)]
+    store.load_stock(rows)
+    monkeypatch.setattr(access, "PAGE_ROWS", 7)
+    found = [each for each in store.iter_stock() if each.listing_id.startswith("all-")]
+    assert sorted(found, key=lambda each: int(each.listing_id[4:])) == rows
+    wanted = [each.listing_id for each in rows]
+    assert store.stock(wanted) == {each.listing_id: each for each in rows}
 
 
 def test_of_racing_stock_changes_one_wins_each_round(store: Store) -> None:
@@ -637,6 +656,67 @@ def test_hits_come_back_in_clustering_order(store: Store) -> None:
     while page := store.hits(query.query_id, attempt, limit=97, after=paged[-1] if paged else None):
         paged += page
     assert paged == wanted
+
+
+def test_hits_keep_what_was_read_about_stock(store: Store) -> None:
+    query = store.put_query(a_query())
+    hits = [
+        Hit(score=3.0, listing_id="a", image_id=uuid4(), inventory=0, stock_read_at=NOW),
+        Hit(score=2.0, listing_id="b", image_id=uuid4(), stock_read_at=NOW),
+        Hit(score=1.0, listing_id="c", image_id=uuid4()),
+    ]
+    store.publish(query, attempt := uuid4(), hits)
+    assert store.hits(query.query_id, attempt, limit=9) == hits
+    assert store.hits(query.query_id, attempt, limit=9, after=hits[0]) == hits[1:]
+
+
+def test_a_query_gets_another_name_until_it_expires(store: Store) -> None:
+    query = store.put_query(replace(a_query(), name="trucks"))
+    other = store.put_query(a_query())
+    done = store.publish(query, uuid4(), [])
+    renamed = store.rename_query(query.query_id, "red trucks, été")
+    assert renamed == replace(done, name="red trucks, été")
+    assert store.query(query.query_id) == renamed
+    assert store.query(other.query_id) == other
+    days = store._session.execute(
+        f"SELECT query_id, created_at, name, TTL(name) AS ttl FROM "
+        f"{store.settings.results_keyspace}.queries_by_day"
+    )
+    (row,) = [row for row in days if row.query_id == query.query_id]
+    assert (row.name, utc(row.created_at)) == (renamed.name, query.created_at)
+    assert 0 < row.ttl < store.settings.query_ttl_days * 86_400
+    assert store.rename_query(query.query_id, "").name == ""
+    assert store.rename_query(query.query_id, "x" * 120).name == "x" * 120
+
+
+def test_a_name_leaves_with_its_query(store: Store) -> None:
+    query = store.put_query(a_query())
+    results = store.settings.results_keyspace
+    columns = "query_id, spec, model_id, snapshot_id, name, created_at"
+    store._session.execute(
+        f"INSERT INTO {results}.queries ({columns}) VALUES (%s, '{{}}', 'm', %s, '', %s) "
+        "USING TTL 3",
+        (short := uuid4(), uuid4(), query.created_at),
+    )
+    store.rename_query(short, "soon gone")
+    assert store.query(short).name == "soon gone"
+    deadline = time.monotonic() + 20
+    while (row := store._access.one(cql.QUERY, short)) is not None:
+        assert row.spec is not None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(NotFoundError):
+        store.rename_query(short, "again")
+
+
+@pytest.mark.parametrize("name", ["x" * 121, "a\x00b", "two\nlines", "\u202etxt"])
+def test_a_query_name_is_short_and_printable(store: Store, name: str) -> None:
+    query = store.put_query(a_query())
+    with pytest.raises(InputError, match="a query's name"):
+        store.rename_query(query.query_id, name)
+    assert store.query(query.query_id) == query
+    with pytest.raises(NotFoundError):
+        store.rename_query(uuid4(), "none")
 
 
 def test_a_reader_sees_all_hits_of_an_attempt_or_none(store: Store) -> None:
