@@ -310,16 +310,24 @@ def train_distil(
         ),
     ] = SHARED / "grocery",
     sample: Annotated[
-        Path | None, typer.Option(help="A rendered sample to learn from as well.")
+        Path | None,
+        typer.Option(
+            help="A rendered sample to learn from as well.", show_default="one is rendered"
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder that the weights go to.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that the weights go to.", show_default="over the committed weights"
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the photos.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the student and its batches.")] = 1,
     json_: Json = False,
 ) -> None:
     """Distil the small embedded model from the MobileNetV2 teacher.
 
-    Example: `sightline train distil --sample .sightline/sample/sample --out weights --epochs 3`
+    Example: `sightline train distil --out weights`
     """
     from dashboard import commands
 

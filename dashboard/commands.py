@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,22 +156,33 @@ def delete(settings: Settings, *, image: str | None, listing: str | None) -> lis
     ]
 
 
-def distil(**given: Any) -> dict[str, Any]:
+TRAINING_SAMPLE = {"images": 384, "seed": 2024}
+"""What is rendered to learn from where no sample is named: not the seed of the demo's sample."""
+
+
+def distil(*, sample: Path | None, out: Path | None, **given: Any) -> dict[str, Any]:
     """Train the small model by `extraction.train.distil`; report and held-out figures as JSON."""
     from dashboard import training
     from extraction import train
+    from extraction.sample import render
 
-    with Screen() as screen:
+    with Screen() as screen, tempfile.TemporaryDirectory() as scratch:
+        shown = _shown(screen)
+        if sample is None:
+            sample = Path(scratch) / "sample"
+            render(sample, **TRAINING_SAMPLE, progress=shown)
+            told = "sightline train distil"
+        else:
+            told = f"sightline train distil --sample {sample.name}"
         report = train.distil(
-            command="sightline train distil",
-            progress=_shown(screen),
-            **{name: value for name, value in given.items() if name != "out" or value is not None},
+            **given, sample=sample, out=out or train.WEIGHTS, command=told, progress=shown
         )
-    figures = training.evaluate(
-        teacher=given["teacher"],
-        photos=given["photos"],
-        description=report.weights.with_suffix(".json"),
-    )
+        figures = training.evaluate(
+            teacher=given["teacher"],
+            photos=given["photos"],
+            description=report.weights.with_suffix(".json"),
+            progress=shown,
+        )
     found: dict[str, Any] = to_json(report) | {"held_out": figures}
     return found
 
