@@ -34,7 +34,7 @@ from cql.errors import (
 from cql.records import NAMESPACE, Service, Shard, Snapshot
 from cql.settings import Settings
 from cql.store import Store
-from cql.wire import Beacon, Message, Server, follow_parent
+from cql.wire import Beacon, Message, Server, follow_parent, own_address
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -385,8 +385,11 @@ def _serve(index: int, _: Iterator[int], *, settings: Settings, count: int) -> I
     follow_parent()
     faulthandler.register(signal.SIGUSR1, file=2)  # shows where a host is
     cores = settings.cores or os.cpu_count() or 1
+    # Hosts of a cluster are spread over its machines, else they share this one.
+    threads = cores if settings.spark_master else max(1, cores // count)
+    address = own_address(settings)
     with Store.open(settings) as store:
-        host = Host(settings, store, index=index, count=count, threads=max(1, cores // count))
+        host = Host(settings, store, index=index, count=count, threads=threads, address=address)
         try:
             host.run(threading.Event())
         finally:

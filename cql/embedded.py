@@ -77,6 +77,24 @@ _OPENS = (
 )
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One node of several on this machine; the default is a node of its own.
+
+    `ports` (storage, CQL) and `password` are the same on all nodes and `seeds` are their addresses.
+    The `first` makes the role, so it answers once enough nodes run.
+    """
+
+    address: str = "127.0.0.1"
+    seeds: tuple[str, ...] = ()
+    ports: tuple[int, int] | None = None
+    password: str = dataclasses.field(default="", repr=False)
+    first: bool = True
+
+
+_ALONE = Node()
+
+
 class Cassandra:
     """A running embedded Cassandra that this process owns. Use `start`, then `stop` or `with`."""
 
@@ -91,10 +109,10 @@ class Cassandra:
         return self.endpoint.pid
 
     @classmethod
-    def start(cls, settings: Settings, *, options: Sequence[str] = ()) -> Self:
+    def start(cls, settings: Settings, *, options: Sequence[str] = (), node: Node = _ALONE) -> Self:
         """Start Cassandra on `data_dir/cassandra` and wait until it answers CQL (about 10 s).
 
-        `options` are further arguments of the Java process.
+        `options` are further arguments of the Java process; `node` makes it one of several.
 
         Raises:
             ConflictError: a live instance holds the data folder.
@@ -103,23 +121,24 @@ class Cassandra:
         home = settings.data_dir / "cassandra"
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _held(home / "lock") as lock:
-            secret = _secret(home / "secret.json")
+            secret = node.password or _secret(home / "secret.json")
             for attempt in (1, 2):
-                storage_port, native_port = _ports(home)
-                _configure(settings, home, storage_port, native_port)
+                ports = node.ports or _ports(home)
+                _configure(settings, home, node, ports)
                 child, pid = _spawn(settings, home, lock, options)
-                found = Endpoint(("127.0.0.1",), native_port, USER, secret, "datacenter1", pid)
+                found = Endpoint((node.address,), ports[1], USER, secret, "datacenter1", pid)
                 try:
-                    _await_ready(settings, child, native_port)
-                    _own_role(settings, child, found)
+                    _await_ready(settings, child, found)
+                    if node.first:
+                        _own_role(settings, child, found)
                     publish(settings, found)
                 except BaseException as error:
                     _end(child, pid)
-                    if attempt == 1 and "in use" in str(error):
+                    if attempt == 1 and node.ports is None and "in use" in str(error):
                         (home / "ports.json").unlink(missing_ok=True)
                         continue
                     raise
-                log.info("Cassandra %d answers on port %d", pid, native_port)
+                log.info("Cassandra %d answers on port %d", pid, ports[1])
                 return cls(settings, child, found)
         raise AssertionError("unreachable")
 
@@ -226,13 +245,16 @@ def _free_port(stack: contextlib.ExitStack, wanted: int) -> int:
     raise UnavailableError("no TCP port of 127.0.0.1 is free: close some programs")
 
 
-def _configure(settings: Settings, home: Path, storage_port: int, native_port: int) -> None:
+def _configure(settings: Settings, home: Path, node: Node, ports: tuple[int, int]) -> None:
     folders = {name: home / name for name in ("data", "commitlog", "caches", "hints", "cdc")}
     values: dict[str, object] = {
         **{name: json.dumps(str(path)) for name, path in folders.items()},
-        "storage_port": storage_port,
-        "native_port": native_port,
-        "seeds": json.dumps(f"127.0.0.1:{storage_port}"),
+        "address": json.dumps(node.address),
+        "storage_port": ports[0],
+        "native_port": ports[1],
+        "seeds": json.dumps(
+            ",".join(f"{seed}:{ports[0]}" for seed in node.seeds or [node.address])
+        ),
         "memtable": f"{max(32, settings.cassandra_heap_mb // 8)}MiB",
     }
     text = (HERE / "cassandra.yaml").read_text(encoding="utf-8")
@@ -261,10 +283,8 @@ def _spawn(
             pass_fds=[lock],
             start_new_session=True,
         )
-    if child.stdout is None:  # pragma: no cover - it is a pipe
-        raise AssertionError
-    line = child.stdout.readline()
-    child.stdout.close()
+    with child.stdout or contextlib.nullcontext() as told:
+        line = told.readline() if told else b""
     if not line:
         child.wait()
         raise UnavailableError(f"Cassandra cannot be started:\n{_log_end(settings)}")
@@ -296,7 +316,7 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _await_ready(settings: Settings, child: subprocess.Popen[bytes], port: int) -> None:
+def _await_ready(settings: Settings, child: subprocess.Popen[bytes], found: Endpoint) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if child.poll() is not None:
@@ -304,7 +324,8 @@ def _await_ready(settings: Settings, child: subprocess.Popen[bytes], port: int) 
                 f"Cassandra ended with status {child.returncode} while it started:\n"
                 f"{_log_end(settings)}"
             )
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError):
+            socket.create_connection((found.hosts[0], found.port), 1).close()
             return
         time.sleep(0.2)
     raise UnavailableError(
@@ -347,11 +368,10 @@ def _own_role(settings: Settings, child: subprocess.Popen[bytes], found: Endpoin
 
 
 def _accepted(found: Endpoint) -> bool:
-    try:
+    with contextlib.suppress(UnavailableError):
         close(open_session(found))
-    except UnavailableError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _end(child: subprocess.Popen[bytes], pid: int) -> None:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cql import jars, java
+from cql.errors import UnavailableError
 from cql.session import endpoint
 from cql.settings import ROOT, Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+log = logging.getLogger(__name__)
+
 FORMAT = "org.apache.spark.sql.cassandra"
 TASK_FAILURES = 4
 """Tries of a task; local mode has one unless told."""
 ARROW_ROWS = 2_048
 """Rows of an Arrow batch: 32 MB of vectors at D=4000."""
+EXECUTORS_S = 60.0
+"""Seconds in which a cluster must give its first executor."""
+LOST_S = 30
+"""Seconds of silence after which an executor counts as lost; its tasks then run elsewhere."""
 _RESULTS = frozenset({"queries", "query_results", "queries_by_day"})
 
 
@@ -40,17 +49,47 @@ def start(settings: Settings, *, app: str = "sightline") -> SparkSession:
     """The session without Cassandra's address: it takes seconds, while Cassandra still starts.
 
     Raises:
-        UnavailableError: no Java 17, or archives missing.
+        UnavailableError: no Java 17, archives missing, or a cluster without executors.
     """
     os.environ["JAVA_HOME"] = str(java.java_home())
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    if not settings.spark_master:
+        os.environ["PYSPARK_PYTHON"] = sys.executable
+    # The executors of a cluster may have theirs elsewhere.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName(app)
-    local = _local(settings) if not settings.spark_master else _cluster(settings)
-    for key, value in {**_common(settings), **local}.items():
+    place = _cluster(settings) if settings.spark_master else _local(settings)
+    for key, value in {**_common(settings), **place}.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    spark = builder.getOrCreate()
+    if settings.spark_master:
+        await_executors(spark, settings)
+    return spark
+
+
+def await_executors(spark: SparkSession, settings: Settings) -> int:
+    """Wait for an executor for each shard host, so that Spark can spread them; returns how many.
+
+    Fewer within `EXECUTORS_S` are enough. UnavailableError for none.
+    """
+    context = spark.sparkContext._jsc.sc()  # noqa: SLF001 - PySpark shows no executors
+    deadline = time.monotonic() + EXECUTORS_S
+    found = 0
+    while found < settings.shard_hosts and time.monotonic() < deadline and not context.isStopped():
+        found = int(context.getExecutorMemoryStatus().size()) - 1  # one is the driver
+        time.sleep(0.1)
+    if found == 0:
+        spark.stop()
+        raise UnavailableError(
+            f"{settings.spark_master} must give an executor of {settings.spark_memory_mb} MiB "
+            f"within {EXECUTORS_S:.0f} s, it gave none: check the address, and that its workers "
+            "have free cores and memory"
+        )
+    if found < settings.shard_hosts:
+        log.warning("%d shard hosts share %d executors", settings.shard_hosts, found)
+    return found
 
 
 def point(spark: SparkSession, settings: Settings) -> None:
@@ -102,17 +141,18 @@ def _common(settings: Settings) -> dict[str, str]:
         # A null in a frame means "not known", and a null in Cassandra is a tombstone.
         "spark.cassandra.output.ignoreNulls": "true",
         "spark.cassandra.connection.keepAliveMS": "60000",
+        # The pages of a driver have no login and tell every setting.
+        "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        "spark.python.daemon.module": "cql.daemon",
         "spark.executorEnv.PYTHONPATH": str(ROOT),
     }
 
 
 def _local(settings: Settings) -> dict[str, str]:
     cores = settings.cores or os.cpu_count() or 1
-    logs = _folder(settings.data_dir / "logs")
     scratch = _folder(settings.data_dir / "spark")
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-    config = Path(__file__).with_name("log4j2.xml").as_uri()
     return {
         "spark.master": f"local[{cores + settings.shard_hosts},{TASK_FAILURES}]",
         "spark.default.parallelism": str(cores),
@@ -121,15 +161,13 @@ def _local(settings: Settings) -> dict[str, str]:
         "spark.locality.wait": "0s",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
-        "spark.ui.enabled": "false",
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": (scratch / "warehouse").as_uri(),
         "spark.driver.extraClassPath": jars.classpath(settings, "spark"),
         "spark.driver.extraJavaOptions": (
-            f'-Dlog4j2.configurationFile={config} "-Dsightline.logs={logs}" '
-            f'-XX:+UseSerialGC -Xss4m "-Djava.io.tmpdir={scratch}" -Djava.net.preferIPv4Stack=true'
+            f"{_java_options(settings)} "
+            f'-XX:+UseSerialGC "-Djava.io.tmpdir={scratch}" -Djava.net.preferIPv4Stack=true'
         ),
-        "spark.python.daemon.module": "cql.daemon",
     }
 
 
@@ -140,7 +178,18 @@ def _cluster(settings: Settings) -> dict[str, str]:
         "spark.executor.memory": f"{settings.spark_memory_mb}m",
         "spark.task.maxFailures": str(TASK_FAILURES),
         "spark.jars": ",".join(Path(path).as_uri() for path in paths),
+        "spark.driver.extraJavaOptions": _java_options(settings),
+        # A machine that vanishes says no word; by default Spark waits three minutes for it.
+        "spark.executor.heartbeatInterval": "5s",
+        "spark.storage.blockManagerHeartbeatTimeoutMs": str(1000 * LOST_S),
+        "spark.network.timeoutInterval": "5s",
     }
+
+
+def _java_options(settings: Settings) -> str:
+    logs = _folder(settings.data_dir / "logs")
+    config = Path(__file__).with_name("log4j2.xml").as_uri()
+    return f'-Dlog4j2.configurationFile={config} "-Dsightline.logs={logs}" -Xss4m'
 
 
 def _folder(path: Path) -> Path:

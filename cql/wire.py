@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,7 @@ from cql.errors import (
     UnavailableError,
 )
 from cql.records import Service
+from cql.session import endpoint
 from cql.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -125,6 +127,34 @@ def token(settings: Settings) -> str:
     return path.read_text(encoding="ascii").strip()
 
 
+def own_address(settings: Settings) -> str:
+    """Address of this machine that the collection's other processes reach: for a `Server`.
+
+    Loopback without a Spark cluster. In one, `SPARK_LOCAL_IP` where the machine has it, else the
+    address by which it reaches Cassandra.
+
+    Raises:
+        UnavailableError: no host of Cassandra has an address.
+    """
+    if not settings.spark_master:
+        return "127.0.0.1"
+    given = os.environ.get("SPARK_LOCAL_IP")
+    if given:
+        return given
+    target = endpoint(settings)
+    reason: object = None
+    for host in target.hosts:
+        try:
+            found = socket.getaddrinfo(host, target.port, type=socket.SOCK_DGRAM)[0]
+            # A datagram socket is connected without a packet: the kernel only looks up the route.
+            with socket.socket(found[0], found[1]) as probe:
+                probe.connect(found[4])
+                return str(probe.getsockname()[0])
+        except OSError as error:
+            reason = error
+    raise UnavailableError(f"{target!r} must have a route, it has none ({reason}): check the names")
+
+
 class _Guard(flight.ServerMiddlewareFactory):  # type: ignore[misc]
     def __init__(self, expected: str) -> None:
         super().__init__()
@@ -171,6 +201,7 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
+        host = f"[{host}]" if ":" in host else host
         self._flight = _Flight(f"grpc://{host}:{port}", handlers, token(settings))
         self.address = f"grpc://{host}:{self._flight.port}"
         self._thread = threading.Thread(target=self._flight.serve, name="wire", daemon=True)

@@ -25,7 +25,7 @@ from cql.progress import Progress
 from cql.records import Service, Snapshot
 from cql.settings import Settings
 from cql.store import Store
-from cql.wire import Beacon, Message, Server, follow_parent
+from cql.wire import Beacon, Message, Server, follow_parent, own_address
 from dashboard.connection import await_store
 from dashboard.logs import configure
 from extraction.sandbox import Sandbox
@@ -90,7 +90,8 @@ class Engine:
 
         starting = _Background(lambda: spark.start(self.settings, app="sightline engine"))
         store = self._store = await_store(self.settings, self._stop)
-        server = Server(self.settings, {"embed": self._embed, "ping": _ping})
+        answers = {"embed": self._embed, "ping": _ping}
+        server = Server(self.settings, answers, host=own_address(self.settings))
         beacon = Beacon(store, self._row(server.address, None))
         try:
             self._spark = starting.result()
