@@ -8,8 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
+from uuid import UUID
 
 from cassandra import (
     ConsistencyLevel,
@@ -36,6 +38,10 @@ CONCURRENT = 64
 BATCH_ROWS = 500
 """Rows of one single-partition batch: below the size limit in cassandra.yaml."""
 PAGE_ROWS = 2_000
+KEYS = 25
+"""Partition keys that one request names: more of them load one coordinator for longer."""
+
+_PLAIN = frozenset({str, int, float, bytes, bool, UUID})
 
 _TRANSIENT = (RequestExecutionException, OperationTimedOut, NoHostAvailable, ConnectionException)
 
@@ -103,6 +109,8 @@ class Access:
         """Run a repeatable statement for each tuple, some at once; rows of each, in order."""
         prepared = self._prepare(statement)
         todo = [tuple(row) for row in values]
+        if len(todo) == 1 and statement.repeatable:
+            return [list(self.run(statement, *todo[0]))]
         found: dict[int, list[Any]] = {}
         waiting = list(range(len(todo)))
         for attempt in range(TRIES):
@@ -129,6 +137,11 @@ class Access:
                     failed.append(index)
             waiting = failed
         return [found[index] for index in range(len(todo))]
+
+    def keyed(self, statement: Statement, keys: Iterable[Any]) -> list[Any]:
+        """Rows of a statement that ends in `key IN ?`, some keys a request, in no order."""
+        named = [(block,) for block in blocks(dict.fromkeys(keys), KEYS)]
+        return [row for rows in self.many(statement, named) for row in rows]
 
     def together(self, *pairs: tuple[Statement, Sequence[Any]]) -> None:
         """Run repeatable writes at once; returns when all of them are done.
@@ -239,9 +252,12 @@ class Access:
 def record(kind: type[Row], row: Any, **changes: Any) -> Row:
     """A frozen record from a row whose columns are named like its fields; times become aware."""
     values = dict(changes)
-    for spec in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if spec.name not in values:
-            value = getattr(row, spec.name)
+    for name, spec in _fields(kind):  # type: ignore[arg-type]
+        if name not in values:
+            value = getattr(row, name)
+            if type(value) in _PLAIN:
+                values[name] = value
+                continue
             if isinstance(value, datetime):
                 value = utc(value)
             elif isinstance(value, list):
@@ -251,7 +267,7 @@ def record(kind: type[Row], row: Any, **changes: Any) -> Row:
             if value is None:
                 # Cassandra stores no empty collections, and old rows lack new columns.
                 value = _missing(spec)
-            values[spec.name] = value
+            values[name] = value
     return kind(**values)
 
 
@@ -274,6 +290,11 @@ def conflict(what: str, expected: object, found: object) -> ConflictError:
     return ConflictError(
         f"{what} was expected at version {expected}, somebody moved it to {found}: read it again"
     )
+
+
+@lru_cache
+def _fields(kind: type[Any]) -> tuple[tuple[str, dataclasses.Field[Any]], ...]:
+    return tuple((spec.name, spec) for spec in dataclasses.fields(kind))
 
 
 def _missing(spec: dataclasses.Field[Any]) -> Any:

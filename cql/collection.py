@@ -64,9 +64,8 @@ class Collection:
 
     def listings(self, listing_ids: Iterable[str]) -> dict[str, Listing]:
         """The listings of those ids that exist."""
-        wanted = dict.fromkeys(listing_ids)
-        found = self._access.many(cql.LISTING, ((name,) for name in wanted))
-        return {rows[0].listing_id: record(Listing, rows[0]) for rows in found if rows}
+        found = self._access.keyed(cql.LISTINGS_OF, listing_ids)
+        return {row.listing_id: record(Listing, row) for row in found}
 
     def iter_listings(self) -> Iterator[Listing]:
         """All listings, in no particular order."""

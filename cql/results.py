@@ -233,7 +233,16 @@ class Results:
             rows = list(self._access.each(cql.HITS_TIED, *key, after.listing_id, limit))
             if len(rows) < limit:
                 rows += self._access.each(cql.HITS_BELOW, *key, limit - len(rows))
-        return [record(Hit, row) for row in rows]
+        return [
+            Hit(
+                score=row.score,
+                listing_id=row.listing_id,
+                image_id=row.image_id,
+                inventory=row.inventory,
+                stock_read_at=utc(row.stock_read_at),
+            )
+            for row in rows
+        ]
 
     def queries(self, limit: int = 50) -> list[Query]:
         """The newest queries that have not expired, newest first."""

@@ -79,6 +79,7 @@ DROP_LOCK = "DELETE FROM {keyspace}.schema_lock WHERE name = 'migrate' IF owner 
 # Listings and images
 PUT_LISTING = _insert("{keyspace}.listings", "listing_id title attributes")
 LISTING = Statement("SELECT * FROM {keyspace}.listings WHERE listing_id = ?")
+LISTINGS_OF = Statement("SELECT * FROM {keyspace}.listings WHERE listing_id IN ?")
 LISTINGS = Statement("SELECT * FROM {keyspace}.listings")
 DELETE_LISTING = Statement("DELETE FROM {keyspace}.listings WHERE listing_id = ?")
 
@@ -133,6 +134,7 @@ DELETE_FEATURES = Statement("DELETE FROM {keyspace}.features WHERE listing_id = 
 # Stock: the load goes below every later compare-and-set.
 LOAD_STOCK = _insert("{keyspace}.stock_level", "listing_id inventory etag", "USING TIMESTAMP 1")
 STOCK = Statement("SELECT * FROM {keyspace}.stock_level WHERE listing_id = ?")
+STOCK_OF = Statement("SELECT * FROM {keyspace}.stock_level WHERE listing_id IN ?")
 STOCKS = Statement("SELECT * FROM {keyspace}.stock_level")
 ADD_STOCK = _insert("{keyspace}.stock_level", "listing_id inventory etag", "IF NOT EXISTS")
 SET_STOCK = _cas(

@@ -126,8 +126,8 @@ class Vectors(Collection):
 
     def stock(self, listing_ids: Iterable[str]) -> dict[str, Stock]:
         """Stock of those listings that have any."""
-        found = self._access.many(cql.STOCK, ((name,) for name in dict.fromkeys(listing_ids)))
-        return {rows[0].listing_id: record(Stock, rows[0]) for rows in found if rows}
+        found = self._access.keyed(cql.STOCK_OF, listing_ids)
+        return {row.listing_id: record(Stock, row) for row in found}
 
     def iter_stock(self) -> Iterator[Stock]:
         """Stock of all listings that have any, page by page, in no particular order."""
