@@ -51,6 +51,10 @@ setup-dev:
 bench-extract: setup  ## Extraction: images/s, shares of decode, model and write
 	@$(IN) exec $(PY) -m dashboard.cli bench extract $(ARGS)
 
+.PHONY: bench-search
+bench-search:  ## Search beside its peers; ARGS="--quick --json FILE", "--full --json FILE"
+	@$(IN) $(PYTHON3) deploy/bootstrap.py --bench && exec $(PY) -m tests.bench.search $(ARGS)
+
 .PHONY: lock
 lock: setup-dev  ## Resolve requirements/*.txt again from pyproject.toml
 	@$(IN) sh deploy/lock.sh

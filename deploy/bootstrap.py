@@ -39,13 +39,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--dev", action="store_true", help="also what tests and checks need")
     parser.add_argument("--browser", action="store_true", help="also a Chromium for browser tests")
+    parser.add_argument("--bench", action="store_true", help="also the peers of the benchmarks")
     options = parser.parse_args()
     HOME.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with (HOME / "bootstrap.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         steps: list[tuple[str, Callable[[], str]]] = [
-            ("Python packages", lambda: packages(dev=options.dev)),
+            ("Python packages", lambda: packages(dev=options.dev, bench=options.bench)),
             ("Java 17", java),
             ("Java archives", jars),
             ("map bundle", bundle),
@@ -75,24 +76,32 @@ def main() -> int:
     return 0
 
 
-def packages(*, dev: bool) -> str:
+def packages(*, dev: bool, bench: bool = False) -> str:
     """The locked Python packages in `.venv`, and Sightline itself as an editable install."""
     project = ROOT / "pyproject.toml"
-    # The locks share their pins, so an install of dev.txt satisfies runtime.txt too.
-    names = ("runtime", "dev") if dev else ("runtime",)
+    # The locks share their pins, so an install of dev.txt or bench.txt satisfies runtime.txt too.
+    names = ("runtime", *(("dev",) if dev else ()), *(("bench",) if bench else ()))
     wanted = {name: digest([REQUIREMENTS / f"{name}.txt", project], str(ROOT)) for name in names}
     if PYTHON.exists() and stamped("packages", wanted):
         return ""
     uv = uv_path()
     say("installing Python packages (about 5 GB with torch's GPU libraries)")
-    if not venv_usable():
+    usable = venv_usable()
+    if not usable:
         run([uv, "venv", "--quiet", "--clear", "--python", SUPPORTED, VENV])
     install = [uv, "pip", "install", "--quiet", "--python", PYTHON]
-    lock = REQUIREMENTS / f"{names[-1]}.txt"
-    run([*install, "--require-hashes", "-r", lock])
+    locks = [REQUIREMENTS / f"{name}.txt" for name in (names[1:] or names)]
+    for lock in locks:
+        run([*install, "--require-hashes", "-r", lock])
     run([*install, "--no-deps", "--no-build-isolation", "--editable", ROOT])
-    write_stamp("packages", wanted)
-    return f"installed from {lock.relative_to(ROOT)}"
+    # What another call installed is still there where its inputs are unchanged.
+    kept = ("runtime", "dev", "bench")
+    known = {name: digest([REQUIREMENTS / f"{name}.txt", project], str(ROOT)) for name in kept}
+    before = {
+        name: mark for name, mark in known.items() if usable and stamped("packages", {name: mark})
+    }
+    write_stamp("packages", {**before, **wanted})
+    return f"installed from {', '.join(str(lock.relative_to(ROOT)) for lock in locks)}"
 
 
 def venv_usable() -> bool:

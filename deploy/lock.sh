@@ -7,3 +7,4 @@ uv=.sightline/tools/bin/uv
 compile() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade "$@"; }
 compile pyproject.toml --extra dev -o requirements/dev.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
+compile pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt

@@ -49,6 +49,40 @@ def test_a_damaged_stamp_is_no_stamp(bootstrap: ModuleType) -> None:
     assert not bootstrap.stamped("jars", {"jars": "x"})
 
 
+def test_peers_of_the_benchmarks_are_installed_only_when_asked(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bootstrap.ROOT / "requirements"
+    folder.mkdir()
+    for name in ("runtime", "dev", "bench"):
+        (folder / f"{name}.txt").write_text(name)
+    (bootstrap.ROOT / "pyproject.toml").write_text("[project]")
+    python = bootstrap.ROOT / "python"
+    python.touch()
+    installed: list[str] = []
+
+    def run(command: list[object], **_options: object) -> None:
+        installed.extend(Path(str(part)).stem for part in command if str(part).endswith(".txt"))
+
+    for name, value in {
+        "REQUIREMENTS": folder,
+        "PYTHON": python,
+        "uv_path": lambda: "uv",
+        "venv_usable": lambda: True,
+        "run": run,
+    }.items():
+        monkeypatch.setattr(bootstrap, name, value)
+    bootstrap.packages(dev=False)
+    assert installed == ["runtime"]
+    bootstrap.packages(dev=True)
+    bootstrap.packages(dev=False, bench=True)
+    assert installed == ["runtime", "dev", "bench"]
+    assert bootstrap.packages(dev=True, bench=True) == ""
+    (folder / "dev.txt").write_text("newer")
+    bootstrap.packages(dev=True, bench=True)
+    assert installed[3:] == ["dev", "bench"]
+
+
 def test_the_newest_bundled_pip_is_chosen(bootstrap: ModuleType, tmp_path: Path) -> None:
     assert bootstrap.find_wheel(tmp_path / "absent") is None
     for name in ("pip-23.0-py3-none-any.whl", "pip-24.1-py3-none-any.whl", "setuptools-1.whl"):

@@ -1,0 +1,326 @@
+"""The service under measurement: Cassandra with a prepared collection, Spark, hosts, Searcher."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from uuid import UUID, uuid5
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from analytics import shards
+from analytics.hosts import Hosts
+from analytics.search import Searcher
+from cql import codec, jars
+from cql import spark as sparks
+from cql.embedded import Cassandra
+from cql.records import (
+    NAMESPACE,
+    Cluster,
+    Listing,
+    MapPoint,
+    MapVersion,
+    Model,
+    Snapshot,
+    Stock,
+)
+from cql.settings import Settings
+from cql.store import Store
+from dashboard.connection import open_store
+from tests.bench.vectors import Dataset
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+MODEL = "bench@1"
+READY_S = 600.0
+_FEATURES = (
+    "listing_id string, model_id string, image_id string, feature_vector binary, dim int, "
+    "dtype string, crc32c bigint"
+)
+# A keyspace is 25 tables, each of which would cost half a second of disk syncs.
+_QUICK_SCHEMA = "-Dcassandra.test.flush_local_schema_changes=false"
+
+
+class Service:
+    """One collection, served as in production: shards that Spark built, hosts in Spark tasks.
+
+    `folder` keeps vectors and Cassandra's data between runs, so a second run loads nothing.
+    """
+
+    def __init__(self, dataset: Dataset, folder: Path, *, large: bool = False) -> None:
+        self.dataset = dataset
+        self.folder = folder / dataset.name
+        self.settings = Settings.load(
+            {
+                "data_dir": self.folder / "data",
+                "cassandra_heap_mb": 3072 if large else 1024,
+                "spark_memory_mb": 3072 if large else 1024,
+                "query_deadline_s": 120.0,
+            }
+        )
+        self.load_s = self.build_s = 0.0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        jars.fetch(self.settings)
+        if not self.path.exists():
+            self.dataset.write(self.path)
+        self._stack.enter_context(Cassandra.start(self.settings, options=[_QUICK_SCHEMA]))
+        self.store: Store = self._stack.enter_context(open_store(self.settings))
+        self.spark: SparkSession = sparks.session(self.settings, app="sightline bench")
+        self._stack.callback(self.spark.stop)
+        self._load()
+        began = time.perf_counter()
+        self.snapshot: Snapshot = shards.build(
+            self.spark, self.settings, self.store, MODEL, reuse=False
+        )
+        self.build_s = time.perf_counter() - began
+        self.hosts = Hosts(self.spark, self.settings, self.store)
+        self._stack.callback(self.stop_hosts)
+        self.hosts.start(self.snapshot)
+        self.hosts.ready(READY_S)
+        self.searcher: Searcher = self._stack.enter_context(Searcher(self.settings, self.store))
+
+    @property
+    def path(self) -> Path:
+        """File of the vectors."""
+        return self.folder / "vectors.npy"
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """The vectors, mapped: float32 (N, D)."""
+        mapped: NDArray[np.float32] = np.load(self.path, mmap_mode="r")
+        return mapped
+
+    def stop_hosts(self) -> None:
+        """End the hosts; a second call does nothing."""
+        if not self.hosts_stopped:
+            self.hosts_stopped = True
+            self.hosts.stop()
+
+    hosts_stopped = False
+
+    def host_pids(self) -> list[int]:
+        """Process ids of the live hosts."""
+        return sorted({service.pid for service in self.store.services("host")})
+
+    def scanned_bytes(self) -> int:
+        """Bytes that the first pass of a scan reads: codes where the shards have them."""
+        folder = shards.folder(self.settings, self.snapshot.snapshot_id)
+        codes = sum(path.stat().st_size for path in folder.glob("*codes*"))
+        return codes or sum(path.stat().st_size for path in folder.glob("*vectors*"))
+
+    def features(self) -> DataFrame:
+        """The columns of the stored features that a build reads."""
+        frame = sparks.read(self.spark, self.settings, "features")
+        return frame.select("listing_id", "image_id", "feature_vector", "dim", "dtype", "crc32c")
+
+    def _load(self) -> None:
+        done = self.folder / "loaded.json"
+        for number in range(16):
+            with contextlib.suppress(Exception):
+                self.store.delete_listing(fresh_listing(number))
+        if done.exists():
+            self.load_s = float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
+            return
+        began = time.perf_counter()
+        load(self.spark, self.settings, self.store, self.dataset, self.path)
+        self.load_s = time.perf_counter() - began
+        done.write_text(json.dumps({"seconds": self.load_s}), encoding="utf-8")
+
+
+def fresh_listing(number: int) -> str:
+    """Id of a listing that a run adds and the next one takes away."""
+    return f"new{number:05d}"
+
+
+def load(
+    spark: SparkSession, settings: Settings, store: Store, dataset: Dataset, path: Path
+) -> None:
+    """Write model, features, listings and stock of a data set; vectors come from its file."""
+    store.put_model(model(dataset.dim))
+    cores = settings.cores or 2
+    for key, value in (("batch.size.bytes", "65536"), ("concurrent.writes", "32")):
+        spark.conf.set(f"spark.cassandra.output.{key}", value)
+    numbers = spark.range(0, dataset.rows, 1, 4 * cores)
+    made = numbers.mapInArrow(partial(_feature_rows, dataset=dataset, path=path), _FEATURES)
+    sparks.write(made, settings, "features")
+    numbers = spark.range(0, dataset.listings, 1, 4 * cores)
+    named = numbers.mapInArrow(
+        partial(_listing_rows, dataset=dataset),
+        "listing_id string, title string, attributes map<string,string>",
+    )
+    sparks.write(named, settings, "listings")
+    store.load_stock(
+        Stock(listing_id=dataset.listing_id(n), inventory=int(dataset.rare(n)), etag="loaded")
+        for n in range(dataset.listings)
+    )
+
+
+def model(dim: int) -> Model:
+    """The model that the vectors are said to be of."""
+    return Model(
+        model_id=MODEL,
+        name="bench",
+        architecture="none",
+        weights_sha256="0" * 64,
+        transform="none",
+        dim=dim,
+    )
+
+
+def _feature_rows(
+    batches: Iterable[pa.RecordBatch], *, dataset: Dataset, path: Path
+) -> Iterator[pa.RecordBatch]:
+    """Run in a Spark task: rows of the table `features` for row numbers."""
+    vectors = np.load(path, mmap_mode="r")
+    for batch in batches:
+        rows = batch.column(0).to_numpy()
+        if not len(rows):
+            continue
+        blobs, sums = codec.encode(np.ascontiguousarray(vectors[rows[0] : rows[-1] + 1]))
+        owners = dataset.owners[rows]
+        count = len(rows)
+        images = [str(UUID(bytes=key.tobytes())) for key in dataset.image_keys(rows)]
+        yield pa.record_batch(
+            [
+                pa.array([dataset.listing_id(own) for own in owners]),
+                pa.array([MODEL] * count),
+                pa.array(images),
+                pa.array(blobs, pa.binary()),
+                pa.array(np.full(count, dataset.dim, np.int32)),
+                pa.array(["float32"] * count),
+                pa.array(sums, pa.int64()),
+            ],
+            names=[name.split()[0] for name in _FEATURES.split(", ")],
+        )
+
+
+def _listing_rows(
+    batches: Iterable[pa.RecordBatch], *, dataset: Dataset
+) -> Iterator[pa.RecordBatch]:
+    """Run in a Spark task: rows of the table `listings` for listing numbers."""
+    for batch in batches:
+        found = [listing(dataset, int(number)) for number in batch.column(0).to_numpy()]
+        yield pa.record_batch(
+            [
+                pa.array([each.listing_id for each in found], pa.string()),
+                pa.array([each.title for each in found], pa.string()),
+                pa.array(
+                    [list(each.attributes.items()) for each in found],
+                    pa.map_(pa.string(), pa.string()),
+                ),
+            ],
+            names=["listing_id", "title", "attributes"],
+        )
+
+
+def listing(dataset: Dataset, number: int) -> Listing:
+    """A listing of a data set; the attribute `kind` is rare for one of a hundred."""
+    return Listing(
+        listing_id=dataset.listing_id(number),
+        title=f"Listing {number}",
+        attributes={"kind": "rare" if dataset.rare(number) else "common"},
+    )
+
+
+class Points:
+    """What `analytics.table.build` reads from a store, computed instead: a map at random places.
+
+    A real map of a million images takes minutes of layout, and a filter asks for its columns only.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def points(self, _map_id: UUID, rows: int) -> Iterator[MapPoint]:
+        """A point for each image."""
+        dataset = self._dataset
+        places = np.random.default_rng(dataset.seed).random((rows, 2))
+        keys = dataset.image_keys(np.arange(rows))
+        for row, (own, key, (x, y)) in enumerate(
+            zip(dataset.owners.tolist(), keys, places.tolist(), strict=True)
+        ):
+            yield MapPoint(
+                image_id=UUID(bytes=key.tobytes()),
+                listing_id=dataset.listing_id(own),
+                x=x,
+                y=y,
+                cluster=row % 4,
+                membership=1.0,
+                outlier_score=0.0,
+                knn_distance=0.0,
+                glosh=0.0,
+            )
+
+    def listings(self, listing_ids: Iterable[str]) -> dict[str, Listing]:
+        """Listings by id."""
+        return {name: listing(self._dataset, int(name[1:])) for name in listing_ids}
+
+    def clusters(self, map_id: UUID) -> list[Cluster]:
+        """Four clusters without a meaning."""
+        return [
+            Cluster(
+                map_id=map_id,
+                cluster=number,
+                cluster_key=uuid5(NAMESPACE, f"bench cluster {number}"),
+                size=1,
+                listings=1,
+                name=f"Cluster {number}",
+                exemplars=(),
+                x=0.5,
+                y=0.5,
+            )
+            for number in range(4)
+        ]
+
+
+def put_map(service: Service) -> UUID:
+    """Make a map of the collection live, for filters to be about; returns its id."""
+    from analytics import table
+
+    dataset, store = service.dataset, service.store
+    map_id = uuid5(NAMESPACE, f"bench map {dataset.name}")
+    version = MapVersion(
+        map_id=map_id,
+        model_id=MODEL,
+        snapshot_id=service.snapshot.snapshot_id,
+        rows=dataset.rows,
+        rows_scored=dataset.rows,
+        clusters=4,
+        noise=0,
+        seed=dataset.seed,
+        parameters="{}",
+        quality={},
+        code_version=service.snapshot.code_version,
+        created_at=datetime.now(UTC),
+    )
+    path = service.settings.data_dir / "maps" / f"{map_id}.arrow"
+    if not path.exists():
+        table.build(Points(dataset), version, path)  # type: ignore[arg-type]
+    store.put_map(version)
+    seen = store.live("map")
+    if seen != map_id:
+        store.set_live("map", map_id, expected=seen)
+    return map_id
