@@ -129,9 +129,10 @@ class Access:
             for index, (success, result) in zip(waiting, results, strict=True):
                 if success:
                     found[index] = list(result)
-                elif not isinstance(result, _TRANSIENT):
+                elif not isinstance(result, (*_TRANSIENT, Unauthorized)):
                     raise result
-                elif attempt == TRIES - 1:
+                elif attempt == TRIES - 1 or isinstance(result, Unauthorized):
+                    # Without a quorum Cassandra cannot look rights up and says there are none.
                     raise _translated(result) from result
                 else:
                     failed.append(index)
