@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.regions import Range
 from cql.store import Store
 
 CATEGORIES_MAX = 50
@@ -110,6 +111,19 @@ def encode(name: str, label: str, texts: Sequence[str]) -> tuple[Column, NDArray
         name=name, label=label, kind="category", keys=tuple(keys), categories=tuple(shown)
     )
     return column, values
+
+
+def accepts(column: Column, rule: tuple[str, ...] | Range, attributes: Mapping[str, str]) -> bool:
+    """Whether a filter on `attr:<name>` takes a listing, by its attributes as text."""
+    text = attributes.get(column.name.removeprefix("attr:"), "")
+    if isinstance(rule, Range):
+        value = _number(text)
+        return value is not None and (
+            (rule.low is None or value >= rule.low) and (rule.high is None or value <= rule.high)
+        )
+    if text in column.keys:
+        return text in rule
+    return bool(text) and _OTHER in column.keys and _OTHER in rule
 
 
 def _number(text: str) -> float | None:

@@ -1,8 +1,7 @@
-"""Resident shard hosts: a long-running Spark job whose tasks map shards and serve scans.
+"""Keeping resident shard hosts: a long-running Spark job whose tasks serve scans.
 
-A host reads which snapshot it should hold from the live pointer `hosting` and registers with a
-heartbeat what it does hold, so that hosts come back by themselves after a crash. One that finds a
-damaged shard says so by heartbeat too; the engine's supervisor then rebuilds the snapshot.
+Spark places the hosts and runs one that died again elsewhere; a supervisor starts the job again,
+and builds a snapshot again whose files a host reports as damaged.
 """
 
 from __future__ import annotations
@@ -14,238 +13,27 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
-from uuid import UUID, uuid4, uuid5
+from typing import TYPE_CHECKING
+from uuid import UUID
 
-import numpy as np
+from threadpoolctl import threadpool_limits
 
-from analytics import kernels, shards
-from analytics.kernels import Block
-from cql.errors import (
-    ConflictError,
-    IntegrityError,
-    NotFoundError,
-    SightlineError,
-    UnavailableError,
-)
-from cql.records import NAMESPACE, Service, Shard, Snapshot
+from analytics import shards
+from analytics.host import Host
+from analytics.placement import DAMAGED, LIVE, ROLE, TARGET, cover
+from cql.errors import ConflictError, SightlineError, UnavailableError
+from cql.records import Snapshot
 from cql.settings import Settings
 from cql.store import Store
-from cql.wire import Beacon, Message, Server, follow_parent, own_address
+from cql.wire import follow_parent, own_address
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
-ROLE = "host"
-DAMAGED = "host-damaged"
-LIVE = "snapshot"
-TARGET = "hosting"
-_POLL_S = 0.5
-_RETRY_S = 2.0
 _GROUP = "sightline-hosts"
-
-
-class Registry(Protocol):
-    """The part of the store that a host needs."""
-
-    def live(self, name: str) -> UUID | None:
-        """Version that a pointer names."""
-
-    def snapshot(self, snapshot_id: UUID) -> Snapshot:
-        """A snapshot."""
-
-    def shards(self, snapshot_id: UUID) -> list[Shard]:
-        """Its shards."""
-
-    def heartbeat(self, service: Service, ttl_s: int) -> None:
-        """Write a service's row."""
-
-    def withdraw(self, role: str, service_id: UUID) -> None:
-        """Delete a service's row."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Held:
-    """What a host holds of one snapshot."""
-
-    snapshot: Snapshot
-    blocks: tuple[Block, ...]
-
-    @property
-    def rows(self) -> int:
-        """Rows held."""
-        return sum(block.rows for block in self.blocks)
-
-
-class Host:
-    """One host: share `index` of `count` of every snapshot that is wanted, served until closed."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        store: Registry,
-        *,
-        index: int = 0,
-        count: int = 1,
-        threads: int = 1,
-        address: str = "127.0.0.1",
-    ) -> None:
-        self._settings, self._store = settings, store
-        self._index, self._count = index, count
-        self._id = uuid4()
-        self._held: dict[UUID, Held] = {}
-        self._beacons: dict[UUID, Beacon] = {}
-        self._gone: dict[UUID, float] = {}
-        self._again: dict[UUID, float] = {}
-        self._damage: Beacon | None = None
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="scan")
-        self._server = Server(
-            settings,
-            {"scan": self.scan, "neighbours": self.neighbours, "rows": self.rows},
-            host=address,
-        )
-
-    def run(self, stop: threading.Event, *, poll_s: float = _POLL_S) -> None:
-        """Follow the pointers until `stop` is set; a store that does not answer is asked again."""
-        while not stop.is_set():
-            try:
-                self.refresh()
-            except SightlineError as error:
-                log.warning("host %d: %s", self._index, error)
-            stop.wait(poll_s)
-
-    def refresh(self) -> None:
-        """Load the snapshot that is wanted and let go of what nobody wants."""
-        live, target = self._store.live(LIVE), self._store.live(TARGET)
-        wanted = {version for version in (live, target) if version is not None}
-        now = time.monotonic()
-        for version in sorted(wanted - set(self._held), key=str):
-            if now >= self._again.get(version, 0.0):
-                self._load(version)
-        for version in set(self._held) - wanted:
-            if (beacon := self._beacons.pop(version, None)) is not None:
-                beacon.close()
-            # A query that found this host a moment ago still gets its answer.
-            if now - self._gone.setdefault(version, now) > self._settings.query_deadline_s:
-                del self._held[version], self._gone[version]
-
-    def close(self) -> None:
-        """Withdraw and stop serving."""
-        for beacon in (*self._beacons.values(), *([self._damage] if self._damage else ())):
-            beacon.close()
-        self._server.close()
-        self._threads.shutdown()
-
-    def scan(self, message: Message) -> Message:
-        """Find the k best listings of this host's shards: values snapshot, shards, k, excluded."""
-        held, blocks = self._blocks(message)
-        best = kernels.best_listings(
-            blocks,
-            self._queries(message, held),
-            int(message.values["k"]),
-            excluded=message.values["excluded"],
-            each=self._threads.map,
-        )
-        return Message(
-            {"listings": best.ids, "rows": sum(block.rows for block in blocks)},
-            {"scores": best.scores, "images": best.images},
-        )
-
-    def neighbours(self, message: Message) -> Message:
-        """Find the k best images of each query: values snapshot, shards, k."""
-        held, blocks = self._blocks(message)
-        queries = self._queries(message, held)
-        best = kernels.best_images(
-            blocks, queries, int(message.values["k"]), each=self._threads.map
-        )
-        return Message(
-            {"rows": sum(block.rows for block in blocks)},
-            {"scores": best.scores, "rows": best.rows, "images": best.images},
-        )
-
-    def rows(self, message: Message) -> Message:
-        """Return stored rows of one shard from `start`: vectors, image ids, listing ids."""
-        _, (block,) = self._blocks(message)
-        start = int(message.values["start"])
-        end = min(block.rows, start + int(message.values["count"]))
-        owners = np.searchsorted(block.offsets, np.arange(start, end), side="right") - 1
-        first = int(owners[0]) if len(owners) else 0
-        last = int(owners[-1]) + 1 if len(owners) else 0
-        return Message(
-            {"listings": block.listings[first:last].to_pylist()},
-            {
-                "vectors": block.vectors[start:end],
-                "images": block.images[start:end],
-                "owners": owners - first,
-            },
-        )
-
-    def _blocks(self, message: Message) -> tuple[Held, list[Block]]:
-        version = UUID(message.values["snapshot"])
-        held = self._held.get(version)
-        numbers = {block.number: block for block in held.blocks} if held else {}
-        asked = message.values["shards"]
-        if held is None or not set(asked) <= set(numbers):
-            raise UnavailableError(
-                f"this host must hold shards {asked} of snapshot {version}, it holds "
-                f"{sorted(numbers)}: look the hosts up again"
-            )
-        return held, [numbers[number] for number in asked]
-
-    def _queries(self, message: Message, held: Held) -> Any:
-        queries = message.arrays["queries"]
-        if queries.ndim != 2 or queries.shape[1] != held.snapshot.dim:
-            raise IntegrityError(f"queries must have D={held.snapshot.dim}, have {queries.shape}")
-        return queries
-
-    def _load(self, version: UUID) -> None:
-        try:
-            snapshot, every = self._store.snapshot(version), self._store.shards(version)
-        except NotFoundError:
-            return
-        bases = np.r_[0, np.cumsum([shard.rows for shard in every])].tolist()
-        own = [n for n in range(len(every)) if n % self._count == self._index]
-        path = shards.folder(self._settings, version)
-        try:
-            blocks = tuple(
-                shards.open_block(path, every[n], dim=snapshot.dim, base=bases[n]) for n in own
-            )
-        except IntegrityError as error:
-            if self._damage is None or self._damage.service.snapshot_id != version:
-                log.error("host %d: %s", self._index, error)  # noqa: TRY400 - the message says it
-            self._report(version)
-            # Checking every byte is work: not at each poll, while it waits to be built again.
-            self._again[version] = time.monotonic() + _RETRY_S
-            return
-        self._held[version] = Held(snapshot, blocks)
-        self._gone.pop(version, None)
-        if self._damage is not None:
-            self._damage.close()
-            self._damage = None
-        self._beacons[version] = Beacon(
-            self._store, self._service(ROLE, version, tuple(every[n].shard for n in own))
-        )
-
-    def _report(self, version: UUID) -> None:
-        if self._damage is None:
-            self._damage = Beacon(self._store, self._service(DAMAGED, version, ()))
-        elif self._damage.service.snapshot_id != version:
-            self._damage.update(snapshot_id=version)
-
-    def _service(self, role: str, version: UUID, numbers: tuple[int, ...]) -> Service:
-        return Service(
-            role=role,
-            service_id=uuid5(NAMESPACE, f"{role}\0{self._id}\0{version}"),
-            address=self._server.address,
-            snapshot_id=version,
-            shards=numbers,
-            pid=os.getpid(),
-        )
 
 
 class Hosts:
@@ -350,23 +138,6 @@ class Hosts:
         self.ready(self._settings.query_deadline_s * 4)
 
 
-def cover(services: list[Service], snapshot: Snapshot) -> list[tuple[Service, list[int]]] | None:
-    """Choose hosts that together hold every shard of a snapshot once, or None.
-
-    Of two that hold one shard the newer takes it.
-    """
-    left = set(range(snapshot.shards))
-    chosen: list[tuple[Service, list[int]]] = []
-    held = [service for service in services if service.snapshot_id == snapshot.snapshot_id]
-    held.sort(key=lambda s: (s.seen_at.timestamp() if s.seen_at else 0.0, str(s.service_id)))
-    for service in reversed(held):
-        take = sorted(left & set(service.shards))
-        if take:
-            chosen.append((service, take))
-            left -= set(take)
-    return None if left else chosen
-
-
 def _point(store: Store, name: str, version: UUID) -> None:
     for _ in range(5):
         seen = store.live(name)
@@ -388,7 +159,8 @@ def _serve(index: int, _: Iterator[int], *, settings: Settings, count: int) -> I
     # Hosts of a cluster are spread over its machines, else they share this one.
     threads = cores if settings.spark_master else max(1, cores // count)
     address = own_address(settings)
-    with Store.open(settings) as store:
+    # Scans bring their own threads: a matrix product on one of them must not start more.
+    with threadpool_limits(1), Store.open(settings) as store:
         host = Host(settings, store, index=index, count=count, threads=threads, address=address)
         try:
             host.run(threading.Event())

@@ -1,4 +1,4 @@
-"""Exact scores at BLAS speed: a float32 pass with a proven bound, float64 where it matters.
+"""Nearest images of many vectors: a float32 pass with a proven bound, float64 where it matters.
 
 Score of a row: float32 of the float64 sum of products over the stored float32 vectors, summed in
 index order. The first pass multiplies in float32, where for any order of summation
@@ -9,14 +9,18 @@ that bound is scored again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from cql.codec import NORM_TOLERANCE
+
+if TYPE_CHECKING:
+    # The compiler is imported by hosts alone: a web worker starts without it.
+    from analytics.blocks import Block
 
 _ROUNDING = 3e-7
 """Two exact scores of at most 1.01 whose float32 forms are equal differ by less than this."""
@@ -26,49 +30,6 @@ _CHUNK = 16_384
 
 Map = Callable[[Callable[[int], None], Sequence[int]], object]
 """`map` of a thread pool, or a plain loop."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Block:
-    """An opened shard. Rows are ordered by (listing, image id); a listing is never empty.
-
-    `vectors` float32 (N, D), `offsets` int64 (L + 1): listing l owns rows offsets[l] to
-    offsets[l + 1]; `listings`: L ids ascending; `images` uint8 (N, 16); `base`: row number in the
-    snapshot of the first row; `number`: of the shard.
-    """
-
-    number: int
-    base: int
-    vectors: NDArray[np.float32]
-    offsets: NDArray[np.int64]
-    listings: pa.Array
-    images: NDArray[np.uint8]
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return int(self.vectors.shape[0])
-
-    def find(self, listing_id: str) -> int:
-        """Index of a listing, or -1."""
-        low, high = 0, len(self.listings)
-        while low < high:
-            middle = (low + high) // 2
-            if self.listings[middle].as_py() < listing_id:
-                low = middle + 1
-            else:
-                high = middle
-        held = low < len(self.listings) and self.listings[low].as_py() == listing_id
-        return low if held else -1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Listings:
-    """Best listings: `scores` float32 (K,) descending, ties by id; `images` uint8 (K, 16) won."""
-
-    scores: NDArray[np.float32]
-    ids: list[str]
-    images: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,33 +63,6 @@ def exact(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.f
     return scores + np.float32(0)  # -0 becomes 0: Cassandra's float order tells them apart
 
 
-def best_listings(
-    blocks: Sequence[Block],
-    queries: NDArray[np.float32],
-    k: int,
-    *,
-    excluded: Sequence[str] = (),
-    each: Map = map,
-) -> Listings:
-    """Find the k best listings: queries float32 (Q, D); a row scores its maximum over the queries.
-
-    A listing scores its best row; of equal rows the smallest image id wins.
-    """
-    slack = 2 * error_bound(queries.shape[1]) + _ROUNDING
-    rough = [_rough(block, queries, each) for block in blocks]
-    tops = [_tops(block, rows, excluded) for block, rows in zip(blocks, rough, strict=True)]
-    found: list[tuple[float, str, bytes]] = []
-    threshold = _kth(np.concatenate(tops) if tops else np.empty(0, np.float32), k) - slack
-    for block, rows, top in zip(blocks, rough, tops, strict=True):
-        chosen = np.flatnonzero((top >= threshold) & (top > -np.inf))
-        found += _settle(block, queries, rows, top, chosen, slack=slack, k=k)
-    found.sort(key=lambda hit: (-hit[0], hit[1]))
-    del found[k:]
-    images = np.frombuffer(b"".join(hit[2] for hit in found), np.uint8).reshape(-1, 16)
-    scores = np.array([hit[0] for hit in found], np.float32)
-    return Listings(scores, [hit[1] for hit in found], images)
-
-
 def best_images(
     blocks: Sequence[Block], queries: NDArray[np.float32], k: int, *, each: Map = map
 ) -> Images:
@@ -158,72 +92,6 @@ def merge_images(parts: Sequence[Images], queries: int, k: int) -> Images:
 
 def _chunks(rows: int, size: int = _CHUNK) -> list[int]:
     return list(range(0, rows, size))
-
-
-def _rough(block: Block, queries: NDArray[np.float32], each: Map) -> NDArray[np.float32]:
-    """Score rows in float32, (N,): the maximum over the queries."""
-    scores = np.empty(block.rows, np.float32)
-    columns = np.ascontiguousarray(queries.T)
-
-    def run(start: int) -> None:
-        part = slice(start, start + _CHUNK)
-        product = block.vectors[part] @ columns
-        scores[part] = product[:, 0] if product.shape[1] == 1 else product.max(axis=1)
-
-    for _ in each(run, _chunks(block.rows)):  # type: ignore[attr-defined]
-        pass
-    return scores
-
-
-def _tops(block: Block, rows: NDArray[np.float32], excluded: Sequence[str]) -> NDArray[np.float32]:
-    top = np.maximum.reduceat(rows, block.offsets[:-1]) if len(rows) else np.empty(0, np.float32)
-    for listing_id in excluded:
-        at = block.find(listing_id)
-        if at >= 0:
-            top[at] = -np.inf
-    return top
-
-
-def _kth(values: NDArray[np.float32], k: int) -> float:
-    if len(values) <= k:
-        return -np.inf
-    return float(np.partition(values, len(values) - k)[len(values) - k])
-
-
-def _settle(
-    block: Block,
-    queries: NDArray[np.float32],
-    rough: NDArray[np.float32],
-    top: NDArray[np.float32],
-    chosen: NDArray[np.intp],
-    *,
-    slack: float,
-    k: int,
-) -> Iterator[tuple[float, str, bytes]]:
-    """Score the chosen listings exactly; yield the k best of this block."""
-    if len(chosen) == 0:
-        return
-    starts, ends = block.offsets[chosen], block.offsets[chosen + 1]
-    sizes = ends - starts
-    owner = np.repeat(np.arange(len(chosen)), sizes)
-    rows = np.arange(sizes.sum()) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
-    keep = rough[rows] >= top[chosen][owner] - slack
-    owner, rows = owner[keep], rows[keep]
-    scores = np.full(len(rows), -np.inf, np.float32)
-    for start in range(0, len(rows), _PAIRS):
-        part = slice(start, start + _PAIRS)
-        vectors = block.vectors[rows[part]]
-        for query in queries:
-            pair = exact(vectors, np.broadcast_to(query, vectors.shape))
-            np.maximum(scores[part], pair, out=scores[part])
-    # Rows of a listing lie in image id order: the first of the largest has the smallest id.
-    best = np.lexsort((rows, -scores, owner))
-    first = np.r_[True, np.diff(owner[best]) > 0]
-    winners = best[first]
-    # Listings lie in id order: a stable sort breaks ties by id.
-    for at in winners[np.argsort(-scores[winners], kind="stable")[:k]]:
-        listing = block.listings[int(chosen[owner[at]])].as_py()
-        yield float(scores[at]), listing, block.images[rows[at]].tobytes()
 
 
 def _nearest(block: Block, queries: NDArray[np.float32], k: int, each: Map) -> Images:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -16,47 +14,43 @@ from uuid import UUID, uuid4, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.hosts import cover
+from analytics.examples import Examples, resolve
 from analytics.kernels import Images, merge_images
-from cql import codec
+from analytics.placement import LIVE, ROLE, cover
+from analytics.request import K_MAX, Request, check_examples
 from cql.errors import InputError, IntegrityError, NotFoundError, UnavailableError
-from cql.records import NAMESPACE, Hit, Query, Snapshot
+from cql.records import NAMESPACE, Hit, Query, Service, Snapshot
 from cql.settings import Settings
 from cql.store import Store
 from cql.wire import Message, Pool
 
-K_MAX = 10_000
-EXAMPLES_MAX = 256
+__all__ = ["K_MAX", "Neighbours", "Request", "Result", "Searcher", "Stored", "check_examples"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Request:
-    """What to look for: exactly one of images of the collection, a listing, or vectors.
-
-    Several example vectors score a row by their maximum. `exclude` leaves the listings of
-    the examples out of the result (it has no effect on `vectors`). `vectors`: float32 (Q, D),
-    unit L2 norm. `source` is kept in the query's spec: where `vectors` came from, such as
-    `upload:<sha256>`.
-    """
-
-    image_ids: tuple[UUID, ...] = ()
-    listing_id: str | None = None
-    vectors: NDArray[np.float32] | None = None
-    k: int = 50
-    exclude: bool = True
-    name: str = ""
-    source: str = ""
+_PAGE = 1000
+_SPARE = 16
+"""Hits asked for beyond k where some may have sold out a moment ago."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Published hits, score descending, then listing id. `exact`: all `rows` were scanned."""
+    """Published hits, score descending, then listing id.
+
+    `exact`: every row of the snapshot was decided. `rows`: images searched, with what changed
+    since the snapshot was built; `scanned` of them passed the filters and were bounded by their
+    codes, `rescored` were read as float32. `followed_at`: the change log is taken in up to then,
+    but for `behind` listings that wait for the next snapshot; `lag_s`: seconds since.
+    """
 
     query: Query
     hits: tuple[Hit, ...]
     exact: bool
     rows: int
     rows_scanned: int
+    scanned: int
+    rescored: int
+    followed_at: datetime | None
+    lag_s: float | None
+    behind: int
     seconds: float
 
 
@@ -82,13 +76,27 @@ class Stored:
     listings: list[str]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scan:
+    """What all hosts found together."""
+
+    snapshot: Snapshot
+    hits: list[Hit]
+    rows: int
+    scanned: int
+    rescored: int
+    followed_at: datetime | None
+    behind: int
+
+
 class Searcher:
     """Asks the shard hosts of the live snapshot. Thread-safe; needs neither Spark nor torch."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self._store = settings, store
         self._pool = Pool(settings)
-        self._threads = ThreadPoolExecutor(16, thread_name_prefix="scatter")
+        self._threads = ThreadPoolExecutor(64, thread_name_prefix="scatter")
+        self._known: dict[UUID, Snapshot] = {}
 
     def close(self) -> None:
         """Close the connections to the hosts."""
@@ -108,44 +116,59 @@ class Searcher:
 
     def snapshot(self) -> Snapshot:
         """Return the live snapshot. UnavailableError when none is live yet."""
-        version = self._store.live("snapshot")
+        version = self._store.live(LIVE)
         if version is None:
             raise UnavailableError(
                 "a snapshot must be live before anything can be searched, none is: "
                 "run `sightline analyse` or wait for it"
             )
-        return self._store.snapshot(version)
+        known = self._known.get(version)
+        if known is None:
+            # A snapshot never changes; only the newest is asked for again and again.
+            known = self._store.snapshot(version)
+            self._known = {version: known}
+        return known
 
     def ready(self) -> bool:
         """Whether live hosts together hold every shard of the live snapshot."""
         try:
-            return cover(self._store.services("host"), self.snapshot()) is not None
+            return cover(self._store.services(ROLE), self.snapshot()) is not None
         except (UnavailableError, NotFoundError):
             return False
 
     def search(self, request: Request) -> Result:
-        """Score every row, keep the k best listings, publish them, read them back.
+        """Score every row that may count, publish the k best listings, read them back.
 
-        InputError for a request that breaks a rule, NotFoundError for an unknown image or listing,
-        UnavailableError when the hosts do not cover the snapshot within `query_deadline_s`.
+        InputError for a request that breaks a rule, NotFoundError for an unknown image, listing or
+        query, UnavailableError when the hosts do not cover the snapshot within `query_deadline_s`.
         """
         began = time.monotonic()
-        _check_form(request)
-        vectors, excluded, model_id = self._examples(request)
-        snapshot, replies = self._scatter(
-            "scan", {"k": request.k, "excluded": excluded}, vectors, model_id=model_id
-        )
-        rows = _all_rows(snapshot, replies)
-        hits = _merge(replies, request.k)
+        request.check()
+        services = self._threads.submit(self._store.services, ROLE)
+        request = self._fixed(request)
+        model_id = self.snapshot().model_id
+        examples = resolve(self._store, request, model_id)
+        found = self._scan(request, examples, request.k, services)
+        hits = found.hits
+        if request.in_stock:
+            hits, found = self._refilled(request, examples, found)
         query, published = self._publish(
-            request, vectors, snapshot, hits, rows, seconds=time.monotonic() - began
+            request, found.snapshot, hits, found.rows, seconds=time.monotonic() - began
         )
+        lag = None
+        if found.followed_at is not None:
+            lag = max(0.0, (datetime.now(UTC) - found.followed_at).total_seconds())
         return Result(
             query=query,
             hits=published,
-            exact=rows == snapshot.rows,
-            rows=snapshot.rows,
-            rows_scanned=rows,
+            exact=True,
+            rows=found.rows,
+            rows_scanned=found.rows,
+            scanned=found.scanned,
+            rescored=found.rescored,
+            followed_at=found.followed_at,
+            lag_s=lag,
+            behind=found.behind,
             seconds=time.monotonic() - began,
         )
 
@@ -158,7 +181,9 @@ class Searcher:
         """
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}: raise it")
-        asked, replies = self._scatter("neighbours", {"k": k}, vectors, snapshot=snapshot)
+        asked, replies = self._scatter(
+            "neighbours", {"k": k}, {"queries": vectors}, snapshot=snapshot
+        )
         _all_rows(asked, replies)
         parts = [
             Images(reply.arrays["scores"], reply.arrays["rows"], reply.arrays["images"])
@@ -172,9 +197,8 @@ class Searcher:
         for shard in self._store.shards(snapshot.snapshot_id):
             for start in range(0, shard.rows, block):
                 values = {"start": start, "count": block}
-                empty = np.empty((0, snapshot.dim), np.float32)
                 _, (reply,) = self._scatter(
-                    "rows", values, empty, snapshot=snapshot, only=[shard.shard]
+                    "rows", values, {}, snapshot=snapshot, only=[shard.shard]
                 )
                 names = reply.values["listings"]
                 yield Stored(
@@ -183,84 +207,117 @@ class Searcher:
                     listings=[names[owner] for owner in reply.arrays["owners"]],
                 )
 
-    def _examples(self, request: Request) -> tuple[NDArray[np.float32], list[str], str | None]:
-        """Vectors to score with, listings to leave out, and the model if vectors came from it."""
-        if request.vectors is not None:
-            return request.vectors, [], None
-        model_id = self.snapshot().model_id
-        if request.listing_id is not None:
-            self._store.listing(request.listing_id)
-            owners = {request.listing_id: None}
-            features = list(self._store.features_of(request.listing_id, model_id))
-        else:
-            features, owners = [], {}
-            for image_id in dict.fromkeys(request.image_ids):
-                listing_id = self._store.image(image_id).listing_id
-                owners[listing_id] = None
-                found = [
-                    feature
-                    for feature in self._store.features_of(listing_id, model_id)
-                    if feature.image_id == image_id
-                ]
-                if not found:
-                    raise NotFoundError(
-                        f"image {image_id} has no feature of model {model_id}: run extract first"
-                    )
-                features += found
-        if not features:
-            raise NotFoundError(
-                f"listing {request.listing_id} has no feature of model {model_id}: "
-                "run extract first"
+    def _fixed(self, request: Request) -> Request:
+        """The request with the map that its selection is about, so that its spec says it."""
+        if not request.selects:
+            return replace(request, map_id=None)
+        map_id = request.map_id or self._store.live("map")
+        if map_id is None:
+            raise InputError(
+                "a selection is about a map, none is live yet: run `sightline analyse`, or search "
+                "without one"
             )
-        vectors = codec.decode(
-            [feature.vector for feature in features],
-            [feature.crc32c for feature in features],
-            dim=features[0].dim,
+        return replace(request, map_id=map_id)
+
+    def _scan(
+        self,
+        request: Request,
+        examples: Examples,
+        k: int,
+        services: Future[list[Service]] | None = None,
+    ) -> _Scan:
+        snapshot, replies = self._scatter(
+            "scan",
+            {
+                "k": k,
+                "aggregate": request.aggregate,
+                "best": request.best,
+                "excluded": examples.excluded,
+                "within": examples.within,
+                "selection": request.selection.to_json(),
+                "map": None if request.map_id is None else str(request.map_id),
+                "in_stock": request.in_stock,
+            },
+            {"positives": examples.positives, "negatives": examples.negatives},
+            model_id=examples.model_id,
+            services=services,
         )
-        return vectors, list(owners) if request.exclude else [], model_id
+        _all_rows(snapshot, replies)
+        times = [reply.values["followed_at"] for reply in replies]
+        return _Scan(
+            snapshot,
+            _merge(replies, k),
+            sum(int(reply.values["rows"]) for reply in replies),
+            sum(int(reply.values["scanned"]) for reply in replies),
+            sum(int(reply.values["rescored"]) for reply in replies),
+            # The host that is furthest behind tells how old the answer may be.
+            datetime.fromtimestamp(min(times), UTC) if times and None not in times else None,
+            sum(int(reply.values["behind"]) for reply in replies),
+        )
+
+    def _refilled(
+        self, request: Request, examples: Examples, found: _Scan
+    ) -> tuple[list[Hit], _Scan]:
+        """The k best listings that are in stock by a read of now; asks for more until k stand."""
+        wanted = request.k
+        while True:
+            hits = self._in_stock(found.hits, request.k)
+            if len(hits) >= request.k or len(found.hits) < wanted:
+                return hits, found
+            wanted = 2 * wanted + _SPARE
+            found = self._scan(request, examples, wanted)
+
+    def _in_stock(self, hits: Sequence[Hit], k: int) -> list[Hit]:
+        """The first k hits that are in stock, each with what was read and when."""
+        kept: list[Hit] = []
+        for at in range(0, len(hits), _PAGE):
+            some = hits[at : at + _PAGE]
+            levels = self._store.stock([hit.listing_id for hit in some])
+            now = datetime.now(UTC)
+            for hit in some:
+                level = levels.get(hit.listing_id)
+                if level is not None and level.inventory > 0:
+                    kept.append(replace(hit, inventory=level.inventory, stock_read_at=now))
+            if len(kept) >= k:
+                break
+        return kept[:k]
 
     def _scatter(
         self,
         method: str,
         values: Mapping[str, Any],
-        vectors: NDArray[np.float32],
+        arrays: Mapping[str, NDArray[Any]],
         *,
         model_id: str | None = None,
         snapshot: Snapshot | None = None,
         only: Sequence[int] | None = None,
+        services: Future[list[Service]] | None = None,
     ) -> tuple[Snapshot, list[Message]]:
-        """Ask hosts that cover every shard (or `only` those) once; wait for hosts that recover."""
+        """Ask hosts that cover every shard (or `only` those) once; wait for hosts that recover.
+
+        `services`: the hosts' rows, already on their way, for the first try.
+        """
         deadline = time.monotonic() + self._settings.query_deadline_s
         pause, seen = 0.05, "no hosts are registered for it"
         while True:
             asked = snapshot or self.snapshot()
-            check_examples(vectors, asked.dim)
+            for each in arrays.values():
+                check_examples(each, asked.dim)
             if model_id is not None and asked.model_id != model_id:
                 raise UnavailableError(
                     f"examples of model {model_id} must meet a snapshot of it, the live one is of "
                     f"{asked.model_id}: ask again"
                 )
-            plan = cover(self._store.services("host"), asked)
+            rows = self._store.services(ROLE) if services is None else services.result()
+            services = None
+            plan = cover(rows, asked)
             left = deadline - time.monotonic()
             if plan is not None and left > 0:
                 if only is not None:
                     plan = [(host, sorted(set(took) & set(only))) for host, took in plan]
                     plan = [(host, took) for host, took in plan if took]
-                calls = [
-                    self._threads.submit(
-                        self._pool.call,
-                        host.address,
-                        method,
-                        Message(
-                            {**values, "snapshot": str(asked.snapshot_id), "shards": took},
-                            {"queries": vectors},
-                        ),
-                        timeout_s=left,
-                    )
-                    for host, took in plan
-                ]
                 try:
-                    return asked, [call.result() for call in calls]
+                    return asked, self._call(method, asked, plan, values, arrays, timeout_s=left)
                 except UnavailableError as error:
                     seen = str(error)
             if deadline - time.monotonic() <= pause:
@@ -272,17 +329,37 @@ class Searcher:
             time.sleep(pause)
             pause = min(0.5, pause * 1.5)
 
+    def _call(
+        self,
+        method: str,
+        snapshot: Snapshot,
+        plan: Sequence[tuple[Service, list[int]]],
+        values: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        timeout_s: float,
+    ) -> list[Message]:
+        def one(host: Service, took: list[int]) -> Message:
+            named = {**values, "snapshot": str(snapshot.snapshot_id), "shards": took}
+            return self._pool.call(
+                host.address, method, Message(named, arrays), timeout_s=timeout_s
+            )
+
+        calls = [self._threads.submit(one, *each) for each in plan[1:]]
+        # One host is asked on this thread: most collections have one.
+        first = [one(*each) for each in plan[:1]]
+        return first + [call.result() for call in calls]
+
     def _publish(
         self,
         request: Request,
-        vectors: NDArray[np.float32],
         snapshot: Snapshot,
         hits: list[Hit],
         rows: int,
         *,
         seconds: float,
     ) -> tuple[Query, tuple[Hit, ...]]:
-        spec = _spec(request, vectors)
+        spec = request.spec()
         name = f"query\0{snapshot.snapshot_id}\0{request.name}\0{spec}"
         query_id = uuid5(NAMESPACE, name)
         attempt = uuid5(NAMESPACE, f"attempt\0{query_id}\0{time.time_ns()}\0{uuid4()}")
@@ -292,7 +369,7 @@ class Searcher:
             model_id=snapshot.model_id,
             snapshot_id=snapshot.snapshot_id,
             name=request.name,
-            rows=snapshot.rows,
+            rows=rows,
             rows_scanned=rows,
             seconds=seconds,
             created_at=datetime.now(UTC),
@@ -300,7 +377,9 @@ class Searcher:
         done = self._store.publish(query, attempt, hits)
         read: list[Hit] = []
         while len(read) < len(hits):
-            page = self._store.hits(query_id, attempt, limit=1000, after=read[-1] if read else None)
+            page = self._store.hits(
+                query_id, attempt, limit=_PAGE, after=read[-1] if read else None
+            )
             if not page:
                 raise IntegrityError(
                     f"{len(hits)} hits were published, {len(read)} can be read back: search again"
@@ -309,62 +388,22 @@ class Searcher:
         return done, tuple(read)
 
 
-def check_examples(vectors: NDArray[Any], dim: int) -> None:
-    """InputError unless `vectors` are float32 (Q, dim), finite and of unit L2 norm."""
-    if vectors.ndim != 2:
-        raise InputError("vectors must be a NumPy array of shape (Q, D): wrap one vector in a list")
-    if vectors.shape[1] != dim:
-        raise InputError(
-            f"vectors have D={vectors.shape[1]}, the snapshot expects {dim}: "
-            "embed the picture with the snapshot's model"
-        )
-    codec.check(vectors)
-
-
-def _check_form(request: Request) -> None:
-    forms = (bool(request.image_ids), request.listing_id is not None, request.vectors is not None)
-    if sum(forms) != 1:
-        raise InputError(
-            f"a search starts from images, a listing or vectors, {sum(forms)} of them were given: "
-            "give exactly one"
-        )
-    if request.vectors is not None and len(request.vectors) == 0:
-        raise InputError("a search needs at least one vector, got none: embed a picture first")
-    if not 1 <= request.k <= K_MAX:
-        raise InputError(f"k must be from 1 to {K_MAX}, got {request.k}: ask for fewer listings")
-    if len(request.image_ids) > EXAMPLES_MAX or (
-        request.vectors is not None and len(request.vectors) > EXAMPLES_MAX
-    ):
-        raise InputError(f"a search takes at most {EXAMPLES_MAX} examples: leave some out")
-
-
-def _all_rows(snapshot: Snapshot, replies: Sequence[Message]) -> int:
-    rows = sum(int(reply.values["rows"]) for reply in replies)
+def _all_rows(snapshot: Snapshot, replies: Sequence[Message]) -> None:
+    rows = sum(int(reply.values["base"]) for reply in replies)
     if rows != snapshot.rows:
         raise IntegrityError(f"all {snapshot.rows} rows must be scanned, {rows} were: ask again")
-    return rows
 
 
 def _merge(replies: Sequence[Message], k: int) -> list[Hit]:
     found = [
-        Hit(score=float(score), listing_id=listing, image_id=UUID(bytes=image.tobytes()))
+        (float(score), listing, image)
         for reply in replies
         for score, listing, image in zip(
             reply.arrays["scores"], reply.values["listings"], reply.arrays["images"], strict=True
         )
     ]
-    found.sort(key=lambda hit: (-hit.score, hit.listing_id))
-    return found[:k]
-
-
-def _spec(request: Request, vectors: NDArray[np.float32]) -> str:
-    """Canonical JSON; vectors of an upload are kept, so that the query can run again."""
-    spec: dict[str, Any] = {"k": request.k, "exclude": request.exclude, "source": request.source}
-    if request.image_ids:
-        spec["image_ids"] = [str(image_id) for image_id in dict.fromkeys(request.image_ids)]
-    elif request.listing_id is not None:
-        spec["listing_id"] = request.listing_id
-    else:
-        spec["vectors"] = base64.b64encode(vectors.astype("<f4").tobytes()).decode()
-        spec["dim"] = int(vectors.shape[1])
-    return json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    found.sort(key=lambda hit: (-hit[0], hit[1]))
+    return [
+        Hit(score=score, listing_id=listing, image_id=UUID(bytes=image.tobytes()))
+        for score, listing, image in found[:k]
+    ]

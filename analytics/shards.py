@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analytics.kernels import Block
+from analytics.blocks import Block
+from analytics.codes import Codes, encode, width
 from analytics.stream import check_vectors, cut, decode, uuid_bytes
 from cql.errors import IntegrityError, NotFoundError, UnavailableError
 from cql.progress import Progress, silent
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-_PARTS = ("vectors.npy", "offsets.npy", "images.npy", "listings.arrow")
+FORMAT = 2
+_PARTS = (
+    "vectors.npy", "codes.npy", "scales.npy", "residuals.npy", "offsets.npy", "images.npy",
+    "listings.arrow",
+)  # fmt: skip
 _SMALLEST = 4096
 """Rows below which a shard is not split to keep more cores busy."""
 
@@ -167,8 +171,13 @@ def write(
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     names = pa.array(ordered[starts].tolist(), pa.string())
     path.mkdir(parents=True, exist_ok=True)
+    sorted_vectors = np.ascontiguousarray(vectors[order], "<f4")
+    codes = encode(sorted_vectors)
     contents: tuple[Any, ...] = (
-        np.ascontiguousarray(vectors[order], "<f4"),
+        sorted_vectors,
+        codes.values,
+        codes.scales,
+        codes.residuals,
         np.append(starts, len(ordered)).astype("<i8"),
         np.ascontiguousarray(images[order]),
         names,
@@ -204,6 +213,12 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
     finite float32 vectors of unit norm and `dim` numbers.
     """
     found: dict[str, Path] = {}
+    missing = set(_PARTS) - {name.split(".", 1)[1] for name in shard.files}
+    if missing:
+        raise IntegrityError(
+            f"shard {shard.shard} must have {', '.join(sorted(missing))}, an older Sightline wrote "
+            "it without: rebuild the snapshot"
+        )
     for name, digest in shard.files.items():
         file = path / name
         if not file.exists():
@@ -216,24 +231,46 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
         found[name.split(".", 1)[1]] = file
     vectors = np.load(found["vectors.npy"], mmap_mode="r", allow_pickle=False)
     check_vectors(vectors, dim, f"shard {shard.shard}")
-    with pa.memory_map(str(found["listings.arrow"])) as source:
-        names = pa.ipc.open_file(source).read_all().column("listing_id").combine_chunks()
+    names = _names(found["listings.arrow"])
     offsets = np.load(found["offsets.npy"], allow_pickle=False)
     images = np.load(found["images.npy"], mmap_mode="r", allow_pickle=False)
-    if not (
-        len(vectors) == len(images) == offsets[-1] == shard.rows and len(names) + 1 == len(offsets)
-    ):
+    codes = Codes(
+        np.load(found["codes.npy"], mmap_mode="r", allow_pickle=False),
+        np.load(found["scales.npy"], allow_pickle=False),
+        np.load(found["residuals.npy"], allow_pickle=False),
+    )
+    sizes = {len(each) for each in (vectors, images, codes.values, codes.scales, codes.residuals)}
+    if sizes | {int(offsets[-1])} != {shard.rows} or len(names) + 1 != len(offsets):
         raise IntegrityError(
             f"shard {shard.shard} must hold {shard.rows} rows: rebuild the snapshot"
+        )
+    if codes.values.shape[1:] != (width(dim),) or codes.values.dtype != np.int8:
+        raise IntegrityError(
+            f"shard {shard.shard}: codes must be int8 (N, {width(dim)}), they are "
+            f"{codes.values.dtype} {codes.values.shape}: rebuild the snapshot"
         )
     return Block(
         number=shard.shard,
         base=base,
         vectors=vectors,
+        codes=codes,
         offsets=offsets,
         listings=names,
         images=images,
     )
+
+
+def open_names(path: Path, shard: Shard) -> pa.Array:
+    """Listing ids of a shard, ascending. IntegrityError where their file is missing."""
+    name = next(name for name in shard.files if name.endswith("listings.arrow"))
+    if not (path / name).exists():
+        raise IntegrityError(f"shard {shard.shard}: {name} must exist: rebuild the snapshot")
+    return _names(path / name)
+
+
+def _names(path: Path) -> pa.Array:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all().column("listing_id").combine_chunks()
 
 
 def _features(spark: SparkSession, settings: Settings, model_id: str) -> DataFrame:

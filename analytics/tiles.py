@@ -222,6 +222,29 @@ class MapTable:
             raise NotFoundError(f"image {image_id} is not on map {self._version.map_id}")
         return int(order[low])
 
+    def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Row numbers of images, uint8 (N, 16) -> int64 (N,); -1 for those not on the map."""
+        order = self._arrays["by_image"]
+        mine = np.ascontiguousarray(self._images[order]).view(">u8").astype(np.uint64)
+        asked = np.ascontiguousarray(images).view(">u8").astype(np.uint64).reshape(-1, 2)
+        found = np.full(len(asked), -1, np.int64)
+        at = np.searchsorted(mine[:, 0], asked[:, 0])
+        left = np.arange(len(asked))
+        # Ids ascend by both halves: of those that share the first half, one after the other.
+        while len(left):
+            left = left[at[left] < len(order)]
+            left = left[mine[at[left], 0] == asked[left, 0]]
+            same = mine[at[left], 1] == asked[left, 1]
+            found[left[same]] = order[at[left[same]]]
+            left = left[~same]
+            at[left] += 1
+        return found
+
+    def accepts(self, name: str, rule: tuple[str, ...] | Range, held: Mapping[str, str]) -> bool:
+        """Whether a filter on an attribute column takes a listing with the attributes `held`."""
+        self._values(name)
+        return attributes.accepts(self._columns[name], rule, held)
+
     def _values(self, column: str) -> NDArray[Any]:
         if column not in self._columns:
             known = ", ".join(self._columns)

@@ -127,6 +127,13 @@ class Collection:
             raise NotFoundError(f"no image has the id {image_id}")
         return record(Image, row)
 
+    def listing_of(self, image_id: UUID) -> str:
+        """Id of the listing that an image belongs to. NotFoundError."""
+        found = self._access.one(cql.IMAGE_LISTING, image_id)
+        if found is None:
+            raise NotFoundError(f"no image has the id {image_id}")
+        return str(found.listing_id)
+
     def images_of(self, listing_id: str) -> list[Image]:
         """Images of a listing, by position, then id; empty where there is none."""
         rows = self._access.each(cql.IMAGES_OF, listing_id)

@@ -16,12 +16,13 @@ import pytest
 from numpy.typing import NDArray
 
 from analytics import shards
-from analytics.hosts import Host
+from analytics.host import Host
 from cql import codec
 from cql.errors import ConflictError, NotFoundError
 from cql.progress import CancelledError
 from cql.records import (
     NAMESPACE,
+    Change,
     Cluster,
     Feature,
     Hit,
@@ -35,6 +36,7 @@ from cql.records import (
     Service,
     Shard,
     Snapshot,
+    Stock,
 )
 from cql.settings import Settings
 
@@ -57,7 +59,36 @@ class Memory:
         self.map_clusters: dict[UUID, list[Cluster]] = {}
         self.odd: dict[UUID, list[Outlier]] = {}
         self.work: dict[UUID, Job] = {}
+        self.log: list[Change] = []
+        self.levels: dict[str, int] = {}
         self.lock = threading.Lock()
+
+    def changes(self, since: datetime, until: datetime) -> Iterator[Change]:
+        return iter([each for each in list(self.log) if since <= each.at < until])
+
+    def note(self, kind: str, listing_id: str) -> None:
+        """Log a change."""
+        self.log.append(
+            Change(at=datetime.now(UTC), change_id=uuid4(), kind=kind, listing_id=listing_id)
+        )
+
+    def stock(self, listing_ids: Iterable[str]) -> dict[str, Stock]:
+        return {
+            name: Stock(listing_id=name, inventory=self.levels[name], etag="")
+            for name in listing_ids
+            if name in self.levels
+        }
+
+    def iter_stock(self) -> Iterator[Stock]:
+        return iter(list(self.stock(self.levels).values()))
+
+    def query(self, query_id: UUID) -> Query:
+        if query_id not in self.asked:
+            raise NotFoundError(str(query_id))
+        return self.asked[query_id]
+
+    def listing_of(self, image_id: UUID) -> str:
+        return self.image(image_id).listing_id
 
     def live(self, name: str) -> UUID | None:
         return self.pointers.get(name)
@@ -294,6 +325,12 @@ class World:
             thread = threading.Thread(target=host.run, args=(stop,), kwargs={"poll_s": 0.05})
             thread.start()
             self.hosts.append((host, stop, thread))
+
+    def held(self) -> Host:
+        """A host that has loaded the live snapshot and follows nothing; the caller closes it."""
+        host = Host(self.settings, self.store, threads=2)
+        host.refresh()
+        return host
 
     def close(self) -> None:
         for host, stop, thread in self.hosts:

@@ -107,7 +107,7 @@ def test_more_hits_than_one_page_are_read_back(world: Make) -> None:
         (np.full((1, 8), np.nan, np.float32), "unit L2 norm"),
         (np.full((1, 8), 1.0, np.float32), "unit L2 norm"),
         (np.eye(1, 8, dtype=np.float64), "float32"),
-        (np.eye(1, 9, dtype=np.float32), "snapshot expects 8"),
+        (np.eye(1, 9, dtype=np.float32), "snapshot expects D=8"),
         (np.ones(8, np.float32), "shape"),
         (np.empty((0, 8), np.float32), "at least one"),
     ],
@@ -127,7 +127,10 @@ def test_requests_that_break_a_rule_are_refused(world: Make) -> None:
     with searcher(one) as find:
         for request in (
             Request(),
-            Request(listing_id="a", image_ids=(one.images[0],)),
+            Request(listing_id="a", aggregate="median"),
+            Request(listing_id="a", best=0),
+            Request(listing_id="a", vectors=np.zeros((300, 8), np.float32)),
+            Request(image_ids=(one.images[0],), negatives=(one.images[0],)),
             Request(listing_id="a", k=0),
             Request(listing_id="a", k=K_MAX + 1),
         ):

@@ -128,7 +128,10 @@ class FakeSearcher:
         )  # fmt: skip
         hits = (Hit(score=0.5, listing_id="listing-1", image_id=image_id(1)),)
         query = self.store.publish(query, uuid5(NAMESPACE, "attempt"), hits)
-        return Result(query=query, hits=hits, exact=True, rows=4, rows_scanned=4, seconds=0.1)
+        return Result(
+            query=query, hits=hits, exact=True, rows=4, rows_scanned=4, scanned=4, rescored=1,
+            followed_at=None, lag_s=None, behind=0, seconds=0.1,
+        )  # fmt: skip
 
     def ready(self) -> bool:
         return self.loaded

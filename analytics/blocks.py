@@ -1,0 +1,74 @@
+"""An opened shard: rows in listing order, as float32 vectors and as codes."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from analytics.codes import Codes
+
+Number = TypeVar("Number", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """An opened shard. Rows are ordered by (listing, image id); a listing is never empty.
+
+    `vectors` float32 (N, D), `codes` of the same rows, `offsets` int64 (L + 1): listing l owns rows
+    offsets[l] to offsets[l + 1]; `listings`: L ids ascending; `images` uint8 (N, 16); `base`: row
+    number in the snapshot of the first row; `number`: of the shard.
+    """
+
+    number: int
+    base: int
+    vectors: NDArray[np.float32]
+    codes: Codes
+    offsets: NDArray[np.int64]
+    listings: pa.Array
+    images: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        """Make every array read-only: compiled code is made once for each kind of array."""
+        for name in ("vectors", "offsets", "images"):
+            object.__setattr__(self, name, _sealed(getattr(self, name)))
+        values, scales, residuals = self.codes
+        sealed = Codes(_sealed(values), _sealed(scales), _sealed(residuals))
+        object.__setattr__(self, "codes", sealed)
+
+    def release(self) -> None:
+        """Unmap the pages of `vectors` that were read: a host keeps codes in memory, not those."""
+        base: Any = self.vectors
+        while base is not None:
+            mapped = getattr(base, "_mmap", None)
+            if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+                return
+            base = getattr(base, "base", None)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.vectors.shape[0])
+
+    def find(self, listing_id: str) -> int:
+        """Index of a listing, or -1."""
+        low, high = 0, len(self.listings)
+        while low < high:
+            middle = (low + high) // 2
+            if self.listings[middle].as_py() < listing_id:
+                low = middle + 1
+            else:
+                high = middle
+        held = low < len(self.listings) and self.listings[low].as_py() == listing_id
+        return low if held else -1
+
+
+def _sealed(array: NDArray[Number]) -> NDArray[Number]:
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view

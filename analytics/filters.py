@@ -1,0 +1,127 @@
+"""Selections on a map as masks of a shard's rows, applied before anything is ranked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics.blocks import Block
+from analytics.regions import Selection
+from analytics.tiles import MapTable
+
+T = TypeVar("T")
+
+TABLES = 2
+MASKS = 32
+_ATTRIBUTE = "attr:"
+
+
+class Filters:
+    """Masks of the blocks of one snapshot, kept for selections that come again. Thread-safe.
+
+    A selection says which points of a map it takes: by polygons and columns. An image that the map
+    does not hold, because it is newer, is taken by its listing's attributes alone, and never by a
+    polygon, a cluster or a score.
+    """
+
+    def __init__(self, table: Callable[[UUID], MapTable]) -> None:
+        self._open = table
+        self._lock = threading.Lock()
+        self._tables: OrderedDict[Hashable, MapTable] = OrderedDict()
+        self._places: OrderedDict[Hashable, NDArray[np.int64]] = OrderedDict()
+        self._taken: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
+        self._masks: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
+
+    def mask(self, block: Block, map_id: UUID, selection: Selection) -> NDArray[np.uint8]:
+        """Rows of a snapshot's own block that the selection takes: uint8 (N,)."""
+        key = (map_id, _key(selection))
+        return self._kept(
+            self._masks,
+            (*key, block.number),
+            MASKS,
+            lambda: self._select(map_id, selection)[self._where(map_id, block)],
+        )
+
+    def fresh(
+        self,
+        block: Block,
+        attributes: Sequence[Mapping[str, str]],
+        map_id: UUID,
+        selection: Selection,
+    ) -> NDArray[np.uint8]:
+        """Rows of a block of changed listings, by their `attributes` of now: uint8 (N,)."""
+        table = self._table(map_id)
+        own = {name: rule for name, rule in selection.filters.items() if _is_attribute(name)}
+        drawn = {name: rule for name, rule in selection.filters.items() if name not in own}
+        passed = np.array(
+            [
+                all(table.accepts(name, rule, held) for name, rule in own.items())
+                for held in attributes
+            ],
+            np.uint8,
+        )
+        rows: NDArray[np.uint8] = np.repeat(passed, np.diff(block.offsets))
+        if selection.polygons or drawn:
+            rows &= self._select(map_id, Selection(selection.polygons, drawn))[
+                table.rows_of(block.images)
+            ]
+        return rows
+
+    def _select(self, map_id: UUID, selection: Selection) -> NDArray[np.uint8]:
+        """What the selection takes of the map's rows, and a 0 at the end for images not on it."""
+
+        def make() -> NDArray[np.uint8]:
+            table = self._table(map_id)
+            taken = np.zeros(table.rows + 1, np.uint8)
+            taken[table.select(selection)] = 1
+            return taken
+
+        return self._kept(self._taken, (map_id, _key(selection)), MASKS, make)
+
+    def _where(self, map_id: UUID, block: Block) -> NDArray[np.int64]:
+        return self._kept(
+            self._places,
+            (map_id, block.number),
+            1024,
+            lambda: self._table(map_id).rows_of(block.images),
+        )
+
+    def _table(self, map_id: UUID) -> MapTable:
+        def make() -> MapTable:
+            # Masks of a map that nobody asks about any more only take memory.
+            kept = {*list(self._tables)[-(TABLES - 1) :], map_id}
+            for known in (self._places, self._taken, self._masks):
+                for key in [key for key in known if key[0] not in kept]:  # type: ignore[index]
+                    del known[key]
+            return self._open(map_id)
+
+        return self._kept(self._tables, map_id, TABLES, make)
+
+    def _kept(
+        self, known: OrderedDict[Hashable, T], key: Hashable, most: int, make: Callable[[], T]
+    ) -> T:
+        with self._lock:
+            if key in known:
+                known.move_to_end(key)
+                return known[key]
+        made = make()
+        with self._lock:
+            known[key] = made
+            while len(known) > most:
+                known.popitem(last=False)
+        return made
+
+
+def _is_attribute(name: str) -> bool:
+    return name.startswith(_ATTRIBUTE)
+
+
+def _key(selection: Selection) -> str:
+    return json.dumps(selection.to_json(), sort_keys=True)

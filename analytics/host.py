@@ -1,0 +1,303 @@
+"""One shard host: holds its share of the wanted snapshots, follows the change log, serves scans.
+
+A host reads which snapshot it should hold from the live pointer `hosting` and registers with a
+heartbeat what it does hold, so that hosts come back by themselves after a crash. One that finds a
+damaged shard says so by heartbeat too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import Any, Protocol
+from uuid import UUID, uuid4, uuid5
+
+import numpy as np
+import pyarrow as pa
+
+from analytics import kernels, scan, shards
+from analytics.batch import Batch
+from analytics.blocks import Block
+from analytics.codes import encode
+from analytics.filters import Filters
+from analytics.follow import Follower, Log
+from analytics.holding import Holding, Part
+from analytics.placement import DAMAGED, LIVE, ROLE, TARGET
+from analytics.regions import Selection
+from analytics.scan import Ask
+from analytics.tiles import MapTable
+from cql.errors import IntegrityError, NotFoundError, SightlineError, UnavailableError
+from cql.records import NAMESPACE, Service, Shard, Snapshot
+from cql.settings import Settings
+from cql.wire import Beacon, Message, Server
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.5
+_RETRY_S = 2.0
+
+
+class Registry(Log, Protocol):
+    """The part of the store that a host needs."""
+
+    def live(self, name: str) -> UUID | None:
+        """Version that a pointer names."""
+
+    def snapshot(self, snapshot_id: UUID) -> Snapshot:
+        """A snapshot."""
+
+    def shards(self, snapshot_id: UUID) -> list[Shard]:
+        """Its shards."""
+
+    def heartbeat(self, service: Service, ttl_s: int) -> None:
+        """Write a service's row."""
+
+    def withdraw(self, role: str, service_id: UUID) -> None:
+        """Delete a service's row."""
+
+
+class Host:
+    """One host: share `index` of `count` of every snapshot that is wanted, served until closed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Registry,
+        *,
+        index: int = 0,
+        count: int = 1,
+        threads: int = 1,
+        address: str = "127.0.0.1",
+    ) -> None:
+        self._settings, self._store = settings, store
+        self._index, self._count = index, count
+        self._id = uuid4()
+        self._held: dict[UUID, Holding] = {}
+        self._followers: dict[UUID, Follower] = {}
+        self._beacons: dict[UUID, Beacon] = {}
+        self._gone: dict[UUID, float] = {}
+        self._again: dict[UUID, float] = {}
+        self._damage: Beacon | None = None
+        self._batch = Batch(threads)
+        self._server = Server(
+            settings,
+            {"scan": self.scan, "neighbours": self.neighbours, "rows": self.rows},
+            host=address,
+        )
+
+    def run(self, stop: threading.Event, *, poll_s: float = _POLL_S) -> None:
+        """Follow pointers and log until `stop` is set; a store that fails is asked again."""
+        following = threading.Thread(target=self._follow, args=(stop, poll_s), name="follow")
+        following.start()
+        while not stop.is_set():
+            try:
+                self.refresh()
+            except SightlineError as error:
+                log.warning("host %d: %s", self._index, error)
+            stop.wait(poll_s)
+        following.join()
+
+    def refresh(self) -> None:
+        """Load the snapshot that is wanted and let go of what nobody wants."""
+        live, target = self._store.live(LIVE), self._store.live(TARGET)
+        wanted = {version for version in (live, target) if version is not None}
+        now = time.monotonic()
+        for version in sorted(wanted - set(self._held), key=str):
+            if now >= self._again.get(version, 0.0):
+                self._load(version)
+        for version in set(self._held) - wanted:
+            if (beacon := self._beacons.pop(version, None)) is not None:
+                beacon.close()
+            # A query that found this host a moment ago still gets its answer.
+            if now - self._gone.setdefault(version, now) > self._settings.query_deadline_s:
+                self._followers.pop(version, None)
+                del self._held[version], self._gone[version]
+
+    def poll(self) -> None:
+        """Take in what the change log says of every snapshot held."""
+        for follower in list(self._followers.values()):
+            follower.poll()
+
+    def close(self) -> None:
+        """Withdraw and stop serving."""
+        for beacon in (*self._beacons.values(), *([self._damage] if self._damage else ())):
+            beacon.close()
+        self._server.close()
+        self._batch.close()
+
+    def scan(self, message: Message) -> Message:
+        """Find the k best listings of some shards.
+
+        Values: snapshot, shards, k, aggregate, best, excluded and within (listing ids, or None),
+        selection (JSON) and map (id, or None), in_stock. Arrays: positives, negatives (Q, D).
+        """
+        values = message.values
+        holding, parts = self._parts(message)
+        positives, negatives = (
+            self._examples(message, name, holding) for name in ("positives", "negatives")
+        )
+        if values["in_stock"] and any(part.stock is None for part in parts):
+            raise UnavailableError("stock must be known for this search, it is being read: wait")
+        map_id = UUID(values["map"]) if values["map"] else None
+        selection = Selection.from_json(values["selection"])
+        within = None if values["within"] is None else pa.array(values["within"], pa.string())
+        rows: list[Any] = []
+        listings: list[Any] = []
+        for part in parts:
+            rows += part.row_masks(holding.filters, map_id, selection)
+            listings += part.listing_masks(
+                in_stock=values["in_stock"], within=within, excluded=values["excluded"]
+            )
+        ask = Ask(
+            positives,
+            negatives,
+            int(values["k"]),
+            aggregate=values["aggregate"],
+            best=int(values["best"]),
+            rows=rows,
+            listings=listings,
+        )
+        best = self._batch.ask([block for part in parts for block in part.blocks], ask)
+        followed = holding.followed_at
+        return Message(
+            {
+                "listings": best.ids,
+                "base": sum(part.base.rows for part in parts),
+                "rows": sum(part.rows for part in parts),
+                "scanned": best.scanned,
+                "rescored": best.rescored,
+                "followed_at": None if followed is None else followed.timestamp(),
+                "behind": holding.behind,
+            },
+            {"scores": best.scores, "images": best.images},
+        )
+
+    def neighbours(self, message: Message) -> Message:
+        """Find the k best images of each query: values snapshot, shards, k."""
+        holding, parts = self._parts(message)
+        queries = self._examples(message, "queries", holding)
+        best = kernels.best_images(
+            [part.base for part in parts],
+            queries,
+            int(message.values["k"]),
+            each=self._batch.pool.map,
+        )
+        return Message(
+            {"base": sum(part.base.rows for part in parts)},
+            {"scores": best.scores, "rows": best.rows, "images": best.images},
+        )
+
+    def rows(self, message: Message) -> Message:
+        """Return stored rows of one shard from `start`: vectors, image ids, listing ids."""
+        _, (part,) = self._parts(message)
+        block = part.base
+        start = int(message.values["start"])
+        end = min(block.rows, start + int(message.values["count"]))
+        owners = np.searchsorted(block.offsets, np.arange(start, end), side="right") - 1
+        first = int(owners[0]) if len(owners) else 0
+        last = int(owners[-1]) + 1 if len(owners) else 0
+        return Message(
+            {"listings": block.listings[first:last].to_pylist()},
+            {
+                "vectors": block.vectors[start:end],
+                "images": block.images[start:end],
+                "owners": owners - first,
+            },
+        )
+
+    def _parts(self, message: Message) -> tuple[Holding, list[Part]]:
+        version = UUID(message.values["snapshot"])
+        holding = self._held.get(version)
+        parts = holding.parts if holding else {}
+        asked = message.values["shards"]
+        if holding is None or not set(asked) <= set(parts):
+            raise UnavailableError(
+                f"this host must hold shards {asked} of snapshot {version}, it holds "
+                f"{sorted(parts)}: look the hosts up again"
+            )
+        return holding, [parts[number] for number in asked]
+
+    def _examples(self, message: Message, name: str, holding: Holding) -> Any:
+        found = message.arrays[name]
+        if found.ndim != 2 or found.shape[1] != holding.snapshot.dim:
+            raise IntegrityError(
+                f"{name} must have D={holding.snapshot.dim}, they have {found.shape}: "
+                "embed them with the snapshot's model"
+            )
+        return found
+
+    def _follow(self, stop: threading.Event, poll_s: float) -> None:
+        while not stop.wait(poll_s):
+            try:
+                self.poll()
+            except SightlineError as error:
+                log.warning("host %d: the change log: %s", self._index, error)
+
+    def _load(self, version: UUID) -> None:
+        try:
+            snapshot, every = self._store.snapshot(version), self._store.shards(version)
+        except NotFoundError:
+            return
+        bases = np.r_[0, np.cumsum([shard.rows for shard in every])].tolist()
+        own = [n for n in range(len(every)) if n % self._count == self._index]
+        path = shards.folder(self._settings, version)
+        try:
+            blocks = [
+                shards.open_block(path, every[n], dim=snapshot.dim, base=bases[n]) for n in own
+            ]
+            names = [shards.open_names(path, shard) for shard in every]
+        except IntegrityError as error:
+            if self._damage is None or self._damage.service.snapshot_id != version:
+                log.error("host %d: %s", self._index, error)  # noqa: TRY400 - the message says it
+            self._report(version)
+            # Checking every byte is work: not at each poll, while it waits to be built again.
+            self._again[version] = time.monotonic() + _RETRY_S
+            return
+        warm(snapshot.dim)
+        holding = Holding(snapshot, blocks, names, Filters(self._open_table))
+        self._held[version] = holding
+        self._followers[version] = Follower(self._store, holding)
+        self._gone.pop(version, None)
+        if self._damage is not None:
+            self._damage.close()
+            self._damage = None
+        self._beacons[version] = Beacon(
+            self._store, self._service(ROLE, version, tuple(every[n].shard for n in own))
+        )
+
+    def _open_table(self, map_id: UUID) -> MapTable:
+        return MapTable.open(self._settings, self._store, map_id)  # type: ignore[arg-type]
+
+    def _report(self, version: UUID) -> None:
+        if self._damage is None:
+            self._damage = Beacon(self._store, self._service(DAMAGED, version, ()))
+        elif self._damage.service.snapshot_id != version:
+            self._damage.update(snapshot_id=version)
+
+    def _service(self, role: str, version: UUID, numbers: tuple[int, ...]) -> Service:
+        return Service(
+            role=role,
+            service_id=uuid5(NAMESPACE, f"{role}\0{self._id}\0{version}"),
+            address=self._server.address,
+            snapshot_id=version,
+            shards=numbers,
+            pid=os.getpid(),
+        )
+
+
+def warm(dim: int) -> None:
+    """Scan one row, so that no query waits for the compiler."""
+    vector = np.zeros((1, dim), np.float32)
+    vector[0, 0] = 1
+    block = Block(
+        number=0,
+        base=0,
+        vectors=vector,
+        codes=encode(vector),
+        offsets=np.array([0, 1], np.int64),
+        listings=pa.array([""]),
+        images=np.zeros((1, 16), np.uint8),
+    )
+    scan.best_listings([block], [Ask(vector, vector, 1)])

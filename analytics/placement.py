@@ -1,0 +1,27 @@
+"""Which hosts hold which shards: pointers, roles, and a choice that covers a snapshot."""
+
+from __future__ import annotations
+
+from cql.records import Service, Snapshot
+
+ROLE = "host"
+DAMAGED = "host-damaged"
+LIVE = "snapshot"
+TARGET = "hosting"
+
+
+def cover(services: list[Service], snapshot: Snapshot) -> list[tuple[Service, list[int]]] | None:
+    """Choose hosts that together hold every shard of a snapshot once, or None.
+
+    Of two that hold one shard the newer takes it.
+    """
+    left = set(range(snapshot.shards))
+    chosen: list[tuple[Service, list[int]]] = []
+    held = [service for service in services if service.snapshot_id == snapshot.snapshot_id]
+    held.sort(key=lambda s: (s.seen_at.timestamp() if s.seen_at else 0.0, str(s.service_id)))
+    for service in reversed(held):
+        take = sorted(left & set(service.shards))
+        if take:
+            chosen.append((service, take))
+            left -= set(take)
+    return None if left else chosen
