@@ -124,6 +124,12 @@ class Settings:
         "belongs behind a proxy that has one.",
     )
     port: int = _setting(8050, "Port of the dashboard; 0 picks a free one.", low=0, high=65535)
+    wire_tls: str = _setting(
+        "",
+        "Folder with ca.pem, cert.pem (of the name `sightline`) and key.pem, readable by engine, "
+        "hosts and web workers, whose calls to each other are then encrypted; empty means no "
+        "encryption.",
+    )
     web_workers: int = _setting(1, "Web worker processes.", low=1, high=64)
     tile_points: int = _setting(
         50_000, "Most points that one map tile carries.", low=100, high=1_000_000

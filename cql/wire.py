@@ -1,7 +1,8 @@
 """Arrow Flight between processes: server, client pool, bearer token, heartbeat.
 
 A call is a Flight action: its name is the method, its body a `Message`. Both sides of the wire
-belong to one collection, which the bearer token in `data_dir/token` proves.
+belong to one collection, which the bearer token in `data_dir/token` proves. With the setting
+`wire_tls` every call is encrypted, and the server proves that it is ours by its certificate.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 from uuid import UUID
@@ -44,6 +46,8 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 3.0
 TTL_S = 10
+TLS_NAME = "sightline"
+"""The name that every server's certificate holds, whatever its address."""
 _ALIGN = 64
 _ERRORS = (InputError, NotFoundError, ConflictError, UnavailableError, IntegrityError)
 
@@ -169,8 +173,10 @@ class _Guard(flight.ServerMiddlewareFactory):  # type: ignore[misc]
 
 
 class _Flight(flight.FlightServerBase):  # type: ignore[misc]
-    def __init__(self, location: str, handlers: Mapping[str, Handler], secret: str) -> None:
-        super().__init__(location, middleware={"guard": _Guard(secret)})
+    def __init__(
+        self, location: str, handlers: Mapping[str, Handler], secret: str, **options: Any
+    ) -> None:
+        super().__init__(location, middleware={"guard": _Guard(secret)}, **options)
         self._handlers = handlers
 
     def do_action(self, _context: Any, action: Any) -> Iterator[Any]:
@@ -202,8 +208,14 @@ class Server:
         port: int = 0,
     ) -> None:
         host = f"[{host}]" if ":" in host else host
-        self._flight = _Flight(f"grpc://{host}:{port}", handlers, token(settings))
-        self.address = f"grpc://{host}:{self._flight.port}"
+        scheme, options = "grpc", {}
+        if settings.wire_tls:
+            scheme = "grpc+tls"
+            pair = (_tls(settings, "cert.pem"), _tls(settings, "key.pem"))
+            options = {"tls_certificates": [pair]}
+        location = f"{scheme}://{host}"
+        self._flight = _Flight(f"{location}:{port}", handlers, token(settings), **options)
+        self.address = f"{location}:{self._flight.port}"
         self._thread = threading.Thread(target=self._flight.serve, name="wire", daemon=True)
         self._thread.start()
 
@@ -231,6 +243,11 @@ class Pool:
         self._header = (b"authorization", f"Bearer {token(settings)}".encode())
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._options = (
+            {"tls_root_certs": _tls(settings, "ca.pem"), "override_hostname": TLS_NAME}
+            if settings.wire_tls
+            else {}
+        )
 
     def call(self, address: str, method: str, message: Message, *, timeout_s: float) -> Message:
         """Ask one server. Its own errors arrive as they were raised.
@@ -268,13 +285,27 @@ class Pool:
         with self._lock:
             client = self._clients.get(address)
             if client is None:
-                client = self._clients[address] = flight.connect(address)
+                if self._options and not address.startswith("grpc+tls:"):
+                    # The token must not go out in the clear because a row says so.
+                    raise OSError("it does not encrypt, and wire_tls is set")
+                client = self._clients[address] = flight.connect(address, **self._options)
             return client
 
     def _drop(self, address: str) -> None:
         # Not closed here: another thread may be in a call on it; it closes when unreferenced.
         with self._lock:
             self._clients.pop(address, None)
+
+
+def _tls(settings: Settings, name: str) -> bytes:
+    path = Path(settings.wire_tls) / name
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"wire_tls must be a folder with ca.pem, cert.pem and key.pem, {path} cannot be read "
+            f"({error.strerror}): create it or unset wire_tls"
+        ) from error
 
 
 class Registry(Protocol):
