@@ -7,14 +7,13 @@ is one over the claimed factor, so `ok` says whether the claim was reached here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4, uuid5
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from analytics.search import Request
@@ -25,6 +24,7 @@ from tests.bench import measure as measuring
 from tests.bench.link import NoLinkError, far_seconds, link, serve
 from tests.bench.rows import Row, compare, missing
 from tests.bench.service import Service
+from tests.bench.tasks import BEST, best_listings
 from tests.bench.works import K, Plan
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 HITS = 10_000
 MEMORY, COLOCATED, PARTITIONED, SORTED = 100, 10, 20, 5
 LINKS_MBIT = (1_000, 10_000)
-_BEST = "listing_id string, score float"
 
 
 def measure(service: Service, plan: Plan) -> list[Row]:
@@ -45,32 +44,6 @@ def measure(service: Service, plan: Plan) -> list[Row]:
         *_partitioned(service, plan, queries),
         *_sorted(service, plan),
     ]
-
-
-def best_listings(
-    batches: Iterable[pa.RecordBatch], *, query: NDArray[np.float32], k: int
-) -> Iterator[pa.RecordBatch]:
-    """Score rows (listing_id, feature_vector) and yield the k best listings of the stream.
-
-    Run in a Spark task whose stream holds whole listings, in any order.
-    """
-    names: list[str] = []
-    scores: list[NDArray[np.float32]] = []
-    for batch in batches:
-        blobs = batch.column(batch.schema.get_field_index("feature_vector")).to_pylist()
-        rows = np.frombuffer(b"".join(blobs), "<f4").reshape(-1, len(query))
-        scores.append(rows @ query)
-        names += batch.column(batch.schema.get_field_index("listing_id")).to_pylist()
-    if not names:
-        return
-    listings, owners = np.unique(np.array(names, object), return_inverse=True)
-    best = np.full(len(listings), -np.inf, np.float32)
-    np.maximum.at(best, owners, np.concatenate(scores))
-    order = np.argsort(-best, kind="stable")[:k]
-    yield pa.record_batch(
-        [pa.array(listings[order].tolist(), pa.string()), pa.array(best[order])],
-        names=["listing_id", "score"],
-    )
 
 
 def sorted_page(
@@ -114,7 +87,7 @@ def _memory(service: Service, plan: Plan, queries: NDArray[np.float32]) -> list[
 
     def read(turn: int) -> None:
         score = partial(best_listings, query=queries[turn % len(queries)], k=K)
-        _collect(service.features().mapInArrow(score, _BEST))
+        _collect(service.features().mapInArrow(score, BEST))
 
     seconds = measuring.alternate({"ours": _search(service, queries), "theirs": read}, plan.repeats)
     peer = "Spark reads Cassandra for each query"
@@ -171,7 +144,7 @@ def _partitioned(service: Service, plan: Plan, queries: NDArray[np.float32]) -> 
 
     def score(frame: DataFrame, turn: int, k: int = K) -> DataFrame:
         ask = partial(best_listings, query=queries[turn % len(queries)], k=k)
-        return frame.mapInArrow(ask, _BEST)
+        return frame.mapInArrow(ask, BEST)
 
     def in_place(turn: int) -> None:
         _collect(score(held, turn))
@@ -242,7 +215,7 @@ def _sorted(service: Service, plan: Plan) -> list[Row]:
                     ),
                     "theirs": lambda _, s=start, c=count: unsorted.page(s, c),  # type: ignore[misc]
                 },
-                2 * plan.repeats,
+                plan.repeats,
             )
             peer = "read whole, sorted in Python"
             work = f"claim: sorted by Cassandra, {name}"

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, write the JSON; 0 also where targets are missed."""
     options = parse(arguments)
     plan = Plan(
-        repeats=options.repeats or (7 if options.full else 9),
+        repeats=options.repeats or (9 if options.full else 5),
         threads=os.cpu_count() or 1,
         fresh=5 if options.full else 2,
     )

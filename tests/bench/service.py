@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Self
 from uuid import UUID, uuid5
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from analytics import shards
 from analytics.hosts import Hosts
 from analytics.search import Searcher
-from cql import codec, jars
+from cql import jars
 from cql import spark as sparks
 from cql.embedded import Cassandra
 from cql.records import (
@@ -36,17 +35,20 @@ from cql.records import (
 from cql.settings import Settings
 from cql.store import Store
 from dashboard.connection import open_store
+from tests.bench.tasks import (
+    FEATURES,
+    LISTINGS,
+    MODEL,
+    feature_rows,
+    listing,
+    listing_rows,
+)
 from tests.bench.vectors import Dataset
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-MODEL = "bench@1"
 READY_S = 600.0
-_FEATURES = (
-    "listing_id string, model_id string, image_id string, feature_vector binary, dim int, "
-    "dtype string, crc32c bigint"
-)
 # A keyspace is 25 tables, each of which would cost half a second of disk syncs.
 _QUICK_SCHEMA = "-Dcassandra.test.flush_local_schema_changes=false"
 
@@ -164,12 +166,12 @@ def load(
     for key, value in (("batch.size.bytes", "65536"), ("concurrent.writes", "32")):
         spark.conf.set(f"spark.cassandra.output.{key}", value)
     numbers = spark.range(0, dataset.rows, 1, 4 * cores)
-    made = numbers.mapInArrow(partial(_feature_rows, dataset=dataset, path=path), _FEATURES)
+    made = numbers.mapInArrow(partial(feature_rows, dataset=dataset, path=path), FEATURES)
     sparks.write(made, settings, "features")
     numbers = spark.range(0, dataset.listings, 1, 4 * cores)
     named = numbers.mapInArrow(
-        partial(_listing_rows, dataset=dataset),
-        "listing_id string, title string, attributes map<string,string>",
+        partial(listing_rows, dataset=dataset),
+        LISTINGS,
     )
     sparks.write(named, settings, "listings")
     store.load_stock(
@@ -187,61 +189,6 @@ def model(dim: int) -> Model:
         weights_sha256="0" * 64,
         transform="none",
         dim=dim,
-    )
-
-
-def _feature_rows(
-    batches: Iterable[pa.RecordBatch], *, dataset: Dataset, path: Path
-) -> Iterator[pa.RecordBatch]:
-    """Run in a Spark task: rows of the table `features` for row numbers."""
-    vectors = np.load(path, mmap_mode="r")
-    for batch in batches:
-        rows = batch.column(0).to_numpy()
-        if not len(rows):
-            continue
-        blobs, sums = codec.encode(np.ascontiguousarray(vectors[rows[0] : rows[-1] + 1]))
-        owners = dataset.owners[rows]
-        count = len(rows)
-        images = [str(UUID(bytes=key.tobytes())) for key in dataset.image_keys(rows)]
-        yield pa.record_batch(
-            [
-                pa.array([dataset.listing_id(own) for own in owners]),
-                pa.array([MODEL] * count),
-                pa.array(images),
-                pa.array(blobs, pa.binary()),
-                pa.array(np.full(count, dataset.dim, np.int32)),
-                pa.array(["float32"] * count),
-                pa.array(sums, pa.int64()),
-            ],
-            names=[name.split()[0] for name in _FEATURES.split(", ")],
-        )
-
-
-def _listing_rows(
-    batches: Iterable[pa.RecordBatch], *, dataset: Dataset
-) -> Iterator[pa.RecordBatch]:
-    """Run in a Spark task: rows of the table `listings` for listing numbers."""
-    for batch in batches:
-        found = [listing(dataset, int(number)) for number in batch.column(0).to_numpy()]
-        yield pa.record_batch(
-            [
-                pa.array([each.listing_id for each in found], pa.string()),
-                pa.array([each.title for each in found], pa.string()),
-                pa.array(
-                    [list(each.attributes.items()) for each in found],
-                    pa.map_(pa.string(), pa.string()),
-                ),
-            ],
-            names=["listing_id", "title", "attributes"],
-        )
-
-
-def listing(dataset: Dataset, number: int) -> Listing:
-    """A listing of a data set; the attribute `kind` is rare for one of a hundred."""
-    return Listing(
-        listing_id=dataset.listing_id(number),
-        title=f"Listing {number}",
-        attributes={"kind": "rare" if dataset.rare(number) else "common"},
     )
 
 

@@ -26,7 +26,8 @@ from cql.store import Store
 from dashboard.web import listen
 from tests.bench import measure
 from tests.bench.rows import Row, compare
-from tests.bench.service import MODEL, READY_S, Service, model
+from tests.bench.service import READY_S, Service, model
+from tests.bench.tasks import MODEL
 
 LISTINGS, DIM = 20, 512
 SIZE = f"{2 * LISTINGS} images"
