@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.regions import Range
+from analytics.regions import Range, days
 from cql.store import Store
 
 CATEGORIES_MAX = 50
@@ -28,7 +28,8 @@ class Column:
     """A column to colour or filter by. Code i of a category column means `categories[i]`.
 
     `label` is for people; `keys` are the values that a filter names (for `cluster`: the cluster
-    number as text, "-1" for noise; for others the category itself).
+    number as text, "-1" for noise; for others the category itself). Numbers of the scale `date` are
+    days since 1970-01-01.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Column:
     categories: tuple[str, ...] = ()
     low: float = 0.0
     high: float = 0.0
+    scale: Literal["linear", "date"] = "linear"
 
 
 def form(column: Column) -> dict[str, Any]:
@@ -58,11 +60,17 @@ def readable(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def number(name: str, label: str, values: NDArray[np.floating[Any]]) -> Column:
+def number(
+    name: str,
+    label: str,
+    values: NDArray[np.floating[Any]],
+    *,
+    scale: Literal["linear", "date"] = "linear",
+) -> Column:
     """Describe a number column; low and high are of the values that are there."""
     present = values[~np.isnan(values)]
     low, high = (float(present.min()), float(present.max())) if len(present) else (0.0, 0.0)
-    return Column(name=name, label=label, kind="number", low=low, high=high)
+    return Column(name=name, label=label, kind="number", low=low, high=high, scale=scale)
 
 
 def read(
@@ -70,7 +78,8 @@ def read(
 ) -> list[tuple[Column, NDArray[Any]]]:
     """Columns `attr:<name>` for rows owned by `owners`, from the listings' attributes.
 
-    A column is a number when every value that is not empty reads as one.
+    A column is a number when every value that is not empty reads as one, and a date when every one
+    is an ISO date.
     """
     listings = store.listings(list(wanted))
     names = Counter(
@@ -90,11 +99,15 @@ def read(
 
 
 def encode(name: str, label: str, texts: Sequence[str]) -> tuple[Column, NDArray[Any]]:
-    """Encode texts ("" is missing): float64 numbers, or float32 category codes; NaN is missing."""
-    numbers = [_number(text) for text in texts]
-    if all(value is not None for value, text in zip(numbers, texts, strict=True) if text):
-        values = np.array([np.nan if v is None else v for v in numbers], np.float64)
-        return number(name, label, values), values
+    """Encode texts ("" is missing); NaN is missing.
+
+    float64 numbers, float64 days since 1970-01-01 (ISO dates), or float32 category codes.
+    """
+    for read_, scale in _SCALES:
+        numbers = [read_(text) for text in texts]
+        if all(value is not None for value, text in zip(numbers, texts, strict=True) if text):
+            values = np.array([np.nan if v is None else v for v in numbers], np.float64)
+            return number(name, label, values, scale=scale), values
     counts = Counter(text for text in texts if text)
     kept = sorted(counts)
     if len(kept) > CATEGORIES_MAX:
@@ -117,7 +130,7 @@ def accepts(column: Column, rule: tuple[str, ...] | Range, attributes: Mapping[s
     """Whether a filter on `attr:<name>` takes a listing, by its attributes as text."""
     text = attributes.get(column.name.removeprefix("attr:"), "")
     if isinstance(rule, Range):
-        value = _number(text)
+        value = days(text) if column.scale == "date" else _number(text)
         return value is not None and (
             (rule.low is None or value >= rule.low) and (rule.high is None or value <= rule.high)
         )
@@ -132,3 +145,9 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+_SCALES: tuple[tuple[Callable[[str], float | None], Literal["linear", "date"]], ...] = (
+    (_number, "linear"),
+    (days, "date"),
+)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,8 +20,10 @@ POINTS_MAX = 10_000
 POLYGONS_MAX = 100
 _FORM = (
     '{"polygons": [{"points": [[x, y], ...], "mode": "union"}], '
-    '"filters": {"column": ["value"] or {"low": number, "high": number}}}'
+    '"filters": {"column": ["value"] or {"low": number or "YYYY-MM-DD", "high": ...}}}'
 )
+_EPOCH = date(1970, 1, 1)
+_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,15 @@ class Polygon:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Inclusive bounds of a number column; None leaves a side open. NaN (missing) never matches."""
+    """Inclusive bounds of a number column; None leaves a side open. NaN (missing) never matches.
+
+    `dates`: the bounds were given as ISO dates, and are days since 1970-01-01; only a column of
+    dates takes them.
+    """
 
     low: float | None = None
     high: float | None = None
+    dates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class Selection:
     def to_json(self) -> dict[str, Any]:
         """The JSON form; `Selection.from_json(s.to_json()) == s`."""
         filters: dict[str, Any] = {
-            name: {"low": rule.low, "high": rule.high} if isinstance(rule, Range) else list(rule)
+            name: _range_json(rule) if isinstance(rule, Range) else list(rule)
             for name, rule in self.filters.items()
         }
         polygons = [
@@ -81,6 +90,22 @@ class Selection:
         """The selection without the filter of one column."""
         kept = {name: rule for name, rule in self.filters.items() if name != column}
         return Selection(self.polygons, kept)
+
+
+def days(text: str) -> float | None:
+    """Days since 1970-01-01 of an ISO date (YYYY-MM-DD); None for any other text."""
+    if not _ISO.fullmatch(text):
+        return None
+    try:
+        return float((date.fromisoformat(text) - _EPOCH).days)
+    except ValueError:  # no such day
+        return None
+
+
+def iso(number: float) -> str:
+    """The ISO date of the day that holds a number of days since 1970-01-01, years 1 to 9999."""
+    least, most = (date.min - _EPOCH).days, (date.max - _EPOCH).days
+    return (_EPOCH + timedelta(days=min(max(math.floor(number), least), most))).isoformat()
 
 
 def mask(
@@ -147,16 +172,36 @@ def _filter(name: str, value: Any) -> tuple[str, ...] | Range:
     if isinstance(value, Mapping):
         if set(value) - {"low", "high"}:
             raise InputError(f"a range on {name} has low and high, got {_short(value)}")
+        given = [value.get(side) for side in ("low", "high")]
+        texts = [item for item in given if isinstance(item, str)]
+        if texts and len(texts) != len([item for item in given if item is not None]):
+            raise InputError(f"a range on {name} has numbers or dates, got {_short(value)}")
         low, high = (
-            None if value.get(side) is None else _number(value[side], f"{side} of {name}")
-            for side in ("low", "high")
+            None if item is None else _bound(item, f"{side} of {name}")
+            for side, item in zip(("low", "high"), given, strict=True)
         )
-        return Range(low, high)
+        return Range(low, high, dates=bool(texts))
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
     raise InputError(
         f"a filter on {name} must be a list of text values or a range, got {_short(value)}"
     )
+
+
+def _bound(value: Any, name: str) -> float:
+    if not isinstance(value, str):
+        return _number(value, name)
+    found = days(value)
+    if found is None:
+        raise InputError(f"{name} must be a number or a date YYYY-MM-DD, got {_short(value)}")
+    return found
+
+
+def _range_json(rule: Range) -> dict[str, float | str | None]:
+    return {
+        side: iso(value) if rule.dates and value is not None else value
+        for side, value in (("low", rule.low), ("high", rule.high))
+    }
 
 
 def _number(value: Any, name: str) -> float:

@@ -19,7 +19,7 @@ from cql.errors import IntegrityError
 from cql.records import MapPoint, MapVersion
 from cql.store import Store
 
-FORMAT = "2"
+FORMAT = "3"
 BITS = 24
 """Bits of a Morton code per axis: as many as the mantissa of float32 has, so cells are exact."""
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from analytics import columns as attributes
 from analytics.columns import Column
-from analytics.regions import Mode, Polygon, Range, Selection, mask
+from analytics.regions import Mode, Polygon, Range, Selection, iso, mask
 from analytics.table import BITS, FORMAT, build, morton
 from cql.errors import InputError, IntegrityError, NotFoundError
 from cql.records import MapVersion
@@ -48,7 +48,8 @@ class Facet:
     """Counts of one column over all rows that match the selection without this column's filter.
 
     Category: `counts[i]` belongs to `keys[i]`, with the label `categories[i]`. Number: `counts` are
-    of equal bins between `edges` (len(counts) + 1). `missing`: matching rows without a value.
+    of equal bins between `edges` (len(counts) + 1), which are days since 1970-01-01 where `scale`
+    is `date`. `missing`: matching rows without a value.
     `selected`: rows that match all of the selection.
     """
 
@@ -61,6 +62,7 @@ class Facet:
     counts: tuple[int, ...]
     missing: int
     selected: int
+    scale: Literal["linear", "date"] = "linear"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +258,8 @@ class MapTable:
         if isinstance(rule, Range):
             if column.kind != "number":
                 raise InputError(f"{name} is a category: filter it by a list of values")
+            if rule.dates and column.scale != "date":
+                raise InputError(f"{name} is a number, not a date: filter it by numbers")
             # An open side still leaves out NaN, which compares false.
             low = -np.inf if rule.low is None else rule.low
             high = np.inf if rule.high is None else rule.high
@@ -288,16 +292,20 @@ class MapTable:
             counts=tuple(int(count) for count in counts),
             missing=len(values) - len(present),
             selected=selected,
+            scale=column.scale,
         )
 
     def _attributes(self, row: int) -> dict[str, str | float]:
         found: dict[str, str | float] = {}
         for name, column in self._columns.items():
             value = float(self._arrays[name][row])
-            if name.startswith("attr:") and not np.isnan(value):
-                found[name.removeprefix("attr:")] = (
-                    column.categories[int(value)] if column.kind == "category" else value
-                )
+            if not name.startswith("attr:") or np.isnan(value):
+                continue
+            key = name.removeprefix("attr:")
+            if column.kind == "category":
+                found[key] = column.categories[int(value)]
+            else:
+                found[key] = iso(value) if column.scale == "date" else value
         return found
 
     def _known(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

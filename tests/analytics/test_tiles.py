@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics.columns import CATEGORIES_MAX, encode, readable
-from analytics.regions import inside
+from analytics.columns import CATEGORIES_MAX, accepts, encode, readable
+from analytics.regions import days, inside, iso
 from analytics.tiles import MapTable, Polygon, Range, Selection
 from cql.errors import InputError, NotFoundError
 from cql.records import NAMESPACE, Cluster, Listing, MapPoint, MapVersion
@@ -366,3 +366,90 @@ def test_attributes_become_numbers_or_capped_categories() -> None:
     assert column.categories[-1] == f"Other ({80 - CATEGORIES_MAX + 1} values)"
     assert column.categories[int(values[-2])] == "v000"
     assert int((values == CATEGORIES_MAX - 1).sum()) == 80 - CATEGORIES_MAX + 1
+
+
+DAYS = ["2023-12-31", "2024-01-01", "2024-02-29", "", "1969-07-20", "2024-03-01"]
+
+
+def dated(tmp_path: Path) -> tuple[Memory, MapTable]:
+    memory, map_id = stored(60)
+    for number, listing in enumerate(memory.titles.values()):
+        listing.attributes["built"] = DAYS[number % len(DAYS)]  # type: ignore[index]
+    return memory, opened(tmp_path, memory, map_id)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        ("2024-01-01", "2024-02-29"),
+        ("1969-07-20", "1969-07-20"),
+        (None, "2023-12-31"),
+        ("2024-03-01", None),
+        ("2030-01-01", None),
+    ],
+)
+def test_dates_are_filtered_as_dates(tmp_path: Path, low: str | None, high: str | None) -> None:
+    memory, table = dated(tmp_path)
+    form = {"filters": {"attr:built": {"low": low, "high": high}}}
+    selection = Selection.from_json(form)
+    assert selection.to_json()["filters"] == form["filters"]
+    built = {name: listing.attributes["built"] for name, listing in memory.titles.items()}
+    rows = [built[listing] for _, listing in table.ids(np.arange(table.rows))]
+    wanted = [
+        row
+        for row, day in enumerate(rows)
+        # ISO dates sort as text.
+        if day and (low is None or day >= low) and (high is None or day <= high)
+    ]
+    assert table.select(selection).tolist() == wanted
+    column = next(column for column in table.columns() if column.name == "attr:built")
+    rule = selection.filters["attr:built"]
+    assert [at for at, day in enumerate(rows) if accepts(column, rule, {"built": day})] == wanted
+
+
+def test_a_facet_of_dates_counts_every_row_between_its_edges(tmp_path: Path) -> None:
+    memory, table = dated(tmp_path)
+    facet = next(f for f in table.facets(Selection()) if f.name == "attr:built")
+    assert (facet.kind, facet.scale) == ("number", "date")
+    assert (iso(facet.edges[0]), iso(facet.edges[-1])) == ("1969-07-20", "2024-03-01")
+    known = [day for _, name in table.ids(np.arange(60)) if (day := _built(memory, name))]
+    assert sum(facet.counts) == len(known)
+    assert facet.missing == 60 - len(known)
+    described = [row.attributes.get("built", "") for row in table.describe(np.arange(60))]
+    assert sorted(filter(None, described)) == sorted(known)
+    others = {f.name: f.scale for f in table.facets(Selection()) if f.name != "attr:built"}
+    assert set(others.values()) == {"linear"}
+
+
+def _built(memory: Memory, listing_id: str) -> str:
+    return memory.titles[listing_id].attributes["built"]
+
+
+def test_dates_and_numbers_are_not_mixed_up(tmp_path: Path) -> None:
+    _, table = dated(tmp_path)
+    for name, rule, told in (
+        ("attr:depth_m", {"low": "2024-01-01"}, "is a number, not a date"),
+        ("attr:kind", {"low": "2024-01-01"}, "is a category"),
+        ("attr:built", {"low": "2024-02-30"}, "a date YYYY-MM-DD"),
+        ("attr:built", {"low": "yesterday"}, "a date YYYY-MM-DD"),
+        ("attr:built", {"low": 3, "high": "2024-01-01"}, "numbers or dates"),
+    ):
+        with pytest.raises(InputError, match=told):
+            table.select(Selection.from_json({"filters": {name: rule}}))
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-1-1", "20240101", "2024-01-01T00:00", "2023-02-29", "", "7"]
+)
+def test_only_whole_iso_dates_are_dates(text: str) -> None:
+    assert days(text) is None
+    assert encode("a", "A", ["2024-01-01", text or "x"])[0].kind == "category"
+
+
+def test_dates_are_days_since_1970() -> None:
+    column, values = encode("a", "A", ["1970-01-02", "", "1969-12-31", "9999-12-31"])
+    assert (column.kind, column.scale, column.low) == ("number", "date", -1.0)
+    assert np.array_equal(values, [1.0, np.nan, -1.0, 2932896.0], equal_nan=True)
+    assert [iso(value) for value in (1.0, -1.0, 2932896.0, 1e12)] == [
+        "1970-01-02", "1969-12-31", "9999-12-31", "9999-12-31",
+    ]  # fmt: skip
