@@ -14,7 +14,15 @@ class NotFoundError(SightlineError, LookupError):
 
 
 class ConflictError(SightlineError):
-    """Somebody else changed the same thing first; carries both versions in its message."""
+    """Somebody else changed the same thing first; carries both versions in its message.
+
+    `expected` and `found` are the versions as text, where there is a version: "" for none.
+    """
+
+    def __init__(self, message: str, *, expected: str = "", found: str = "") -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.found = found
 
 
 class UnavailableError(SightlineError):

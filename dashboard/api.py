@@ -1,7 +1,8 @@
 """The REST API, `/api/v1`: the same services as the pages, with OpenAPI and its own errors.
 
 Errors are `{"error": rule and value seen, "fix": what to do}`: 400 for a value that breaks a rule,
-404, 409 when somebody changed the same thing first, 503 when a service does not answer.
+404, 409 when somebody changed the same thing first (412 where the request named it by a header,
+428 where it had to), 503 when a service does not answer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ import logging
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, FastAPI, File, Form, Path, Query, Request, Response, UploadFile
+from fastapi import (
+    APIRouter,
+    FastAPI,
+    Header,
+    Path,
+    Query,
+    Request,
+    Response,
+)
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -24,16 +33,18 @@ from cql.errors import (
     SightlineError,
     UnavailableError,
 )
-from dashboard import reference
+from dashboard import queries, reference
 from dashboard.bodies import (
     ErrorBody,
+    Limit,
     RenameBody,
-    SearchBody,
     SelectionBody,
+    StockBody,
     UndoBody,
     VerdictBody,
 )
-from dashboard.services import PAGE_LIMIT, Services
+from dashboard.services import Services
+from dashboard.stocks import condition
 from dashboard.views import (
     ClusterDetail,
     ClusterView,
@@ -49,9 +60,8 @@ from dashboard.views import (
     MapView,
     OutlierPage,
     PhotoView,
-    QueryView,
-    SearchView,
     SelectionView,
+    StockView,
     VerdictView,
 )
 
@@ -69,7 +79,6 @@ STATUS = (
 """Kind of error, status, and the fix where the error's own words end without one."""
 
 MapId = Annotated[UUID | None, Query(description="A map version; without it, the live map.")]
-Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT, description="Most rows of the page.")]
 Offset = Annotated[int, Query(ge=0, description="Rows to skip.")]
 
 
@@ -82,7 +91,7 @@ def mount(server: FastAPI, services: Services) -> None:
     _collection(router, services)
     _map(router, services)
     _images(router, services)
-    _search(router, services)
+    queries.mount(router, services)
     _review(router, services)
     server.include_router(router)
     _documents(server, router)
@@ -215,33 +224,9 @@ def _images(router: APIRouter, services: Services) -> None:
         """The photo itself; re-encoded when no browser shows its format."""
         return _picture(request, services.photo(image_id), "private, max-age=3600")
 
-    @router.get("/listings/{listing_id:path}", tags=["images"])
-    def listing(listing_id: str) -> ListingView:
-        """A listing with its photos."""
-        return services.listing(listing_id)
-
-
-def _search(router: APIRouter, services: Services) -> None:
-    @router.post("/search", tags=["search"])
-    def search(body: SearchBody) -> SearchView:
-        """The listings most like these images, or like this listing."""
-        if bool(body.image_ids) == (body.listing_id is not None):
-            raise InputError("a search must name either image_ids or listing_id: give one of them")
-        if body.listing_id is not None:
-            return services.search_listing(body.listing_id, k=body.k, name=body.name)
-        return services.search_images(body.image_ids, k=body.k, name=body.name)
-
-    @router.post("/search/upload", tags=["search"])
-    def search_upload(
-        file: Annotated[UploadFile, File(description="A picture.")],
-        k: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 50,
-    ) -> SearchView:
-        """The listings most like an uploaded picture."""
-        return services.search_upload(file.file.read(), filename=file.filename or "", k=k)
-
     @router.get(
         "/uploads/{digest}",
-        tags=["search"],
+        tags=["images"],
         response_class=Response,
         responses={200: {"content": {"image/*": {}}}},
     )
@@ -249,15 +234,54 @@ def _search(router: APIRouter, services: Services) -> None:
         """A picture that a query was asked with."""
         return _picture(request, services.upload(digest), IMMUTABLE)
 
-    @router.get("/queries", tags=["search"])
-    def queries(limit: Limit = 50) -> tuple[QueryView, ...]:
-        """Query history, newest first."""
-        return services.queries(limit)
+    # Before the route of a listing, whose id may have slashes in it and would take these too.
+    _stock(router, services)
 
-    @router.get("/queries/{query_id}", tags=["search"])
-    def query(query_id: UUID, limit: Limit = 200) -> SearchView:
-        """A published query again."""
-        return services.query(query_id, limit=limit)
+    @router.get("/listings/{listing_id:path}", tags=["images"])
+    def listing(listing_id: str) -> ListingView:
+        """A listing with its photos."""
+        return services.listing(listing_id)
+
+
+def _stock(router: APIRouter, services: Services) -> None:
+    @router.get("/listings/{listing_id:path}/stock", tags=["stock"])
+    def stock(listing_id: str, response: Response) -> StockView:
+        """Stock of a listing now, read from Cassandra; its ETag is what a change must name."""
+        found = services.stock(listing_id)
+        response.headers.update({"etag": f'"{found.etag}"', "cache-control": "no-store"})
+        return found
+
+    @router.put(
+        "/listings/{listing_id:path}/stock",
+        tags=["stock"],
+        response_model=StockView,
+        responses={code: {"model": ErrorBody} for code in (412, 428)},
+    )
+    def set_stock(
+        listing_id: str,
+        body: StockBody,
+        if_match: Annotated[str | None, Header(description="ETag that was read.")] = None,
+        if_none_match: Annotated[
+            str | None, Header(description="`*`: the listing has no stock yet.")
+        ] = None,
+    ) -> Response:
+        """Set the stock of a listing if nobody changed it since; 412 with both etags otherwise."""
+        if if_match is None and if_none_match is None:
+            text = "a change of stock must say what it replaces, it has no If-Match header"
+            return _error(428, text, "send the ETag that was read, or If-None-Match: * for a first")
+        etag = condition(if_match, if_none_match)
+        try:
+            found = services.set_stock(listing_id, body.inventory, etag=etag)
+        except ConflictError as error:
+            refused = _error(412, str(error), "read the stock again, then decide on what is there")
+            if error.found:
+                refused.headers["etag"] = f'"{error.found}"'
+            return refused
+        return JSONResponse(
+            to_json(found),
+            status_code=200 if etag else 201,
+            headers={"etag": f'"{found.etag}"', "cache-control": "no-store"},
+        )
 
 
 def _review(router: APIRouter, services: Services) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cql.errors import InputError, SightlineError
 from cql.settings import ROOT, Settings
+from dashboard.inventory import stock
+from dashboard.options import DataDir, Json, Set, emit, load, report
 
 if TYPE_CHECKING:
     from dashboard.pipeline import Step
@@ -29,23 +29,13 @@ train = typer.Typer(no_args_is_help=True, help="Train the project's own models."
 bench = typer.Typer(no_args_is_help=True, help="Measure throughput on this machine.")
 app.add_typer(train, name="train")
 app.add_typer(bench, name="bench")
+app.add_typer(stock, name="stock")
 
 SHARED = ROOT.parent / "shared/data"
 """Where the shared photos and weights lie beside the checkout."""
 
 PHOTOS = "Folder of photos, or an fsspec URL of one (`s3://bucket/folder`)"
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Folder of the collection.", show_default=False),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="Any setting (`sightline settings` lists them)."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -63,20 +53,6 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def root(debug: Debug = False) -> None:
     """Explore, search and review image collections that are too large to look at."""
     del debug  # main() reads it
-
-
-def load(data_dir: Path | None = None, pairs: list[str] | None = None, **flags: object) -> Settings:
-    """Settings from flags over environment over file; a flag that is None is not set."""
-    overrides: dict[str, object] = {}
-    for pair in pairs or []:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"--set must be NAME=VALUE, got {pair!r}")
-        overrides[name.strip()] = value
-    if data_dir is not None:
-        overrides["data_dir"] = data_dir
-    overrides |= {name: value for name, value in flags.items() if value is not None}
-    return Settings.load(overrides)
 
 
 @app.command()
@@ -205,7 +181,7 @@ def search(
     from dashboard import commands
 
     found = commands.search(load(data_dir, pairs), image=image, listing=listing, k=k)
-    _report(found, json_, commands.show_hits)
+    report(found, json_, commands.show_hits)
 
 
 @app.command()
@@ -217,7 +193,7 @@ def status(json_: Json = False, data_dir: DataDir = None, pairs: Set = None) -> 
     from dashboard import commands
 
     found = commands.status(load(data_dir, pairs))
-    _report(found, json_, commands.show_status)
+    report(found, json_, commands.show_status)
     if not found["health"]["ready"]:
         raise typer.Exit(1)
 
@@ -239,7 +215,7 @@ def evaluate(
     from dashboard import commands
 
     found = commands.evaluate(load(data_dir, pairs, model=model), attribute, k=k)
-    _report(found, json_, partial(commands.show_table, "quality of the features"))
+    report(found, json_, partial(commands.show_table, "quality of the features"))
 
 
 @app.command()
@@ -272,7 +248,7 @@ def delete(
     steps = commands.delete(settings, image=image, listing=listing)
     jobs = commands.work(settings, steps) if steps and not later else []
     if json_:
-        _emit({"deleted": "image" if image else "listing", "id": image or listing, "jobs": jobs})
+        emit({"deleted": "image" if image else "listing", "id": image or listing, "jobs": jobs})
         return
     rest = "; run `sightline analyse` to take it off the map" if steps and later else ""
     typer.echo(f"deleted {what}{rest}")
@@ -287,7 +263,7 @@ def settings(json_: Json = False) -> None:
     from cql.settings import table
 
     if json_:
-        _emit(table())
+        emit(table())
         return
     from dashboard import commands
 
@@ -334,7 +310,7 @@ def train_distil(
     found = commands.distil(
         teacher=teacher, photos=photos, sample=sample, out=out, epochs=epochs, seed=seed
     )
-    _report(found, json_, partial(commands.show_table, "distilled"))
+    report(found, json_, partial(commands.show_table, "distilled"))
 
 
 @bench.command("extract")
@@ -355,7 +331,7 @@ def bench_extract(
     from dashboard import commands
 
     found = commands.bench_extract(load(None, pairs, model=model), photos=photos, images=images)
-    _report(found, json_, partial(commands.show_table, "extraction"))
+    report(found, json_, partial(commands.show_table, "extraction"))
 
 
 def _work(settings: Settings, steps: list[Step], json_: bool) -> None:
@@ -363,18 +339,7 @@ def _work(settings: Settings, steps: list[Step], json_: bool) -> None:
 
     jobs = commands.work(settings, steps)
     if json_:
-        _emit(jobs)
-
-
-def _report(found: Any, json_: bool, show: Callable[[Any], None]) -> None:
-    if json_:
-        _emit(found)
-    else:
-        show(found)
-
-
-def _emit(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+        emit(jobs)
 
 
 def main(arguments: list[str] | None = None) -> None:

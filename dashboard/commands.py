@@ -14,13 +14,14 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cql import embedded
 from cql.errors import InputError, NotFoundError, UnavailableError
 from cql.settings import Settings
 from cql.store import Store
-from dashboard import present
+from dashboard import present, stocks
 from dashboard.api import to_json
 from dashboard.connection import open_store
 from dashboard.pipeline import Step, bring_up
@@ -156,6 +157,30 @@ def delete(settings: Settings, *, image: str | None, listing: str | None) -> lis
     ]
 
 
+def stock_get(settings: Settings, listing: str) -> dict[str, Any]:
+    """The StockView of a listing as JSON."""
+    with _store(settings) as store:
+        found: dict[str, Any] = to_json(stocks.read(store, listing))
+    return found
+
+
+def stock_set(
+    settings: Settings, listing: str, inventory: int, *, etag: str | None
+) -> dict[str, Any]:
+    """Set the stock of a listing; its StockView as JSON."""
+    with _store(settings) as store:
+        found: dict[str, Any] = to_json(stocks.change(store, listing, inventory, etag=etag))
+    return found
+
+
+def stock_report(settings: Settings, by: str) -> dict[str, Any]:
+    """Report stock by an engine; {by, file, rows} with the total last."""
+    step = stocks.report_step(by)
+    work(settings, [step])
+    path = stocks.report_file(settings, step.parameters)
+    return {"by": by, "file": str(path), "rows": stocks.read_report(path)}
+
+
 TRAINING_SAMPLE = {"images": 384, "seed": 2024}
 """What is rendered to learn from where no sample is named: not the seed of the demo's sample."""
 
@@ -213,6 +238,17 @@ def show_hits(found: Mapping[str, Any]) -> None:
         f"{kind}: {found['rows_scanned']:,} of {found['rows']:,} images scored "
         f"in {found['seconds'] * 1000:.0f} ms"
     )
+
+
+def show_stock(found: Mapping[str, Any]) -> None:
+    """A table of a stock report."""
+    table = Table(found["by"] or "", "listings", "stock known", "in stock", "pieces")
+    for row in found["rows"]:
+        figures = (f"{row[name]:,}" for name in ("listings", "known", "in_stock", "pieces"))
+        table.add_row(escape(row["label"] or "(none)"), *figures)
+    console = Console()
+    console.print(table)
+    console.print(escape(found["file"]), soft_wrap=True)
 
 
 def show_status(found: Mapping[str, Any]) -> None:

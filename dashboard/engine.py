@@ -1,8 +1,8 @@
 """The engine: `python -m dashboard.engine` owns Spark, the model, the hosts and all jobs.
 
 Kinds of jobs and their parameters (JSON): `render` {folder, images, seed}, `ingest` {photos,
-manifest}, `extract` {model}, `snapshot` {model}, `analyse` {model, seed}. Every one is idempotent:
-what is done is not done again.
+manifest}, `extract` {model}, `snapshot` {model}, `analyse` {model, seed}, `stock-report` {by,
+file}. Every one is idempotent: what is done is not done again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from cql.records import Service, Snapshot
 from cql.settings import Settings
 from cql.store import Store
 from cql.wire import Beacon, Message, Server, follow_parent, own_address
+from dashboard import stocks
 from dashboard.connection import await_store
 from dashboard.logs import configure
 from extraction.sandbox import Sandbox
@@ -104,6 +105,7 @@ class Engine:
                 "extract": self._extract,
                 "snapshot": lambda p, progress: self._snapshot(p, progress, beacon),
                 "analyse": self._analyse,
+                stocks.KIND: self._report_stock,
             }
             log.info("engine %s is ready", self.owner)
             Runner(
@@ -192,6 +194,9 @@ class Engine:
         )
         text = f"{found.rows_scored:,} of {found.rows:,} images, {found.clusters} clusters"
         progress("analyse", found.rows_scored, found.rows, text)
+
+    def _report_stock(self, parameters: Mapping[str, Any], progress: Progress) -> None:
+        stocks.run_report(self._open_spark, self.settings, self._open_store, parameters, progress)
 
     # Hosts of the live snapshot
 

@@ -1,8 +1,8 @@
 """Every user action as one method. Pages and the REST API call these and nothing below.
 
-`Services` is stateless but for caches of immutable things (map tables by id) and a live pointer
-that is read again after two seconds, so any number of web workers may run. All methods block; they
-are safe to call from several threads. Errors are `cql.errors`.
+`Services` keeps only caches of immutable things (map tables by id) and a live pointer that is read
+again after two seconds, so any number of web workers may run. All methods block, and may be called
+from several threads. Errors are `cql.errors`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from analytics.tiles import Selection
 from cql.errors import InputError, NotFoundError
 from cql.settings import Settings
 from cql.store import Store
-from dashboard import ledger, present
+from dashboard import ledger, present, stocks
+from dashboard.answers import QueryView, SearchView
 from dashboard.atlas import Atlas
 from dashboard.connection import open_store
 from dashboard.overview import Overview
 from dashboard.photos import Photos
-from dashboard.searches import Searches
+from dashboard.searches import Picture, Searches
 from dashboard.views import (
     ClusterDetail,
     ClusterView,
@@ -40,9 +41,8 @@ from dashboard.views import (
     MapView,
     OutlierPage,
     PhotoView,
-    QueryView,
-    SearchView,
     SelectionView,
+    StockView,
     VerdictView,
 )
 
@@ -212,32 +212,41 @@ class Services:
         found = self._store.stock(sorted(set(listing_ids))) if listing_ids else {}
         return {key: stock.inventory for key, stock in found.items()}
 
+    def stock(self, listing_id: str) -> StockView:
+        """Stock of one listing now. NotFoundError where it, or its stock, is not there."""
+        return stocks.read(self._store, listing_id)
+
+    def set_stock(self, listing_id: str, inventory: int, *, etag: str) -> StockView:
+        """Set the stock if its etag is still `etag` ("": it has none). ConflictError, with both."""
+        return stocks.change(self._store, listing_id, inventory, etag=etag)
+
     # Search
 
-    def search_images(
-        self, image_ids: Sequence[UUID], *, k: int = 50, name: str = ""
+    def search(self, request: Request) -> SearchView:
+        """The k listings most like the examples; the first 500 come with the answer."""
+        return self._searches.ask(request)
+
+    def search_upload(
+        self, pictures: Sequence[Picture], request: Request | None = None
     ) -> SearchView:
-        """The k listings most like these images; their own listings are left out."""
-        return self._searches.ask(Request(image_ids=tuple(image_ids), k=k, name=name))
-
-    def search_listing(self, listing_id: str, *, k: int = 50, name: str = "") -> SearchView:
-        """The k listings most like this one, which is left out."""
-        return self._searches.ask(Request(listing_id=listing_id, k=k, name=name))
-
-    def search_upload(self, data: bytes, *, filename: str = "", k: int = 50) -> SearchView:
-        """Embed the picture by the engine's model, keep it in the content store, search.
-
-        UnavailableError when no engine answers, InputError when the bytes are no picture.
-        """
-        return self._searches.upload(data, filename=filename, k=k)
+        """Search by pictures, embedded by an engine and kept, and by all else of `request`."""
+        return self._searches.upload(pictures, request or Request())
 
     def upload(self, digest: str) -> PhotoView:
         """A picture that a query was asked with, by `SearchView.upload`."""
         return self._photos.upload(digest)
 
-    def query(self, query_id: UUID, *, limit: int = 200) -> SearchView:
-        """A published query again, without computing anything. NotFoundError."""
-        return self._searches.published(query_id, limit=_limited(limit))
+    def query(self, query_id: UUID, *, limit: int = 200, after: str = "") -> SearchView:
+        """A page of a published query, behind `after`; nothing is computed. NotFoundError."""
+        return self._searches.published(query_id, limit=_limited(limit), after=after)
+
+    def asked(self, query_id: UUID) -> Request:
+        """What a stored query asked: `search` asks it again on what is live now. NotFoundError."""
+        return self._searches.asked(query_id)
+
+    def rename_query(self, query_id: UUID, name: str) -> QueryView:
+        """Give a query another name, "" for none. NotFoundError."""
+        return self._searches.rename(query_id, name)
 
     def queries(self, limit: int = 50) -> tuple[QueryView, ...]:
         """Query history, newest first."""

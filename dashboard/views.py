@@ -75,7 +75,8 @@ class ColumnView:
     """A column to colour and filter by.
 
     `kind` is `category` (code i in a tile means `keys[i]`, which a filter names, and is shown as
-    `labels[i]`, renames included) or `number` (then `low` and `high` bound it).
+    `labels[i]`, renames included) or `number` (then `low` and `high` bound it; on the scale `date`
+    they are days since 1970-01-01).
     """
 
     name: str
@@ -85,6 +86,7 @@ class ColumnView:
     labels: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
+    scale: str = "linear"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +135,8 @@ class FacetView:
     """Counts of one column over all rows of the map that pass the selection's other conditions.
 
     A `category` column has one entry a value, `value` being what a filter names. A `number` column
-    has equal bins: entry i counts `edges[i]` to `edges[i + 1]`. `missing` rows have no value.
+    has equal bins: entry i counts `edges[i]` to `edges[i + 1]` (on the scale `date` they are days
+    since 1970-01-01). `missing` rows have no value.
     """
 
     name: str
@@ -142,6 +145,7 @@ class FacetView:
     values: tuple[FacetValue, ...]
     edges: tuple[float, ...] = ()
     missing: int = 0
+    scale: str = "linear"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,53 +221,12 @@ class ListingView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HitView:
-    """One listing of an answer: rank from 1, its score and the image of it that won."""
+class StockView:
+    """Stock of a listing as it is now; `etag` is what the next change of it must name."""
 
-    rank: int
-    score: float
     listing_id: str
-    title: str
-    image_id: UUID
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchView:
-    """A published query with a page of its hits, in Cassandra's clustering order.
-
-    `hits_total` listings were found and still exist; `rows_scanned` of `rows` vectors were scored;
-    `current` is false when the snapshot that answered is no longer the live one.
-    """
-
-    query_id: UUID
-    name: str
-    state: str
-    image_ids: tuple[UUID, ...]
-    listing_id: str | None
-    upload: str | None
-    k: int
-    exact: bool
-    rows: int
-    rows_scanned: int
-    seconds: float
-    snapshot_id: UUID
-    model_id: str
-    current: bool
-    created_at: datetime | None
-    hits_total: int
-    hits: tuple[HitView, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryView:
-    """A line of the query history."""
-
-    query_id: UUID
-    name: str
-    state: str
-    hits: int
-    seconds: float
-    created_at: datetime | None
+    inventory: int
+    etag: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

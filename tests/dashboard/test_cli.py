@@ -10,7 +10,7 @@ import pytest
 
 from cql.errors import InputError, UnavailableError
 from cql.settings import names
-from dashboard import cli, commands, demo
+from dashboard import cli, commands, demo, options
 
 
 def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -23,6 +23,7 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, 
 COMMANDS = [
     ("demo",), ("serve",), ("ingest",), ("extract",), ("analyse",), ("search",), ("status",),
     ("evaluate",), ("delete",), ("settings",), ("train", "distil"), ("bench", "extract"),
+    ("stock", "get"), ("stock", "set"), ("stock", "report"),
 ]  # fmt: skip
 
 
@@ -117,10 +118,10 @@ def test_status_of_a_collection_that_does_not_run(
 
 def test_flags_beat_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SIGHTLINE_PORT", "8100")
-    assert cli.load(None, None).port == 8100
-    assert cli.load(tmp_path, ["port=8200"]).port == 8200
-    assert cli.load(tmp_path, None, port=8300).port == 8300
-    assert cli.load(tmp_path, None).data_dir == tmp_path
+    assert options.load(None, None).port == 8100
+    assert options.load(tmp_path, ["port=8200"]).port == 8200
+    assert options.load(tmp_path, None, port=8300).port == 8300
+    assert options.load(tmp_path, None).data_dir == tmp_path
 
 
 def test_each_photo_folder_has_a_collection_of_its_own(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -18,6 +19,8 @@ from cql.errors import InputError, NotFoundError
 from cql.records import Cluster, Listing, MapPoint, MapVersion, Stock
 from cql.settings import Settings
 from cql.store import Store
+from dashboard import commands, ledger, stocks
+from dashboard.pipeline import Step
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -177,6 +180,45 @@ def test_the_plan_is_a_direct_join(
     assert plan.count("BatchScan") == 1
     if by == stock.CLUSTER:
         assert f'"map_id" = ?, {version.map_id}' in plan
+
+
+def test_the_command_prints_what_the_job_wrote(
+    spark: SparkSession,
+    settings: Settings,
+    store: Store,
+    version: MapVersion,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    key = store.clusters(version.map_id)[2].cluster_key
+    store.append_decision(
+        ledger.cluster_subject(key), ledger.RENAME, "[red] pipes", author="a", expected_version=0
+    )
+    said: list[str] = []
+
+    def work(_settings: Settings, steps: list[Step]) -> None:
+        (step,) = steps
+        assert step.kind == stocks.KIND
+        for _ in range(2):  # a job that is taken over writes the same file again
+            stocks.run_report(
+                spark, settings, store, step.parameters, lambda *call: said.append(str(call[-1]))
+            )
+
+    monkeypatch.setattr(commands, "work", work)
+    found = commands.stock_report(settings, "cluster")
+    *rows, total = found["rows"]
+    expected = stock.report(spark, settings, store, by="cluster")
+    assert [row["pieces"] for row in rows] == [row.pieces for row in expected.rows]
+    assert total["label"] == "total"
+    assert {row["group"]: row["label"] for row in rows}["2"] == "[red] pipes"
+    assert said[-1].endswith(f"reports/{Path(found['file']).name}")
+    assert [path.name for path in (settings.data_dir / "reports").iterdir()] == [
+        Path(found["file"]).name
+    ]
+    commands.show_stock(found)
+    out = capsys.readouterr().out
+    assert "[red] pipes" in out
+    assert f"{expected.total.pieces:,}" in out
 
 
 def test_what_cannot_be_grouped_by_is_refused(
