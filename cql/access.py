@@ -18,11 +18,12 @@ from cassandra import (
     OperationTimedOut,
     RequestExecutionException,
     Unauthorized,
-    WriteTimeout,
+    Unavailable,
 )
 from cassandra.cluster import NoHostAvailable, ResultSet, Session
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.connection import ConnectionException
+from cassandra.protocol import ErrorMessage
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from cql.errors import ConflictError, UnavailableError
@@ -187,28 +188,40 @@ class Access:
         return written
 
     def cas(
-        self, statement: Statement, values: Sequence[Any], *, settled: Callable[[], bool]
+        self, statement: Statement, values: Sequence[Any], *, settled: Callable[[], bool | None]
     ) -> bool:
         """Compare and set: whether it was applied.
 
         When the answer is lost, nobody knows; then `settled` reads whether our value is there.
+        It says False only where the old value is there, which is worth another try, and None
+        where a third one is: ours may have been there before it.
+
+        Raises:
+            UnavailableError: not carried out, or nobody can say whether it was.
         """
         prepared = self._prepare(statement)
         for attempt in range(TRIES):
             try:
                 return bool(self._session.execute(prepared.bind(values)).was_applied)
-            except (WriteTimeout, OperationTimedOut, ConnectionException) as error:
-                _pause(attempt + 1)
-                if settled():
-                    return True
-                if attempt == TRIES - 1:
-                    raise _translated(error) from error
-            except _TRANSIENT as error:
-                if attempt == TRIES - 1:
-                    raise _translated(error) from error
-                _pause(attempt + 1)
             except Unauthorized as error:
                 raise _translated(error) from error
+            except Unavailable as error:
+                # No replica was asked.
+                if attempt == TRIES - 1:
+                    raise _translated(error) from error
+                _pause(attempt + 1)
+            except (*_TRANSIENT, ErrorMessage) as error:
+                _pause(attempt + 1)
+                found = settled()
+                if found:
+                    return True
+                if found is None:
+                    raise UnavailableError(
+                        "the answer to a change was lost, and somebody changed the same thing "
+                        "since: whether yours was applied is not known; read it again"
+                    ) from error
+                if attempt == TRIES - 1:
+                    raise _translated(error) from error
         raise AssertionError("unreachable")
 
     def serial(self, statement: Statement, *values: Any) -> Any:
@@ -288,8 +301,11 @@ def blocks(items: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
 def conflict(what: str, expected: object, found: object) -> ConflictError:
     """The error of a lost compare-and-set, with both versions."""
+    known, there = ("(none)" if each == "" else each for each in (expected, found))
     return ConflictError(
-        f"{what} was expected at version {expected}, somebody moved it to {found}: read it again"
+        f"{what} was expected at version {known}, somebody moved it to {there}: read it again",
+        expected=str(expected),
+        found=str(found),
     )
 
 

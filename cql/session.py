@@ -20,8 +20,10 @@ from cassandra.cluster import (
 from cassandra.policies import (
     ConstantReconnectionPolicy,
     DCAwareRoundRobinPolicy,
+    RetryPolicy,
     TokenAwarePolicy,
 )
+from cassandra.query import BoundStatement
 
 from cql.errors import UnavailableError
 from cql.settings import Settings
@@ -43,6 +45,23 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"Endpoint({','.join(self.hosts)}:{self.port} as {self.user})"
+
+
+class Once(RetryPolicy):  # type: ignore[misc]  # the driver has no types
+    """The driver's policy, but a compare-and-set that lost its connection is not sent again.
+
+    It may have been applied: another node would then answer "not applied", and the caller would
+    take its own success for that of a rival.
+    """
+
+    def on_request_error(
+        self, query: object, consistency: object, error: object, retry_num: int
+    ) -> tuple[int, object]:
+        """Ask the next node, unless the statement must not run twice."""
+        if isinstance(query, BoundStatement) and not query.is_idempotent:
+            return self.RETHROW, None
+        decided: tuple[int, object] = super().on_request_error(query, consistency, error, retry_num)
+        return decided
 
 
 def endpoint_file(settings: Settings) -> Path:
@@ -114,6 +133,7 @@ def open_session(target: Endpoint, *, connect_timeout_s: float = 10.0) -> Sessio
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
         serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
         request_timeout=REQUEST_TIMEOUT_S,
+        retry_policy=Once(),
     )
     auth = PlainTextAuthProvider(target.user, target.password) if target.user else None
     cluster = Cluster(

@@ -137,7 +137,12 @@ class Vectors(Collection):
     def set_stock(self, listing_id: str, inventory: int, *, etag: str) -> Stock:
         """Set the stock if its etag is still `etag` ("" where the listing has no stock yet).
 
-        Returns the stock with its new etag. ConflictError names both etags.
+        Returns the stock with its new etag.
+
+        Raises:
+            ConflictError: another etag is there, and nothing was set; it names both.
+            UnavailableError: also where the answer was lost and the stock has changed since, so
+                that nobody can say whether this change was applied before. Read, then decide.
         """
         fresh = Stock(listing_id=listing_id, inventory=_inventory(inventory), etag=uuid4().hex)
 
@@ -148,8 +153,13 @@ class Vectors(Collection):
         statement, values = cql.SET_STOCK, (inventory, fresh.etag, listing_id, etag)
         if not etag:
             statement, values = cql.ADD_STOCK, (listing_id, inventory, fresh.etag)  # type: ignore[assignment]
-        if not self._access.cas(statement, values, settled=lambda: current() == fresh.etag):
-            raise conflict(f"stock of {listing_id!r}", etag or "(none)", current() or "(none)")
+
+        def settled() -> bool | None:
+            found = current()
+            return True if found == fresh.etag else False if found == etag else None
+
+        if not self._access.cas(statement, values, settled=settled):
+            raise conflict(f"stock of {listing_id!r}", etag, current())
         self._log("stock", [(listing_id, None)])
         return fresh
 
