@@ -25,7 +25,7 @@ MAX, MEAN, COVERAGE = 0, 1, 2
 ROUNDING = np.float32(1e-6)
 """More than the float32 forms of scores, their differences and means can differ by."""
 
-_ROWS = 512
+_ROWS = 128
 """Rows scored at a time: their products stay in the nearest cache."""
 
 _LOWEST = np.float32(-np.inf)
@@ -103,9 +103,60 @@ def _best_of(
     return best
 
 
+@njit(cache=True, nogil=True, fastmath=True)
+def _reach(
+    scores: NDArray[np.float32],
+    residuals: NDArray[np.float32],
+    queries: QueryCodes,
+    first: int,
+    last: int,
+) -> np.float32:
+    """What no row of a run can exceed with any of the columns first to last.
+
+    `scores` (Q, R) and `residuals` (R,) are of one run. Scores that were not computed are left from
+    other rows: they can only make it larger.
+    """
+    best = np.float32(-4)
+    for column in range(first, last):
+        slope, most = queries.slopes[column], np.float32(-4)
+        for row in range(residuals.size):
+            most = max(most, scores[column, row] + slope * residuals[row])
+        best = max(best, most + queries.offsets[column])
+    return best
+
+
+@compiled
+def _bound_best(
+    scores: NDArray[np.float32],
+    shift: int,
+    first: int,
+    last: int,
+    residuals: NDArray[np.float32],
+    queries: QueryCodes,
+    plan: Plan,
+    threshold: np.float32,
+) -> tuple[np.float32, np.float32, int]:
+    """`_bound` for `MAX` without negatives; the lower bound only where the upper is of use."""
+    most, least, taken = _LOWEST, _LOWEST, 0
+    for row in range(first, last):
+        if _counts(plan.rows, row):
+            taken += 1
+            for column in range(plan.start, plan.middle):
+                error = queries.offsets[column] + queries.slopes[column] * residuals[row]
+                most = max(most, scores[column, row - shift] + error)
+    if most >= threshold:
+        for row in range(first, last):
+            if _counts(plan.rows, row):
+                for column in range(plan.start, plan.middle):
+                    error = queries.offsets[column] + queries.slopes[column] * residuals[row]
+                    least = max(least, scores[column, row - shift] - error)
+    return least, most, taken
+
+
 @compiled
 def _bound(
     scores: NDArray[np.float32],
+    shift: int,
     first: int,
     last: int,
     residuals: NDArray[np.float32],
@@ -116,8 +167,8 @@ def _bound(
 ) -> tuple[np.float32, np.float32, int]:
     """Lower and upper bound of a listing of rows first to last, and how many of them count.
 
-    `scores` (last - first, Q). `low`, `high`: float32 scratch of m numbers, of one a positive for
-    `COVERAGE`; they are left with the best m bounds, or the best bound for each positive.
+    `scores` (Q, R), row r in column r - shift. `low`, `high`: float32 scratch of m numbers, of one
+    a positive for `COVERAGE`; they are left with the best m bounds, or the best of each positive.
     """
     taken, held, high_held = 0, 0, 0
     cover = plan.aggregate == COVERAGE
@@ -129,7 +180,7 @@ def _bound(
         if not _counts(plan.rows, row):
             continue
         taken += 1
-        own, residual = scores[row - first], residuals[row]
+        own, residual = scores[:, row - shift], residuals[row]
         least = most = np.float32(0)
         if negative:
             least = _best_of(own, queries, plan.middle, plan.end, residual, np.float32(-1))
@@ -210,7 +261,7 @@ def scan(
         longest = max(longest, plan.best, plan.middle - plan.start)
     low, high = np.empty(longest, np.float32), np.empty(longest, np.float32)
     wanted = np.ones(_ROWS, np.uint8)
-    scores = np.empty((_ROWS, queries.values.shape[0]), np.float32)
+    scores = np.zeros((queries.values.shape[0], _ROWS), np.float32)
     counts[:] = 0
     done = 0
     at = first
@@ -219,24 +270,34 @@ def scan(
         while stop < last and listings[stop + 1] - shift <= _ROWS:
             stop += 1
         rows = listings[stop] - shift
-        if rows > scores.shape[0]:
-            scores = np.empty((rows, queries.values.shape[0]), np.float32)
+        if rows > scores.shape[1]:
+            scores = np.zeros((queries.values.shape[0], rows), np.float32)
             wanted = np.ones(rows, np.uint8)
         if masked:
             _want(listings, at, stop, plans, wanted[:rows])
         done += products(codes, shift, listings[stop], wanted, queries, scores)
         for ask in range(len(plans)):
-            plan = plans[ask]
+            plan, threshold = plans[ask], thresholds[ask]
+            negative = plan.end > plan.middle
+            if not negative and threshold > _reach(
+                scores, codes.residuals[shift : listings[stop]], queries, plan.start, plan.middle
+            ):
+                continue
             size = plan.middle - plan.start if plan.aggregate == COVERAGE else plan.best
             for listing in range(at, stop):
                 if not _counts(plan.listings, listing):
                     continue
                 start, end = listings[listing], listings[listing + 1]
-                least, most, taken = _bound(
-                    scores[start - shift : end - shift], start, end, codes.residuals, queries,
-                    plan, low[:size], high[:size],
-                )  # fmt: skip
-                if taken and most >= thresholds[ask]:
+                if plan.aggregate == MAX and not negative:
+                    least, most, taken = _bound_best(
+                        scores, shift, start, end, codes.residuals, queries, plan, threshold
+                    )
+                else:
+                    least, most, taken = _bound(
+                        scores, shift, start, end, codes.residuals, queries, plan, low[:size],
+                        high[:size],
+                    )  # fmt: skip
+                if taken and most >= threshold:
                     place = counts[ask]
                     found[ask, place] = listing
                     lower[ask, place] = least
@@ -402,20 +463,22 @@ def settle(
     most = 0
     for listing in chosen:
         most = max(most, listings[listing + 1] - listings[listing])
-    scores, wanted = np.empty((most, examples.shape[0]), np.float32), np.ones(most, np.uint8)
+    scores, wanted = np.zeros((examples.shape[0], most), np.float32), np.ones(most, np.uint8)
     read = 0
     for place in range(chosen.size):
         first, last = listings[chosen[place]], listings[chosen[place] + 1]
         for row in range(first, last):
             wanted[row - first] = _counts(plan.rows, row)
         products(codes, first, last, wanted, queries, scores)
-        _, _, taken = _bound(scores, first, last, codes.residuals, queries, plan, low, high)
+        _, _, taken = _bound(scores, first, first, last, codes.residuals, queries, plan, low, high)
         # A row below the least of the best m lower bounds is not among the best m.
         needed = _LOWEST if cover else low[min(taken, plan.best) - 1]
         for row in range(first, last):
             at = row - first
             if wanted[at]:
-                wanted[at] = _matters(scores[at], queries, plan, codes.residuals[row], low, needed)
+                wanted[at] = _matters(
+                    scores[:, at], queries, plan, codes.residuals[row], low, needed
+                )
                 read += wanted[at]
         values[place], winners[place] = _score(
             vectors, first, wanted[: last - first], examples, plan, exact, high

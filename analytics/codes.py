@@ -206,7 +206,7 @@ def products(
     queries: QueryCodes,
     out: NDArray[np.float32],
 ) -> int:
-    """Score rows first to last against the queries: `out` float32 (>= last - first, Q).
+    """Score rows first to last against the queries: `out` float32 (Q, >= last - first).
 
     Codes are contiguous. Rows of which `wanted` (uint8, one a row from `first` on) is 0 are passed
     over. Returns how many were scored.
@@ -224,7 +224,7 @@ def products(
             found = _four(rows + row * size, columns + 2 * query * size, 2 * size, size)
             for each in range(_TOGETHER):
                 scale = codes.scales[row] * queries.scales[query + each]
-                out[place, query + each] = np.float32(found[each]) * scale
+                out[query + each, place] = np.float32(found[each]) * scale
         for query in range(whole, count):
             total = np.int32(0)
             for at in range(size):
@@ -233,5 +233,5 @@ def products(
                 )
                 total = np.int32(total + product)
             scale = codes.scales[row] * queries.scales[query]
-            out[place, query] = np.float32(total) * scale
+            out[query, place] = np.float32(total) * scale
     return done

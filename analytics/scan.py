@@ -17,7 +17,10 @@ from analytics.codes import QueryCodes, encode_queries
 AGGREGATES = {"max": bounds.MAX, "mean": bounds.MEAN, "coverage": bounds.COVERAGE}
 
 _TASK_ROWS = 32_768
-_SETTLED = 64
+_FIRST_ROWS = 2048
+"""The first tasks are small: they find a threshold that spares the others work."""
+
+_SETTLED = 128
 """Listings that one call scores exactly: small, so that all threads have work."""
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -114,7 +117,7 @@ def best_listings(
 
     for _ in each(run, _tasks(blocks)):
         pass
-    results = [_settle(blocks, state, scanned, each) for state in states]
+    results = _settle(blocks, states, scanned, each)
     for block in blocks:
         block.release()
     return results
@@ -130,13 +133,16 @@ def _stack(codes: Sequence[QueryCodes]) -> QueryCodes:
 
 
 def _tasks(blocks: Sequence[Block]) -> list[tuple[int, int, int]]:
-    """Cut blocks into runs of listings of about `_TASK_ROWS` rows: (block, first, last)."""
+    """Cut blocks into runs of listings of at most about `_TASK_ROWS` rows: (block, first, last)."""
     tasks = []
+    size = _FIRST_ROWS
     for number, block in enumerate(blocks):
-        starts = np.arange(0, block.rows, _TASK_ROWS)
-        cuts = np.unique(np.searchsorted(block.offsets[:-1], starts))
-        ends = [*cuts[1:].tolist(), len(block.offsets) - 1]
-        tasks += [(number, int(first), int(last)) for first, last in zip(cuts, ends, strict=True)]
+        first, listings = 0, len(block.offsets) - 1
+        while first < listings:
+            end = np.searchsorted(block.offsets, block.offsets[first] + size)
+            last = min(listings, max(first + 1, int(end)))
+            tasks.append((number, first, last))
+            first, size = last, min(2 * size, _TASK_ROWS)
     return tasks
 
 
@@ -165,52 +171,95 @@ def _bound(
     return done, found, upper, lower, counts
 
 
-def _settle(blocks: Sequence[Block], state: _State, scanned: int, each: Map) -> Listings:
-    ask = state.ask
-    threshold = state.threshold
-    pieces = []
-    for number in range(len(blocks)):
-        own = [listings[upper >= threshold] for at, listings, upper in state.found if at == number]
-        if own:
-            chosen = np.sort(np.concatenate(own))
-            pieces += [(number, part) for part in _cut(chosen)]
-    rough = list(each(lambda piece: _score(blocks, state, piece, exact=False), pieces))
-    values = np.concatenate([value for value, _, _ in rough]) if rough else np.empty(0, np.float32)
-    cut = _kth(values, ask.k) - 2 * float(bounds.ROUNDING)
-    left = [
-        (number, chosen[value >= cut])
-        for (number, chosen), (value, _, _) in zip(pieces, rough, strict=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Listings of one block that one ask still has to score."""
+
+    state: _State
+    number: int
+    chosen: NDArray[np.int64]
+
+
+def _settle(
+    blocks: Sequence[Block], states: Sequence[_State], scanned: int, each: Map
+) -> list[Listings]:
+    """Score what the bounds left: roughly first, then exactly what that leaves."""
+    pieces = [piece for state in states for piece in _left(state, len(blocks))]
+    rough = list(each(lambda piece: _score(blocks[piece.number], piece, exact=False), pieces))
+    values: dict[int, list[NDArray[np.float32]]] = {id(state): [] for state in states}
+    read = dict.fromkeys(values, 0)
+    for piece, (value, _, rows) in zip(pieces, rough, strict=True):
+        values[id(piece.state)].append(value)
+        read[id(piece.state)] += rows
+    slack = 2 * float(bounds.ROUNDING)
+    cuts = {id(state): _kth(values[id(state)], state.ask.k) - slack for state in states}
+    last = []
+    for piece, (value, _, _) in zip(pieces, rough, strict=True):
+        chosen = piece.chosen[value >= cuts[id(piece.state)]]
+        if len(chosen):
+            last.append(_Piece(piece.state, piece.number, chosen))
+    exact = list(each(lambda piece: _score(blocks[piece.number], piece, exact=True), last))
+    found: dict[int, list[_Scored]] = {id(state): [] for state in states}
+    for piece, (value, winners, _) in zip(last, exact, strict=True):
+        found[id(piece.state)].append(_Scored(piece.number, piece.chosen, value, winners))
+    return [
+        _ranked(blocks, found[id(state)], state.ask.k, scanned, read[id(state)]) for state in states
     ]
-    left = [piece for piece in left if len(piece[1])]
-    exact = list(each(lambda piece: _score(blocks, state, piece, exact=True), left))
-    hits: list[tuple[float, str, bytes]] = []
-    for (number, chosen), (value, winners, _) in zip(left, exact, strict=True):
-        block = blocks[number]
-        names = block.listings.take(chosen).to_pylist()
-        hits += [
-            (score, name, block.images[row].tobytes())
-            for score, name, row in zip(value.tolist(), names, winners, strict=True)
-        ]
-    hits.sort(key=lambda hit: (-hit[0], hit[1]))
-    del hits[ask.k :]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scored:
+    """Exact scores of listings of one block, and the rows that won."""
+
+    number: int
+    chosen: NDArray[np.int64]
+    values: NDArray[np.float32]
+    winners: NDArray[np.int64]
+
+
+def _ranked(
+    blocks: Sequence[Block], scored: Sequence[_Scored], k: int, scanned: int, rescored: int
+) -> Listings:
+    cut = _kth([each.values for each in scored], k)
+    scores: list[float] = []
+    names: list[str] = []
+    images = []
+    for each in scored:
+        kept = np.flatnonzero(each.values >= cut)
+        scores += each.values[kept].tolist()
+        names += blocks[each.number].listings.take(each.chosen[kept]).to_pylist()
+        images.append(blocks[each.number].images[each.winners[kept]])
+    order = sorted(range(len(scores)), key=lambda at: (-scores[at], names[at]))[:k]
+    won = np.concatenate(images) if images else np.empty((0, 16), np.uint8)
     return Listings(
-        scores=np.array([hit[0] for hit in hits], np.float32),
-        ids=[hit[1] for hit in hits],
-        images=np.frombuffer(b"".join(hit[2] for hit in hits), np.uint8).reshape(-1, 16),
+        scores=np.array([scores[at] for at in order], np.float32),
+        ids=[names[at] for at in order],
+        images=won[order],
         scanned=scanned,
-        rescored=sum(read for _, _, read in rough),
+        rescored=rescored,
     )
 
 
+def _left(state: _State, blocks: int) -> list[_Piece]:
+    """Listings whose upper bound reaches the final threshold, in pieces."""
+    threshold = state.threshold
+    pieces = []
+    for number in range(blocks):
+        own = [listings[upper >= threshold] for at, listings, upper in state.found if at == number]
+        if own:
+            chosen = np.sort(np.concatenate(own))
+            pieces += [_Piece(state, number, part) for part in _cut(chosen)]
+    return pieces
+
+
 def _score(
-    blocks: Sequence[Block], state: _State, piece: tuple[int, NDArray[np.int64]], *, exact: bool
+    block: Block, piece: _Piece, *, exact: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
-    number, chosen = piece
-    block, ask = blocks[number], state.ask
+    ask, chosen = piece.state.ask, piece.chosen
     values, winners = np.empty(len(chosen), np.float32), np.empty(len(chosen), np.int64)
-    mask = ask.mask(number)
+    mask = ask.mask(piece.number)
     read = bounds.settle(
-        block.vectors, block.codes, block.offsets, chosen, state.examples, state.codes,
+        block.vectors, block.codes, block.offsets, chosen, piece.state.examples, piece.state.codes,
         np.array(_plan(ask, 0, mask, _NONE), np.int64), exact, values, winners,
     )  # fmt: skip
     return values, winners, read
@@ -239,7 +288,9 @@ def _address(mask: NDArray[np.uint8]) -> int:
     return int(mask.ctypes.data) if mask.size else 0
 
 
-def _kth(values: NDArray[np.float32], k: int) -> float:
-    if len(values) < k:
+def _kth(values: Sequence[NDArray[np.float32]], k: int) -> float:
+    """The k-th largest of all, -inf where there are fewer."""
+    if sum(map(len, values)) < k:
         return -np.inf
-    return float(np.partition(values, len(values) - k)[len(values) - k])
+    every = np.concatenate(values)
+    return float(np.partition(every, len(every) - k)[len(every) - k])

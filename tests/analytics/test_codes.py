@@ -16,9 +16,9 @@ def products(
     rows: NDArray[np.float32], queries: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], codes.Codes, codes.QueryCodes]:
     coded, asked = codes.encode(rows), codes.encode_queries(queries)
-    out = np.full((len(rows), len(queries)), np.nan, np.float32)
+    out = np.full((len(queries), len(rows)), np.nan, np.float32)
     assert codes.products(coded, 0, len(rows), ALL, asked, out) == len(rows)
-    return out, coded, asked
+    return out.T, coded, asked
 
 
 def unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -78,14 +78,14 @@ def test_integer_products_equal_a_naive_loop() -> None:
     ones = np.ones(6, np.float32)
     coded = codes.Codes(rows, ones[:5], ones[:5])
     asked = codes.QueryCodes(queries, ones, ones, ones)
-    out = np.empty((5, 6), np.float32)
+    out = np.empty((6, 5), np.float32)
     codes.products(coded, 0, 5, ALL, asked, out)
     for row in range(5):
         for query in range(6):
             total = sum(
                 a * b for a, b in zip(rows[row].tolist(), queries[query].tolist(), strict=True)
             )
-            assert out[row, query] == np.float32(total)
+            assert out[query, row] == np.float32(total)
 
 
 def test_codes_have_the_shapes_promised() -> None:
@@ -104,8 +104,8 @@ def test_codes_have_the_shapes_promised() -> None:
 def test_rows_that_are_not_wanted_are_passed_over() -> None:
     vectors = unit(np.random.default_rng(0).normal(size=(6, 40)))
     coded, asked = codes.encode(vectors), codes.encode_queries(vectors[:5])
-    out = np.full((4, 5), np.nan, np.float32)
+    out = np.full((5, 4), np.nan, np.float32)
     wanted = np.array([1, 0, 0, 1], np.uint8)
     assert codes.products(coded, 2, 6, wanted, asked, out) == 2
-    assert np.isnan(out[1:3]).all()
-    np.testing.assert_allclose(out[[0, 3]], vectors[[2, 5]] @ vectors[:5].T, atol=0.02)
+    assert np.isnan(out[:, 1:3]).all()
+    np.testing.assert_allclose(out[:, [0, 3]], vectors[:5] @ vectors[[2, 5]].T, atol=0.02)
