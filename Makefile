@@ -28,11 +28,12 @@ test:  ## All tests, with real Cassandra, Spark and a headless browser
 	@$(IN) $(PYTHON3) deploy/bootstrap.py --dev --browser && exec $(PY) -m pytest $(ARGS)
 
 .PHONY: soak
-soak:  ## The kill tests again and again, ROUNDS=50 times; stops at the first failure
+soak:  ## The kill tests, ROUNDS=50 times, the first with KILLS=200 executors; stops at the first failure
 	@$(IN) $(PYTHON3) deploy/bootstrap.py --dev && round=0 && \
 	while [ $$round -lt $(or $(ROUNDS),50) ]; do \
 	    round=$$((round + 1)); echo "round $$round"; \
-	    $(PY) -m pytest -q tests/faults $(ARGS) || exit 1; done
+	    kills=3; [ $$round -gt 1 ] || kills=$(or $(KILLS),200); \
+	    KILLS=$$kills $(PY) -m pytest -q tests/faults $(ARGS) || exit 1; done
 
 .PHONY: check
 check: setup-dev  ## Format, lint, types, fast tests
