@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GROUP = "sightline-hosts"
+_STEADY_S = 15.0
+"""A host job that ran for this long had started well."""
 
 
 class Hosts:
@@ -102,7 +104,8 @@ class Hosts:
             worker.join()
             if self._stop.is_set():
                 return
-            pause = 1.0 if time.monotonic() - began > 60 else min(30.0, 2 * pause)
+            # Spark gives a task up that was lost four times: no reason to wait, if hosts did serve.
+            pause = 1.0 if time.monotonic() - began > _STEADY_S else min(30.0, 2 * pause)
             log.warning("the host job ended; it starts again in %.0f s", pause)
             self._stop.wait(pause)
 
@@ -116,7 +119,9 @@ class Hosts:
             context.parallelize(range(count), count).mapPartitionsWithIndex(work).count()
         except Exception as error:  # noqa: BLE001 - whatever ended it, it is started again
             if not self._stop.is_set():
-                log.warning("host job: %s", str(error).splitlines()[0])
+                said = str(error).splitlines()
+                cause = next((line for line in said if "Job aborted" in line), said[0])
+                log.warning("host job: %s", cause)
 
     def _supervise(self) -> None:
         while not self._stop.wait(2.0):
