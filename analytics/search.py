@@ -144,11 +144,12 @@ class Searcher:
         """
         began = time.monotonic()
         request.check()
+        # Who hosts what is read while the examples are.
         services = self._threads.submit(self._store.services, ROLE)
         request = self._fixed(request)
-        model_id = self.snapshot().model_id
-        examples = resolve(self._store, request, model_id)
-        found = self._scan(request, examples, request.k, services)
+        snapshot = self.snapshot()
+        examples = resolve(self._store, request, snapshot.model_id)
+        found = self._scan(request, examples, request.k, (snapshot, services))
         hits = found.hits
         if request.in_stock:
             hits, found = self._refilled(request, examples, found)
@@ -224,7 +225,7 @@ class Searcher:
         request: Request,
         examples: Examples,
         k: int,
-        services: Future[list[Service]] | None = None,
+        known: tuple[Snapshot, Future[list[Service]]] | None = None,
     ) -> _Scan:
         snapshot, replies = self._scatter(
             "scan",
@@ -240,7 +241,7 @@ class Searcher:
             },
             {"positives": examples.positives, "negatives": examples.negatives},
             model_id=examples.model_id,
-            services=services,
+            known=known,
         )
         _all_rows(snapshot, replies)
         times = [reply.values["followed_at"] for reply in replies]
@@ -291,16 +292,16 @@ class Searcher:
         model_id: str | None = None,
         snapshot: Snapshot | None = None,
         only: Sequence[int] | None = None,
-        services: Future[list[Service]] | None = None,
+        known: tuple[Snapshot, Future[list[Service]]] | None = None,
     ) -> tuple[Snapshot, list[Message]]:
         """Ask hosts that cover every shard (or `only` those) once; wait for hosts that recover.
 
-        `services`: the hosts' rows, already on their way, for the first try.
+        `known`: the live snapshot and the hosts' rows, read a moment ago, for the first try.
         """
         deadline = time.monotonic() + self._settings.query_deadline_s
         pause, seen = 0.05, "no hosts are registered for it"
         while True:
-            asked = snapshot or self.snapshot()
+            asked = snapshot or (known[0] if known is not None else self.snapshot())
             for each in arrays.values():
                 check_examples(each, asked.dim)
             if model_id is not None and asked.model_id != model_id:
@@ -308,8 +309,8 @@ class Searcher:
                     f"examples of model {model_id} must meet a snapshot of it, the live one is of "
                     f"{asked.model_id}: ask again"
                 )
-            rows = self._store.services(ROLE) if services is None else services.result()
-            services = None
+            rows = self._store.services(ROLE) if known is None else known[1].result()
+            known = None
             plan = cover(rows, asked)
             left = deadline - time.monotonic()
             if plan is not None and left > 0:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,13 +13,10 @@ from cql.errors import InputError, IntegrityError
 NORM_TOLERANCE = 1e-4
 """How far an L2 norm may be from 1; float32 rounding of a normalised row stays below 1e-6."""
 
-_POLYNOMIAL = 0x82F63B78
-_BLOCK_ROWS = 256
-
 
 def crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli, reflected, as in RFC 3720) of `data`, 0 to 2**32 - 1."""
-    return int(_checksums(np.frombuffer(data, np.uint8).reshape(1, -1))[0])
+    return int(google_crc32c.value(data))
 
 
 def encode(vectors: NDArray[np.float32]) -> tuple[list[bytes], list[int]]:
@@ -29,8 +26,8 @@ def encode(vectors: NDArray[np.float32]) -> tuple[list[bytes], list[int]]:
     """
     check(vectors)
     rows = np.ascontiguousarray(vectors, dtype="<f4")
-    sums = _checksums(rows.view(np.uint8)) if rows.size else np.empty(0, np.uint32)
-    return [row.tobytes() for row in rows], [int(value) for value in sums]
+    blobs = [row.tobytes() for row in rows]
+    return blobs, [crc32c(blob) for blob in blobs]
 
 
 def decode(blobs: Sequence[bytes], crcs: Sequence[int], *, dim: int) -> NDArray[np.float32]:
@@ -43,14 +40,15 @@ def decode(blobs: Sequence[bytes], crcs: Sequence[int], *, dim: int) -> NDArray[
             )
     if not blobs:
         return np.empty((0, dim), np.float32)
-    raw = np.frombuffer(b"".join(blobs), np.uint8).reshape(len(blobs), 4 * dim)
-    wrong = np.flatnonzero(_checksums(raw) != np.asarray(crcs, np.uint32))
-    if wrong.size:
+    pairs = zip(blobs, crcs, strict=True)
+    wrong = [row for row, (blob, crc) in enumerate(pairs) if crc32c(blob) != crc]
+    if wrong:
         raise IntegrityError(
-            f"stored vectors must match their CRC-32C, {wrong.size} of {len(blobs)} do not "
+            f"stored vectors must match their CRC-32C, {len(wrong)} of {len(blobs)} do not "
             f"(first: row {wrong[0]}): extract their images again"
         )
-    return raw.view("<f4").astype(np.float32, copy=True)
+    flat = np.frombuffer(b"".join(blobs), "<f4")
+    return flat.reshape(len(blobs), dim).astype(np.float32)
 
 
 def check(vectors: NDArray[np.float32]) -> None:
@@ -67,35 +65,3 @@ def check(vectors: NDArray[np.float32]) -> None:
             f"features must be finite and of unit L2 norm, row {wrong[0]} has norm "
             f"{norms[wrong[0]]:.6g} ({wrong.size} of {len(norms)} rows): normalise them"
         )
-
-
-def _checksums(raw: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """CRC-32C of each row of uint8 (N, L): uint32 (N,).
-
-    A CRC is linear over GF(2): the sum of one table entry per byte position, plus the CRC of zeros.
-    """
-    rows, length = raw.shape
-    tables, zeros = _tables(length)
-    offsets = np.arange(length, dtype=np.int64) * 256
-    sums = np.empty(rows, np.uint32)
-    for start in range(0, rows, _BLOCK_ROWS):
-        block = raw[start : start + _BLOCK_ROWS]
-        picked = tables.take(block + offsets)
-        sums[start : start + _BLOCK_ROWS] = np.bitwise_xor.reduce(picked, axis=1)
-    return sums ^ zeros
-
-
-@lru_cache(maxsize=8)
-def _tables(length: int) -> tuple[NDArray[np.uint32], np.uint32]:
-    """What each byte value contributes at each position of `length` bytes, and the CRC of zeros."""
-    last = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        last = np.where(last & 1, (last >> 1) ^ np.uint32(_POLYNOMIAL), last >> 1)
-    tables = np.empty((length, 256), np.uint32)
-    current = last
-    state = 0xFFFFFFFF
-    for position in range(length - 1, -1, -1):
-        tables[position] = current
-        current = (current >> 8) ^ last[current & 0xFF]
-        state = (state >> 8) ^ int(last[state & 0xFF])
-    return tables.reshape(-1), np.uint32(state ^ 0xFFFFFFFF)
