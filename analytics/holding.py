@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +64,12 @@ class Part:
         alive = self.base.rows if self.alive is None else int(self.alive.sum())
         return alive + (self.delta.rows if self.delta is not None else 0)
 
+    @property
+    def changed(self) -> int:
+        """Rows that were added or taken out since the snapshot."""
+        gone = 0 if self.alive is None else self.base.rows - int(self.alive.sum())
+        return gone + (self.delta.rows if self.delta is not None else 0)
+
     def row_masks(
         self, filters: Filters, map_id: UUID | None, selection: Selection
     ) -> list[Flags | None]:
@@ -118,7 +125,13 @@ class Holding:
         self._parts = {block.number: Part(block) for block in blocks}
         self._changed: dict[int, dict[str, Current]] = {number: {} for number in self._parts}
         self._levels: dict[str, bool] = {}
+        self._first: float | None = None
         self._lock = threading.Lock()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the first change, 0 without one."""
+        return 0.0 if self._first is None else time.monotonic() - self._first
 
     @property
     def parts(self) -> Mapping[int, Part]:
@@ -146,6 +159,8 @@ class Holding:
         """Show these listings of this host as they are now; one without rows is gone."""
         with self._lock:
             touched: dict[int, None] = {}
+            if self._first is None:
+                self._first = time.monotonic()
             for each in listings:
                 number = self.owner(each.listing_id)
                 self._changed[number][each.listing_id] = each

@@ -83,7 +83,12 @@ class Host:
         self._batch = Batch(threads)
         self._server = Server(
             settings,
-            {"scan": self.scan, "neighbours": self.neighbours, "rows": self.rows},
+            {
+                "scan": self.scan,
+                "neighbours": self.neighbours,
+                "rows": self.rows,
+                "status": self.status,
+            },
             host=address,
         )
 
@@ -172,6 +177,17 @@ class Host:
                 "behind": holding.behind,
             },
             {"scores": best.scores, "images": best.images},
+        )
+
+    def status(self, message: Message) -> Message:
+        """Tell how far some shards are from their snapshot: values snapshot, shards."""
+        holding, parts = self._parts(message)
+        return Message(
+            {
+                "changed": sum(part.changed for part in parts),
+                "behind": holding.behind,
+                "age_s": holding.age_s,
+            }
         )
 
     def neighbours(self, message: Message) -> Message:

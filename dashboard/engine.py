@@ -19,13 +19,14 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from analytics.jobs import Runner
+from analytics.jobs import Runner, submit, wait
+from analytics.merge import backlog
 from cql.errors import ConflictError, InputError, SightlineError, UnavailableError
 from cql.progress import Progress
 from cql.records import Service, Snapshot
 from cql.settings import Settings
 from cql.store import Store
-from cql.wire import Beacon, Message, Server, follow_parent, own_address
+from cql.wire import Beacon, Message, Pool, Server, follow_parent, own_address
 from dashboard import stocks
 from dashboard.connection import await_store
 from dashboard.logs import configure
@@ -46,6 +47,10 @@ POLL_S = 1.0
 
 HOSTS_TIMEOUT_S = 180.0
 """Seconds in which the hosts of a snapshot must be up."""
+
+MERGE_LOOK_S = 10.0
+MERGE_AGAIN_S = 300.0
+"""Seconds between two looks at what changed, and after a merge that failed."""
 
 SEED = 1
 
@@ -99,6 +104,7 @@ class Engine:
             spark.point(self._open_spark, self.settings)
             self._serve_live(beacon)
             threading.Thread(target=self._warm, name="warm", daemon=True).start()
+            threading.Thread(target=self._merge, name="merge", daemon=True).start()
             handlers = {
                 "render": self._render,
                 "ingest": self._ingest,
@@ -174,7 +180,7 @@ class Engine:
     def _snapshot(self, parameters: Mapping[str, Any], progress: Progress, beacon: Beacon) -> None:
         from analytics.shards import build
 
-        model_id = self._model_id(parameters)
+        model_id = parameters.get("model_id") or self._model_id(parameters)
         snapshot = build(self._open_spark, self.settings, self._open_store, model_id, progress)
         progress("hosts", 0, snapshot.shards, "loading")
         self._host(snapshot, beacon)
@@ -256,6 +262,24 @@ class Engine:
                 self._models.get(self._open_store.model(snapshot.model_id).name)
         except Exception as error:  # noqa: BLE001 - only a head start; embed reports its own errors
             log.info("the model was not loaded ahead: %s", error)
+
+    def _merge(self) -> None:
+        """Queue a snapshot whenever the hosts' changes should be folded into shards."""
+        pool = Pool(self.settings)
+        pause = MERGE_LOOK_S
+        while not self._stop.wait(pause):
+            pause = MERGE_LOOK_S
+            try:
+                found = backlog(self._open_store, pool)
+                if found is None or not found.due:
+                    continue
+                job = submit(self._open_store, "snapshot", {"model_id": found.model_id})
+                if wait(self._open_store, job.job_id, poll_s=1.0).state != "done":
+                    pause = MERGE_AGAIN_S
+            except SightlineError as error:
+                log.warning("changes were not folded in: %s", error)
+                pause = MERGE_AGAIN_S
+        pool.close()
 
     # Steps shared by the above
 
