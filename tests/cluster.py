@@ -66,7 +66,7 @@ class Installation:
             self.images, self.vectors = fill(self.store, self.settings)
             self._start_engine()
             job = submit(self.store, "snapshot", {"model": MODEL})
-            done = wait(self.store, job.job_id, timeout_s=240)
+            done = wait(self.store, job.job_id, timeout_s=400)  # a first start compiles the scan
             assert done.state == "done", f"{done.error}\n{self.said()}"
         except BaseException:
             self.close()

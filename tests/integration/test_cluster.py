@@ -5,10 +5,13 @@ Every query is answered right or with a clear error, never wrong, and service co
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from cassandra import ConsistencyLevel
 
@@ -103,6 +106,20 @@ def test_rows_have_three_copies_and_are_read_at_a_quorum(installation: Installat
         assert keyspaces[name]["datacenter1"] == "3"
     assert profile.consistency_level == ConsistencyLevel.LOCAL_QUORUM
     assert profile.serial_consistency_level == ConsistencyLevel.LOCAL_SERIAL
+
+
+def test_nothing_listens_beyond_loopback(installation: Installation) -> None:
+    assert installation.hosts()
+    heard = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            sockets = child.net_connections("inet")
+            heard |= {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+    assert set(installation.cluster.spark.workers) & {ip.removeprefix("::ffff:") for ip in heard}
+    for ip in heard:
+        address = ipaddress.ip_address(ip)
+        plain = getattr(address, "ipv4_mapped", None) or address
+        assert plain.is_loopback, ip
 
 
 def test_an_executor_is_killed_in_mid_query(installation: Installation, users: Users) -> None:
