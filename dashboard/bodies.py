@@ -14,7 +14,6 @@ from cql.results import NAME_LIMIT
 from dashboard.services import PAGE_LIMIT
 from dashboard.stocks import INVENTORY_MAX
 
-
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT, description="Most rows of the page.")]
 
 

@@ -12,6 +12,7 @@ import typer
 from cql.errors import InputError, SightlineError
 from cql.settings import ROOT, Settings
 from dashboard.inventory import stock
+from dashboard.lookup import search
 from dashboard.options import DataDir, Json, Set, emit, load, report
 
 if TYPE_CHECKING:
@@ -162,26 +163,7 @@ def analyse(
     _work(settings, steps, json_)
 
 
-@app.command()
-def search(
-    *,
-    image: Annotated[
-        str | None, typer.Argument(help="An image id, or a picture file.", show_default=False)
-    ] = None,
-    listing: Annotated[str | None, typer.Option(help="A listing id instead.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=500, help="Listings to return.")] = 10,
-    json_: Json = False,
-    data_dir: DataDir = None,
-    pairs: Set = None,
-) -> None:
-    """Find the listings most like an image, a picture file or a listing.
-
-    Example: `sightline search crack.jpg -k 20 --json`
-    """
-    from dashboard import commands
-
-    found = commands.search(load(data_dir, pairs), image=image, listing=listing, k=k)
-    report(found, json_, commands.show_hits)
+app.command()(search)
 
 
 @app.command()

@@ -42,35 +42,8 @@ def work(settings: Settings, steps: Sequence[Step]) -> list[dict[str, Any]]:
             to_json(present.job_view(job)) for job in bring_up(settings, steps, screen, stop)
         )
 
-    _with_engine(settings, record)
+    with_engine(settings, record)
     return found
-
-
-def search(settings: Settings, *, image: str | None, listing: str | None, k: int) -> dict[str, Any]:
-    """Search by an image id, a picture file or a listing; the SearchView as JSON."""
-    if (image is None) == (listing is None):
-        raise InputError("give an image (id or file), or --listing: one of the two")
-    found: list[Any] = []
-
-    def ask(_screen: Screen, stop: threading.Event) -> None:
-        services = Services.open(settings)
-        try:
-            _await_ready(services, stop)
-            if listing is not None:
-                found.append(services.search_listing(listing, k=k))
-                return
-            assert image is not None  # noqa: S101 - one of the two was checked
-            path = Path(image).expanduser()
-            if path.is_file():
-                found.append(services.search_upload(path.read_bytes(), filename=path.name, k=k))
-            else:
-                found.append(services.search_images([_uuid(image)], k=k))
-        finally:
-            services.close()
-
-    _with_engine(settings, ask)
-    result: dict[str, Any] = to_json(found[0])
-    return result
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -220,26 +193,6 @@ def bench_extract(settings: Settings, *, photos: Path | None, images: int) -> di
         return extract(settings, photos=photos, images=images, progress=_shown(screen))
 
 
-def show_hits(found: Mapping[str, Any]) -> None:
-    """A table of hits."""
-    table = Table("rank", "score", "listing", "title", "image")
-    for hit in found["hits"]:
-        table.add_row(
-            str(hit["rank"]),
-            f"{hit['score']:.4f}",
-            hit["listing_id"],
-            hit["title"],
-            str(hit["image_id"]),
-        )
-    console = Console()
-    console.print(table)
-    kind = "exact" if found["exact"] else "approximate"
-    console.print(
-        f"{kind}: {found['rows_scanned']:,} of {found['rows']:,} images scored "
-        f"in {found['seconds'] * 1000:.0f} ms"
-    )
-
-
 def show_stock(found: Mapping[str, Any]) -> None:
     """A table of a stock report."""
     table = Table(found["by"] or "", "listings", "stock known", "in stock", "pieces")
@@ -292,7 +245,7 @@ def show_settings(rows: Sequence[Mapping[str, str]]) -> None:
     Console().print(table)
 
 
-def _with_engine(settings: Settings, task: Callable[[Screen, threading.Event], None]) -> None:
+def with_engine(settings: Settings, task: Callable[[Screen, threading.Event], None]) -> None:
     """Run a task while an engine lives: the one that is there, else our own for the time of it."""
     with Screen() as screen:
         if _attached(settings):
@@ -315,7 +268,8 @@ def _store(settings: Settings) -> Iterator[Store]:
         yield store
 
 
-def _await_ready(services: Services, stop: threading.Event) -> None:
+def await_ready(services: Services, stop: threading.Event) -> None:
+    """Wait until a snapshot can be searched. UnavailableError after `READY_S` seconds."""
     deadline = time.monotonic() + READY_S
     while not services.health().ready:
         if time.monotonic() > deadline or stop.wait(0.5):

@@ -70,10 +70,13 @@ class Photos:
         self.check(data)
         return self._content.put(data)
 
+    def kept(self, digest: str) -> bytes:
+        """An uploaded picture as it was sent, by the SHA-256 that `keep` returned."""
+        return self._content.get(digest)
+
     def upload(self, digest: str) -> PhotoView:
-        """An uploaded picture, by the SHA-256 that `keep` returned."""
-        data = self._content.get(digest)
-        return self._shown(data, "")
+        """An uploaded picture as a browser shows it."""
+        return self._shown(self.kept(digest), "")
 
     def _read(self, image: Image) -> bytes:
         limit = self._settings.max_image_mb * 1024 * 1024

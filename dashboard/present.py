@@ -8,15 +8,17 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from analytics.regions import iso
+from analytics.search import Result
 from analytics.tiles import Column, Facet, Row
 from cql.records import Cluster, Image, Job, Listing, MapVersion, Model, Outlier, Query, Snapshot
+from dashboard.answers import HitView, QueryView, SearchView
 from dashboard.views import (
     Check,
     ClusterView,
     ColumnView,
     FacetValue,
     FacetView,
-    HitView,
     ImageView,
     JobView,
     ListingImage,
@@ -24,8 +26,6 @@ from dashboard.views import (
     MapView,
     ModelView,
     OutlierView,
-    QueryView,
-    SearchView,
     SnapshotView,
     VerdictView,
 )
@@ -88,6 +88,7 @@ def column_view(column: Column, names: Mapping[int, str]) -> ColumnView:
         labels=_labels(column.keys, column.categories, names),
         low=column.low if number else None,
         high=column.high if number else None,
+        scale=column.scale,
     )
 
 
@@ -96,8 +97,9 @@ def facet_view(facet: Facet, totals: Mapping[str, int], names: Mapping[int, str]
     number = facet.kind == "number"
     keys = tuple(str(i) for i in range(len(facet.counts))) if number else facet.keys
     if number:
+        write = iso if facet.scale == "date" else "{:.3g}".format
         labels = tuple(
-            f"{low:.3g} to {high:.3g}"
+            f"{write(low)} to {write(high)}"
             for low, high in zip(facet.edges, facet.edges[1:], strict=False)
         )
     else:
@@ -112,6 +114,7 @@ def facet_view(facet: Facet, totals: Mapping[str, int], names: Mapping[int, str]
         ),
         edges=facet.edges,
         missing=facet.missing,
+        scale=facet.scale,
     )
 
 
@@ -214,24 +217,31 @@ def query_view(query: Query) -> QueryView:
         hits=query.hits,
         seconds=query.seconds,
         created_at=query.created_at,
+        **_asked(query),
     )
 
 
-def search_view(query: Query, hits: tuple[HitView, ...], *, current: bool) -> SearchView:
-    """A query as it was asked, with its hits."""
-    spec: dict[str, Any] = json.loads(query.spec)
-    source = str(spec.get("source") or "")
+def search_view(
+    query: Query,
+    hits: tuple[HitView, ...],
+    *,
+    current: bool,
+    next_after: str | None,
+    result: Result | None,
+) -> SearchView:
+    """A query as it was asked, with a page of its hits; `result` where it was just answered."""
     return SearchView(
         query_id=query.query_id,
         name=query.name,
         state=query.state,
-        image_ids=tuple(UUID(text) for text in spec.get("image_ids") or ()),
-        listing_id=spec.get("listing_id"),
-        upload=source.removeprefix("upload:") if source.startswith("upload:") else None,
-        k=int(spec.get("k", len(hits))),
-        exact=query.rows_scanned == query.rows,
+        exact=query.rows_scanned == query.rows if result is None else result.exact,
         rows=query.rows,
         rows_scanned=query.rows_scanned,
+        scanned=result.scanned if result else None,
+        rescored=result.rescored if result else None,
+        followed_at=result.followed_at if result else None,
+        lag_s=result.lag_s if result else None,
+        behind=result.behind if result else None,
         seconds=query.seconds,
         snapshot_id=query.snapshot_id,
         model_id=query.model_id,
@@ -239,7 +249,30 @@ def search_view(query: Query, hits: tuple[HitView, ...], *, current: bool) -> Se
         created_at=query.created_at,
         hits_total=query.hits,
         hits=hits,
+        next_after=next_after,
+        **_asked(query),
     )
+
+
+def _asked(query: Query) -> dict[str, Any]:
+    """The fields of `AskedView`."""
+    spec: dict[str, Any] = json.loads(query.spec)
+    source = str(spec.get("source") or "")
+    uploads = source.removeprefix("upload:") if source.startswith("upload:") else ""
+    return {
+        "image_ids": tuple(UUID(text) for text in spec.get("image_ids", ())),
+        "listing_id": spec.get("listing_id"),
+        "uploads": tuple(filter(None, uploads.split(","))),
+        "negatives": tuple(UUID(text) for text in spec.get("negatives", ())),
+        "aggregate": spec.get("aggregate", "max"),
+        "best": int(spec.get("best", 3)),
+        "selection": spec.get("selection", {}),
+        "map_id": UUID(spec["map_id"]) if spec.get("map_id") else None,
+        "within": UUID(spec["within"]) if spec.get("within") else None,
+        "in_stock": bool(spec.get("in_stock")),
+        "k": int(spec.get("k", query.hits)),
+        "exclude": bool(spec.get("exclude", True)),
+    }
 
 
 def job_view(job: Job) -> JobView:

@@ -2,22 +2,62 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analytics.search import Request, Result, Searcher
-from cql.errors import UnavailableError
+from cql.errors import InputError, UnavailableError
 from cql.records import Hit, Query
 from cql.settings import Settings
 from cql.store import Store
 from cql.wire import Message, Pool
 from dashboard import ledger, present
+from dashboard.answers import HitView, QueryView, SearchView
 from dashboard.photos import Photos
-from dashboard.views import HitView, QueryView, SearchView
+
+FIRST = 500
+"""Hits that come with an answer; the others are read page by page."""
+
+UPLOADS_MAX = 16
+"""Pictures that one search may bring."""
+
+Picture = tuple[bytes, str]
+"""An uploaded picture and the name of its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page of hits begins: behind a hit, of which `read` came so far, `hidden` unseen."""
+
+    read: int
+    hidden: int
+    score: float
+    listing_id: str
+
+    def write(self) -> str:
+        """The text that the next page is asked with."""
+        return f"{self.read},{self.hidden},{self.score!r},{self.listing_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """InputError for a text that `write` did not make."""
+        try:
+            read, hidden, score, listing_id = text.split(",", 3)
+            found = cls(int(read), int(hidden), float(score), listing_id)
+        except ValueError:
+            found = None
+        if found is None or not math.isfinite(found.score) or not 0 <= found.hidden <= found.read:
+            raise InputError(
+                f"after must be the next_after of the page before, got {text[:80]!r}: leave it out "
+                "to begin at the first hit"
+            )
+        return found
 
 
 class Searches:
@@ -43,31 +83,78 @@ class Searches:
         self._pool.close()
 
     def ask(self, request: Request) -> SearchView:
-        """Search, with the titles of what was found."""
+        """Search; the view has the first `FIRST` hits with their titles."""
         result: Result = self._searcher.search(request)
-        return self._view(result.query, result.hits)
+        return self._view(result.query, result.hits[:FIRST], result=result)
 
-    def upload(self, data: bytes, *, filename: str, k: int) -> SearchView:
-        """Embed the picture by an engine, keep it, search. Only what decodes is kept."""
-        self._photos.check(data)
-        vectors = self._embed(data, self._searcher.snapshot().model_id)
-        digest = self._photos.keep(data)
-        name = ledger.one_line(filename)[:120] or "uploaded picture"
-        return self.ask(Request(vectors=vectors, k=k, name=name, source=f"upload:{digest}"))
+    def upload(self, pictures: Sequence[Picture], request: Request) -> SearchView:
+        """Embed pictures by an engine, keep them, search by them and by all else of `request`.
 
-    def published(self, query_id: UUID, *, limit: int) -> SearchView:
-        """A query as it was published. NotFoundError."""
+        Only what decodes is kept.
+        """
+        if not 1 <= len(pictures) <= UPLOADS_MAX:
+            raise InputError(
+                f"a search may bring 1 to {UPLOADS_MAX} pictures, it has {len(pictures)}: "
+                "send fewer"
+            )
+        for data, _ in pictures:
+            self._photos.check(data)
+        model_id = self._searcher.snapshot().model_id
+        vectors = np.concatenate([self._embed(data, model_id) for data, _ in pictures])
+        digests = [self._photos.keep(data) for data, _ in pictures]
+        names = ", ".join(ledger.one_line(filename) for _, filename in pictures if filename)
+        return self.ask(
+            replace(
+                request,
+                vectors=vectors,
+                name=request.name or names[:120] or "uploaded picture",
+                source=f"upload:{','.join(digests)}",
+            )
+        )
+
+    def published(self, query_id: UUID, *, limit: int, after: str = "") -> SearchView:
+        """A page of a query as it was published. NotFoundError."""
         found = self._store.query(query_id)
+        cursor = Cursor.parse(after) if after else None
         hits: Sequence[Hit] = ()
         if found.attempt is not None:
-            hits = self._store.hits(query_id, found.attempt, limit=limit)
-        return self._view(found, hits)
+            behind = None
+            if cursor is not None:
+                # Only its place counts, so any image will do.
+                behind = Hit(score=cursor.score, listing_id=cursor.listing_id, image_id=query_id)
+            hits = self._store.hits(query_id, found.attempt, limit=limit, after=behind)
+        return self._view(found, hits, cursor=cursor)
+
+    def asked(self, query_id: UUID) -> Request:
+        """What a stored query asked, so that it can be asked again. NotFoundError.
+
+        Uploaded pictures are embedded again where another model than theirs is live.
+        """
+        query = self._store.query(query_id)
+        request = Request.parse(query.spec, name=query.name)
+        if request.vectors is None:
+            return request
+        model_id = self._searcher.snapshot().model_id
+        if model_id == query.model_id:
+            return request
+        digests = present.query_view(query).uploads
+        if not digests:
+            raise InputError(
+                f"the vectors of query {query_id} are of the model {query.model_id}, {model_id} is "
+                "live: search anew"
+            )
+        vectors = [self._embed(self._photos.kept(digest), model_id) for digest in digests]
+        return replace(request, vectors=np.concatenate(vectors))
+
+    def rename(self, query_id: UUID, name: str) -> QueryView:
+        """Give a query another name. NotFoundError, InputError for a name that cannot be."""
+        return present.query_view(self._store.rename_query(query_id, name))
 
     def history(self, limit: int) -> tuple[QueryView, ...]:
         """Queries, newest first."""
         return tuple(present.query_view(query) for query in self._store.queries(limit))
 
-    def _embed(self, data: bytes, model_id: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _embed(self, data: bytes, model_id: str) -> NDArray[np.float32]:
         message = Message({"model_id": model_id}, {"image": np.frombuffer(data, np.uint8)})
         trouble = "no engine is alive: start one to search by an uploaded picture"
         for engine in self._store.services("engine"):
@@ -81,10 +168,18 @@ class Searches:
             return np.asarray(reply.arrays["vectors"], np.float32)
         raise UnavailableError(trouble)
 
-    def _view(self, query: Query, hits: Sequence[Hit]) -> SearchView:
+    def _view(
+        self,
+        query: Query,
+        hits: Sequence[Hit],
+        *,
+        cursor: Cursor | None = None,
+        result: Result | None = None,
+    ) -> SearchView:
         """Hits with titles. A listing that was deleted since it was scored is left out."""
         known = self._store.listings(sorted({hit.listing_id for hit in hits})) if hits else {}
         left = [hit for hit in hits if hit.listing_id in known]
+        read, hidden = (cursor.read, cursor.hidden) if cursor else (0, 0)
         shown = tuple(
             HitView(
                 rank=rank,
@@ -92,9 +187,20 @@ class Searches:
                 listing_id=hit.listing_id,
                 title=known[hit.listing_id].title,
                 image_id=hit.image_id,
+                inventory=hit.inventory,
+                stock_read_at=hit.stock_read_at,
             )
-            for rank, hit in enumerate(left, 1)
+            for rank, hit in enumerate(left, read - hidden + 1)
         )
-        current = query.snapshot_id == self._store.live("snapshot")
-        counted = replace(query, hits=query.hits - (len(hits) - len(left)))
-        return present.search_view(counted, shown, current=current)
+        hidden += len(hits) - len(left)
+        read += len(hits)
+        following: Any = None
+        if hits and read < query.hits:
+            following = Cursor(read, hidden, hits[-1].score, hits[-1].listing_id).write()
+        return present.search_view(
+            replace(query, hits=query.hits - hidden),
+            shown,
+            current=query.snapshot_id == self._store.live("snapshot"),
+            next_after=following,
+            result=result,
+        )

@@ -9,6 +9,7 @@ from uuid import UUID
 import dash
 from dash import ALL, ClientsideFunction, Input, Output, State, ctx, no_update
 
+from analytics.request import Request
 from cql.errors import NotFoundError
 from dashboard import ids, moves
 from dashboard.callbacks.calls import call
@@ -218,7 +219,7 @@ def _panel(app: dash.Dash, services: Services) -> None:
         map_id = UUID(str(focus["map"]))
         own = [image] if image else []
         if image:
-            found = await call(services.search_images, own, k=NEIGHBOURS)
+            found = await call(services.search, Request(image_ids=(image,), k=NEIGHBOURS))
         else:
             found = await call(services.query, UUID(str(focus["query"])), limit=HITS)
         shown = [] if isinstance(found, Exception) else [hit.image_id for hit in found.hits]

@@ -8,6 +8,7 @@ from typing import Any, Final
 from dash import dcc, html
 
 from dashboard import ids
+from dashboard.answers import HitView, QueryView
 from dashboard.components.widgets import (
     aria,
     badge,
@@ -22,7 +23,7 @@ from dashboard.components.widgets import (
     when,
 )
 from dashboard.state import ExploreState, Filter, SearchState, cluster_href
-from dashboard.views import ClusterView, HitView, JobView, MapRow, OutlierView, QueryView
+from dashboard.views import ClusterView, JobView, MapRow, OutlierView
 
 MOSAIC: Final = 5
 """Exemplars on a cluster's card."""

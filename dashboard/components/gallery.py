@@ -9,6 +9,7 @@ from uuid import UUID
 from dash import html
 
 from dashboard import ids
+from dashboard.answers import HitView, SearchView
 from dashboard.components import states
 from dashboard.components.widgets import (
     API,
@@ -20,7 +21,7 @@ from dashboard.components.widgets import (
     plural,
     stock_words,
 )
-from dashboard.views import HitView, MapRow, SearchView, SelectionView
+from dashboard.views import MapRow, SelectionView
 
 CARDS: dict[str, Any] = {"data-cards": ""}
 """Marks a list whose tiles the arrow keys walk through (assets/keys.js)."""
@@ -142,9 +143,9 @@ def hit_tile(hit: HitView, image_id: UUID | None, stock: int | None = None) -> h
 def asked(found: SearchView) -> html.Div:
     """Build what a search was asked with."""
     example: Any = None
-    if found.upload:
+    if found.uploads:
         example = html.Img(
-            src=f"{API}/uploads/{found.upload}", alt="The picture that was searched for"
+            src=f"{API}/uploads/{found.uploads[0]}", alt="The picture that was searched for"
         )
     elif found.image_ids:
         example = picture(found.image_ids[0], alt="The picture that was searched for")
@@ -153,7 +154,7 @@ def asked(found: SearchView) -> html.Div:
             html.Div(icon("search") if example is None else example, className="sought__picture"),
             html.Div(
                 [
-                    html.H2("Similar to your picture" if found.upload else "Search result"),
+                    html.H2("Similar to your picture" if found.uploads else "Search result"),
                     html.P(found.name, className="sought__name") if found.name else None,
                     html.P(
                         f"{plural(found.hits_total, 'listing')} by similarity",

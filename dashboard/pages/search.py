@@ -9,10 +9,10 @@ from typing import Any, Final
 from dash import dcc, html
 
 from dashboard import ids
+from dashboard.answers import QueryView, SearchView
 from dashboard.components import cards, states
 from dashboard.components.widgets import badge, count, duration, icon, picture, plural, when
 from dashboard.state import ExploreState, SearchState
-from dashboard.views import QueryView, SearchView
 
 HISTORY: Final = 50
 """Queries that the history lists."""
@@ -79,10 +79,10 @@ def opened(found: SearchView, now: datetime) -> Any:
         picture(image_id, alt="Asked with", css="picture picture--asked")
         for image_id in found.image_ids[:6]
     ]
-    if found.upload:
+    if found.uploads:
         asked.append(
             html.Div(
-                html.Img(src=f"/api/v1/uploads/{found.upload}", alt="Uploaded picture"),
+                html.Img(src=f"/api/v1/uploads/{found.uploads[0]}", alt="Uploaded picture"),
                 className="picture picture--asked",
             )
         )

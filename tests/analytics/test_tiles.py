@@ -415,7 +415,7 @@ def test_a_facet_of_dates_counts_every_row_between_its_edges(tmp_path: Path) -> 
     known = [day for _, name in table.ids(np.arange(60)) if (day := _built(memory, name))]
     assert sum(facet.counts) == len(known)
     assert facet.missing == 60 - len(known)
-    described = [row.attributes.get("built", "") for row in table.describe(np.arange(60))]
+    described = [str(row.attributes.get("built", "")) for row in table.describe(np.arange(60))]
     assert sorted(filter(None, described)) == sorted(known)
     others = {f.name: f.scale for f in table.facets(Selection()) if f.name != "attr:built"}
     assert set(others.values()) == {"linear"}

@@ -66,11 +66,13 @@ class FakeServices:
             raise NotFoundError(f"no image is called {image_id}: check the id")
         return PhotoView(data=b"RIFFxxxxWEBP", media_type="image/webp", etag=str(image_id))
 
-    def search_upload(self, data: bytes, *, filename: str, k: int) -> Any:
-        self.calls.append(("upload", len(data), filename, k))
+    def search_upload(self, pictures: list[tuple[bytes, str]], request: Any) -> Any:
+        self.calls.append(("upload", [(len(data), name) for data, name in pictures], request))
         raise UnavailableError("no engine is alive: start one")
 
-    def search_images(self, image_ids: list[UUID], *, k: int, name: str) -> Any:
+    def search(self, request: Any) -> Any:
+        self.calls.append(("search", request))
+        request.check()
         raise InputError("k must be at most 3, got 50: ask for fewer")
 
     def set_verdict(self, image_id: UUID, verdict: str, **given: Any) -> VerdictView:

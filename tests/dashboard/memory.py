@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
-from cql.errors import ConflictError, NotFoundError
+from analytics.regions import Range, mask
+from analytics.search import Request, Result
+from cql.errors import ConflictError, InputError, NotFoundError
 from cql.records import (
     NAMESPACE,
     Cluster,
@@ -175,7 +176,17 @@ class MemoryStore:
         return _known(self.queries_.get(query_id), query_id)
 
     def hits(self, query_id: UUID, attempt: UUID, *, limit: int, after: Any = None) -> list[Hit]:
-        return self.hits_[query_id][:limit]
+        start = 0
+        if after is not None:
+            place = (-after.score, after.listing_id)
+            start = sum((-h.score, h.listing_id) <= place for h in self.hits_[query_id])
+        return self.hits_[query_id][start : start + limit]
+
+    def rename_query(self, query_id: UUID, name: str) -> Query:
+        if not name.isprintable():
+            raise InputError("a query's name must be of printable characters: remove the others")
+        self.queries_[query_id] = replace(self.query(query_id), name=name)
+        return self.queries_[query_id]
 
     def queries(self, limit: int) -> list[Query]:
         return list(self.queries_.values())[:limit]
@@ -191,6 +202,7 @@ class MemorySearcher:
     store: MemoryStore
     vectors: dict[UUID, NDArray[np.float32]]
     down: Exception | None = None
+    behind: int = 0
 
     def close(self) -> None: ...
 
@@ -200,31 +212,52 @@ class MemorySearcher:
     def snapshot(self) -> Snapshot:
         return _known(self.store.snapshot_, "live")
 
-    def search(self, request: Any) -> Any:
+    def search(self, request: Request) -> Result:
+        request.check()
         if self.down is not None:
             raise self.down
-        own = {self.store.image(image).listing_id for image in request.image_ids}
-        owners = {point.image_id: point.listing_id for point in self.store.points_}
-        if request.vectors is not None:
-            examples = list(request.vectors)
-        else:
-            examples = [self.vectors[image] for image in request.image_ids]
-        best: dict[str, tuple[float, UUID]] = {}
-        for image_id, vector in self.vectors.items():
-            listing = owners[image_id]
-            score = max(float(np.dot(vector, example)) for example in examples)
-            if listing not in own and score > best.get(listing, (-2.0, image_id))[0]:
-                best[listing] = (score, image_id)
-        ranked = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))[: request.k]
+        photos = [] if request.listing_id is None else self.store.images_of(request.listing_id)
+        named = [*request.image_ids, *(photo.image_id for photo in photos)]
+        own = {self.store.image(image).listing_id for image in named}
+        examples = [self.vectors[image] for image in named]
+        examples += [] if request.vectors is None else list(request.vectors)
+        against = [self.vectors[self.store.image(image).image_id] for image in request.negatives]
+        within = None
+        if request.within is not None:
+            within = {hit.listing_id for hit in self.store.hits_[self._asked(request.within)]}
+        rows: dict[str, list[tuple[UUID, list[float]]]] = {}
+        taken = self._taken(request)
+        for point in self.store.points_:
+            listing, vector = point.listing_id, self.vectors[point.image_id]
+            if point.image_id not in taken or (request.exclude and listing in own):
+                continue
+            if within is not None and listing not in within:
+                continue
+            stock = self.store.stocks_.get(listing)
+            if request.in_stock and (stock is None or not stock.inventory):
+                continue
+            less = max((float(vector @ each) for each in against), default=0.0)
+            scores = [float(vector @ each) - less for each in examples]
+            rows.setdefault(listing, []).append((point.image_id, scores))
+        ranked = sorted(
+            (-_aggregate(own_rows, request), listing, max(own_rows, key=lambda r: max(r[1]))[0])
+            for listing, own_rows in rows.items()
+        )[: request.k]
+        now = datetime.now(UTC)
         hits = tuple(
-            Hit(score=score, listing_id=listing, image_id=image)
-            for listing, (score, image) in ranked
+            Hit(
+                score=-score,
+                listing_id=listing,
+                image_id=image,
+                inventory=self.store.stocks_[listing].inventory if request.in_stock else None,
+                stock_read_at=now if request.in_stock else None,
+            )
+            for score, listing, image in ranked
         )
-        spec = {"image_ids": [str(i) for i in request.image_ids], "k": request.k}
-        spec["source"] = request.source
+        spec = request.spec()
         query = Query(
-            query_id=uuid4(),
-            spec=json.dumps(spec),
+            query_id=uuid5(NAMESPACE, f"{request.name} {spec}"),
+            spec=spec,
             model_id="m",
             snapshot_id=self.snapshot().snapshot_id,
             name=request.name,
@@ -234,11 +267,56 @@ class MemorySearcher:
             rows=len(self.vectors),
             rows_scanned=len(self.vectors),
             seconds=0.012,
-            created_at=datetime.now(UTC),
+            created_at=now,
         )
         self.store.queries_[query.query_id] = query
         self.store.hits_[query.query_id] = list(hits)
-        return SimpleNamespace(query=query, hits=hits, exact=True)
+        return Result(
+            query=query,
+            hits=hits,
+            exact=True,
+            rows=len(self.vectors),
+            rows_scanned=len(self.vectors),
+            scanned=len(taken),
+            rescored=min(len(taken), 17),
+            followed_at=now,
+            lag_s=0.4,
+            behind=self.behind,
+            seconds=0.012,
+        )
+
+    def _asked(self, query_id: UUID) -> UUID:
+        return self.store.query(query_id).query_id
+
+    def _taken(self, request: Request) -> set[UUID]:
+        """Images that the selection takes: by attributes and cluster, and in the polygons."""
+        found = set()
+        for point in self.store.points_:
+            listing = self.store.listings_.get(point.listing_id)  # a map may name deleted ones
+            held = listing.attributes if listing else {}
+            x, y = np.array([point.x], np.float32), np.array([point.y], np.float32)
+            passed = bool(mask(request.selection.polygons, x, y)[0])
+            for name, rule in request.selection.filters.items():
+                if isinstance(rule, Range):
+                    value = float(held.get(name.removeprefix("attr:"), "nan"))
+                    passed &= (rule.low is None or value >= rule.low) and (
+                        rule.high is None or value <= rule.high
+                    )
+                else:
+                    text = str(point.cluster) if name == "cluster" else held.get(name[5:], "")
+                    passed &= text in rule
+            if passed:
+                found.add(point.image_id)
+        return found
+
+
+def _aggregate(rows: list[tuple[UUID, list[float]]], request: Request) -> float:
+    if request.aggregate == "coverage":
+        columns = zip(*(scores for _, scores in rows), strict=True)
+        return float(min(max(column) for column in columns))
+    best = sorted((max(scores) for _, scores in rows), reverse=True)
+    kept: list[float] = best[: request.best if request.aggregate == "mean" else 1]
+    return float(np.mean(kept))
 
 
 def _known(value: T | None, key: object) -> T:

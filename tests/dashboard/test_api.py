@@ -48,7 +48,7 @@ def test_health_is_503_with_reasons_until_ready(client: TestClient, services: Fa
         ("GET", "/map/tiles/31/0/0", None, 400, "z"),
         ("GET", "/map/rows?rows=1,x", None, 400, "rows"),
         ("POST", "/search", {"image_ids": [str(IMAGE)]}, 400, "k must be"),
-        ("POST", "/search", {}, 400, "image_ids or listing_id"),
+        ("POST", "/search", {}, 400, "at least one positive example"),
         ("POST", "/search", {"listing_id": "a", "kk": 3}, 400, "kk"),
         (
             "PUT",

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from starlette.testclient import TestClient
 
+from analytics.request import Request
 from cql.errors import NotFoundError
 from cql.settings import Settings
 from dashboard import app as apps
@@ -42,7 +43,7 @@ def gone(tmp_path: Path) -> Iterator[Gone]:
     images = tuple(image.image_id for image in store.images_of(LISTING))
     # A published query whose hits name what goes.
     sibling = store.images_of("listing-012")[0].image_id
-    query = page.services.search_images([sibling], k=40)
+    query = page.services.search(Request(image_ids=(sibling,), k=40))
     assert LISTING in {hit.listing_id for hit in query.hits}
     total = page.services.select(EVERYTHING).total
     store.delete_listing(LISTING)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from analytics.request import Request
 from cql.errors import UnavailableError
 from cql.records import Stock
 from cql.settings import Settings
@@ -166,7 +167,7 @@ def similar(page: Page, **what: str) -> dict[str, Any]:
 
 def test_neighbours_are_the_searchers_with_scores_and_their_rows_are_lit(page: Page) -> None:
     image = next(iter(page.store.images))
-    expected = page.services.search_images([image], k=24)
+    expected = page.services.search(Request(image_ids=(image,), k=24))
     found = similar(page, image=str(image))
     shown = json.dumps(found[ids.EXPLORE_HITS])
     positions = [shown.index(f"/images/{hit.image_id}/thumbnail") for hit in expected.hits]

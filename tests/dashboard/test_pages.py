@@ -14,6 +14,7 @@ from dash.development.base_component import Component
 from cql.errors import ConflictError, NotFoundError, UnavailableError
 from cql.records import NAMESPACE
 from dashboard import ids
+from dashboard.answers import HitView, QueryView, SearchView
 from dashboard.components import cards, shell, states, widgets
 from dashboard.pages import cluster, clusters, jobs, outliers, routes, search
 from dashboard.state import ClustersState, ExploreState, OutliersState
@@ -23,14 +24,11 @@ from dashboard.views import (
     DecisionView,
     FacetValue,
     FacetView,
-    HitView,
     JobView,
     MapRow,
     MapView,
     OutlierPage,
     OutlierView,
-    QueryView,
-    SearchView,
     SelectionView,
     VerdictView,
 )
@@ -367,7 +365,7 @@ def test_jobs_are_grouped_and_counted() -> None:
 def a_search(**changes: Any) -> SearchView:
     made = SearchView(
         query_id=MAP, name="like this", state="done", image_ids=(an_id("asked"),), listing_id=None,
-        upload=None, k=50, exact=True, rows=2640, rows_scanned=2640, seconds=0.0412,
+        uploads=(), k=50, exact=True, rows=2640, rows_scanned=2640, seconds=0.0412,
         snapshot_id=MAP, model_id="small", current=True, created_at=NOW, hits_total=1,
         hits=(HitView(rank=1, score=0.98765, listing_id="L1", title="", image_id=an_id("hit")),),
     )  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
+from analytics.request import Request
 from cql.errors import InputError, NotFoundError, UnavailableError
 from cql.settings import Settings
 from cql.wire import Message
@@ -115,12 +116,12 @@ def kept(content: Path) -> list[bytes]:
 
 def test_an_upload_is_kept_and_names_its_query(searches: tuple[Searches, FakePool, Path]) -> None:
     asked, pool, content = searches
-    found = asked.upload(JPEG, filename="two\nlines.jpg", k=3)
+    found = asked.upload([(JPEG, "two\nlines.jpg")], Request(k=3))
     assert pool.asked == ["gone", "here"]
     assert (found.name, len(found.hits), kept(content)) == ("two lines.jpg", 3, [JPEG])
     again = asked.published(found.query_id, limit=10)
-    assert again.upload == found.upload
-    assert again.upload is not None
+    assert again.uploads == found.uploads
+    assert len(again.uploads) == 1
     assert [hit.listing_id for hit in again.hits] == [hit.listing_id for hit in found.hits]
 
 
@@ -134,5 +135,5 @@ def test_what_is_no_picture_is_refused_and_not_kept(
 ) -> None:
     asked, _, content = searches
     with pytest.raises(InputError, match=text):
-        asked.upload(data, filename="x.jpg", k=3)
+        asked.upload([(JPEG, "good.jpg"), (data, "x.jpg")], Request(k=3))
     assert kept(content) == []
