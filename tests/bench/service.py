@@ -32,6 +32,7 @@ from cql.records import (
     Snapshot,
     Stock,
 )
+from cql.session import close, connect
 from cql.settings import Settings
 from cql.store import Store
 from dashboard.connection import open_store
@@ -161,6 +162,25 @@ def load(
     spark: SparkSession, settings: Settings, store: Store, dataset: Dataset, path: Path
 ) -> None:
     """Write model, features, listings and stock of a data set; vectors come from its file."""
+    with _unlogged(settings):
+        _load(spark, settings, store, dataset, path)
+
+
+@contextlib.contextmanager
+def _unlogged(settings: Settings) -> Iterator[None]:
+    """Write past the commit log, which would wait for the disk at each row: it is loaded anew."""
+    session = connect(settings)
+    try:
+        session.execute(f"ALTER KEYSPACE {settings.keyspace} WITH durable_writes = false")
+        yield
+        session.execute(f"ALTER KEYSPACE {settings.keyspace} WITH durable_writes = true")
+    finally:
+        close(session)
+
+
+def _load(
+    spark: SparkSession, settings: Settings, store: Store, dataset: Dataset, path: Path
+) -> None:
     store.put_model(model(dataset.dim))
     cores = settings.cores or 2
     for key, value in (("batch.size.bytes", "65536"), ("concurrent.writes", "32")):
