@@ -47,6 +47,39 @@ def test_torch_stays_in_extraction(package: str) -> None:
             assert not imports(path) & set(HEAVY), path
 
 
+SCAN = {"analytics.scan", "analytics.bounds", "analytics.codes", "analytics.batch"}
+HOSTED = {"host", "batch", "scan", "bounds", "blocks", "holding", "shards", "kernels", "hosts"}
+
+
+def test_vectors_are_scored_in_host_tasks_alone() -> None:
+    """The scan is imported by the modules that run inside host tasks, and by no other."""
+    for package in sorted(ALLOWED):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if "node_modules" in path.parts or (package == "analytics" and path.stem in HOSTED):
+                continue
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            named = {
+                name
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom) and node.module and node.level == 0
+                for name in (node.module, *(f"{node.module}.{one.name}" for one in node.names))
+            }
+            assert path.stem in {"codes", "bounds"} or not named & SCAN, path
+
+
+def test_the_searcher_cannot_score() -> None:
+    """A web worker, and whoever else searches, does not even load the compiled scan."""
+    wanted = sorted(SCAN | {"numba", "analytics.host"})
+    code = (
+        "import sys, analytics.search, dashboard.services, dashboard.web; "
+        f"print([name for name in {wanted!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_callbacks_hold_no_storage_or_arrays() -> None:
     banned = {"cassandra", "pyspark", "pandas", "numpy", "cql"}
     for path in sorted((ROOT / "dashboard" / "callbacks").glob("*.py")):

@@ -222,14 +222,26 @@ def test_a_new_snapshot_takes_over_while_queries_run(world: Make) -> None:
     assert not wrong
 
 
-def test_a_damaged_shard_is_reported_and_never_served(world: Make) -> None:
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty", "gone"])
+@pytest.mark.parametrize(
+    "part", ["vectors", "codes", "scales", "residuals", "offsets", "images", "listings"]
+)
+def test_a_damaged_shard_is_reported_and_never_served(world: Make, part: str, damage: str) -> None:
     one = world(query_deadline_s=0.5)
     vectors, owners = ragged()
     snapshot = one.fill(vectors, owners, cuts=2)
-    name = next(n for n in one.store.shards(snapshot.snapshot_id)[1].files if "vectors" in n)
+    name = next(n for n in one.store.shards(snapshot.snapshot_id)[1].files if f".{part}." in n)
     path = one.settings.data_dir / "shards" / str(snapshot.snapshot_id) / name
     whole = path.read_bytes()
-    path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
+    broken = {
+        "a flipped bit": whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:],
+        "cut short": whole[: len(whole) // 2],
+        "empty": b"",
+    }
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(broken[damage])
     one.host()
     assert [s.snapshot_id for s in one.store.services("host-damaged")] == [snapshot.snapshot_id]
     with searcher(one) as find:
