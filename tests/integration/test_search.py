@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 
 from analytics import shards
 from analytics.hosts import Hosts
+from analytics.placement import cover
 from analytics.search import Request, Searcher
 from cql import codec
 from cql.errors import UnavailableError
@@ -240,6 +242,63 @@ def test_a_new_image_is_found_after_the_next_build(
     hosts.start(back)
     hosts.ready(60)
     assert seen(find, fresh[0], 3) == naive(images, vectors, fresh[0], 3)
+
+
+def test_hosts_are_tasks_that_spark_placed(find: Searcher, store: Store) -> None:
+    """What answers a query is a Python worker of Spark's daemon, below the JVM."""
+    snapshot = find.snapshot()
+    plan = cover(store.services("host"), snapshot)
+    assert plan is not None
+    for host, _ in plan:
+        above = [each.cmdline() for each in psutil.Process(host.pid).parents()]
+        assert any("daemon" in " ".join(command) for command in above)
+        assert any("java" in command[0] for command in above if command)
+
+
+def test_changes_are_found_before_the_next_build(
+    find: Searcher,
+    store: Store,
+    collection: tuple[list[Image], NDArray[np.float32]],
+) -> None:
+    images, vectors = collection
+    fresh = unit(np.random.default_rng(98), 1, DIM)
+    before = naive(images, vectors, fresh[0], 3)
+    (added,) = fill(store, fresh, ["l901"])
+    try:
+        until(lambda: seen(find, fresh[0], 1)[0][:2] == ("l901", str(added.image_id)), seconds=30)
+    finally:
+        store.delete_listing("l901")
+    until(lambda: seen(find, fresh[0], 3) == before, seconds=30)
+
+
+def test_stock_follows_compare_and_set(
+    find: Searcher,
+    store: Store,
+    collection: tuple[list[Image], NDArray[np.float32]],
+) -> None:
+    """One listing of all is for sale, far down the ranking; it sells out; another comes in."""
+    images, vectors = collection
+    ranked = [hit[0] for hit in naive(images, vectors, vectors[5], 500)]
+    first, second = ranked[-3], ranked[-1]
+
+    def sold() -> list[str]:
+        request = Request(vectors=vectors[5:6], k=4, in_stock=True)
+        return [hit.listing_id for hit in find.search(request).hits]
+
+    held = [store.set_stock(first, 2, etag="")]
+    until(lambda: sold() == [first], seconds=30)
+    held.append(store.set_stock(second, 1, etag=""))
+    until(lambda: sold() == [first, second], seconds=30)
+    store.set_stock(first, 0, etag=held[0].etag)
+    # The read of now needs no log: what sold out is never shown, whatever the mask still says.
+    assert sold() == [second]
+    hit = find.search(Request(vectors=vectors[5:6], k=4, in_stock=True)).hits[0]
+    assert (hit.listing_id, hit.inventory) == (second, 1)
+    assert hit.stock_read_at is not None
+    lag = find.search(Request(vectors=vectors[5:6], k=1)).lag_s
+    assert lag is not None
+    store.set_stock(second, 0, etag=held[1].etag)
+    assert sold() == []
 
 
 def test_without_hosts_a_query_fails_after_its_deadline(
