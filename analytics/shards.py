@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from analytics.blocks import Block
 from analytics.codes import Codes, encode, width
 from analytics.stream import check_vectors, cut, decode, uuid_bytes
-from cql.errors import IntegrityError, NotFoundError, UnavailableError
+from cql.errors import IntegrityError, NotFoundError
 from cql.progress import Progress, silent
 from cql.records import NAMESPACE, Shard, Snapshot
 from cql.settings import Settings
@@ -91,50 +91,55 @@ def build(
     model_id: str,
     progress: Progress = silent,
     *,
-    attempts: int = 3,
     reuse: bool = True,
 ) -> Snapshot:
     """Write the shards of a model's features and then the snapshot's row; not yet live.
 
     The live snapshot is returned as it is when the features have not changed and its files are
-    there (and `reuse`). UnavailableError when the features keep changing meanwhile,
-    IntegrityError for a stored vector that breaks its checksum, dimension or norm.
+    there (and `reuse`). Features may change meanwhile: hosts read again what the change log names
+    from the snapshot's watermark on. IntegrityError for a stored vector that breaks its checksum,
+    dimension or norm.
     """
     model = store.model(model_id)
-    for _ in range(attempts):
-        watermark = datetime.now(UTC)
-        frame = _features(spark, settings, model_id)
+    watermark = datetime.now(UTC)
+    frame = _features(spark, settings, model_id)
+    rows = _live_rows(store)
+    if reuse or rows is None:
         contents = _contents(frame)
-        progress("shards", 0, contents.rows, "counted")
+        rows = contents.rows
+        progress("shards", 0, rows, "counted")
         live = _reusable(settings, store, contents.fingerprint(model_id)) if reuse else None
         if live is not None:
-            progress("shards", contents.rows, contents.rows, "unchanged")
+            progress("shards", rows, rows, "unchanged")
             return live
-        name = f"snapshot\0{contents.fingerprint(model_id)}\0{time.time_ns()}\0{os.getpid()}"
-        snapshot_id = uuid5(NAMESPACE, name)
-        shards, written = _write_all(frame, settings, snapshot_id, contents, model.dim)
-        progress("shards", written.rows, contents.rows, "written")
-        if written == contents:
-            snapshot = Snapshot(
-                snapshot_id=snapshot_id,
-                model_id=model_id,
-                rows=written.rows,
-                listings=written.listings,
-                dim=model.dim,
-                shards=len(shards),
-                watermark=watermark,
-                created_at=datetime.now(UTC),
-                code_version=code_version(),
-                fingerprint=contents.fingerprint(model_id),
-            )
-            store.put_snapshot(snapshot, shards)
-            return store.snapshot(snapshot_id)  # times as Cassandra keeps them
-        shutil.rmtree(folder(settings, snapshot_id), ignore_errors=True)
-        log.info("features changed while shards were written: %s, then %s", contents, written)
-    raise UnavailableError(
-        f"features must stand still while shards are written, they changed {attempts} times: "
-        "wait for ingest and extraction to end"
+    snapshot_id = uuid5(NAMESPACE, f"snapshot\0{model_id}\0{time.time_ns()}\0{os.getpid()}")
+    shards, written = _write_all(frame, settings, snapshot_id, rows, model.dim)
+    progress("shards", written.rows, written.rows, "written")
+    snapshot = Snapshot(
+        snapshot_id=snapshot_id,
+        model_id=model_id,
+        rows=written.rows,
+        listings=written.listings,
+        dim=model.dim,
+        shards=len(shards),
+        watermark=watermark,
+        created_at=datetime.now(UTC),
+        code_version=code_version(),
+        fingerprint=written.fingerprint(model_id),
     )
+    store.put_snapshot(snapshot, shards)
+    return store.snapshot(snapshot_id)  # times as Cassandra keeps them
+
+
+def _live_rows(store: Store) -> int | None:
+    """About how many rows there are: those of the live snapshot; None without one."""
+    version_id = store.live("snapshot")
+    if version_id is None:
+        return None
+    try:
+        return store.snapshot(version_id).rows
+    except NotFoundError:
+        return None
 
 
 def prune(settings: Settings, store: Store, live: Snapshot) -> None:
@@ -314,16 +319,16 @@ def _reusable(settings: Settings, store: Store, fingerprint: str) -> Snapshot | 
 
 
 def _write_all(
-    frame: DataFrame, settings: Settings, snapshot_id: UUID, contents: Contents, dim: int
+    frame: DataFrame, settings: Settings, snapshot_id: UUID, rows: int, dim: int
 ) -> tuple[list[Shard], Contents]:
     cores = settings.cores or os.cpu_count() or 1
     tasks = max(
         settings.shard_hosts,
-        -(-contents.rows // settings.shard_rows),
-        min(cores, -(-contents.rows // _SMALLEST)),
+        -(-rows // settings.shard_rows),
+        min(cores, -(-rows // _SMALLEST)),
     )
     # Fewer partitions without a shuffle: a listing stays in one token range, so in one task.
-    rows = (
+    written = (
         frame.coalesce(tasks)
         .mapInArrow(
             partial(
@@ -336,7 +341,7 @@ def _write_all(
         )
         .collect()
     )
-    made = sorted((json.loads(row["shard"]) for row in rows), key=lambda shard: shard["stem"])
+    made = sorted((json.loads(row["shard"]) for row in written), key=lambda shard: shard["stem"])
     shards = [
         Shard(
             snapshot_id=snapshot_id,
@@ -349,7 +354,7 @@ def _write_all(
         )
         for number, shard in enumerate(made)
     ]
-    mark = sum(int(row["mark"]) for row in rows) % 2**64
+    mark = sum(int(row["mark"]) for row in written) % 2**64
     return shards, Contents(
         rows=sum(shard.rows for shard in shards),
         listings=sum(shard.listings for shard in shards),
