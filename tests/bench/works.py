@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics import codes, shards
 from analytics.regions import Selection
 from analytics.search import Request, Result
 from cql import codec
@@ -28,6 +31,9 @@ from tests.bench.vectors import Answer, recall, truth
 K = 100
 TOGETHER = 32
 FRESH_S = 30.0
+WRITTEN = 20_000
+"""Rows of the shard that is written to time it."""
+
 SAI_ROWS = 20_000
 """Most rows that are loaded into Cassandra's own index: it takes a few hundred a second."""
 
@@ -194,6 +200,7 @@ class Bench:
             "build s": total,
             "rows/s": self.dataset.rows / total,
             "load into Cassandra s": self.service.load_s,
+            **self._writing(),
         }
         return [
             compare(
@@ -247,6 +254,23 @@ class Bench:
                 quality={"threads": self.plan.threads, "bytes": self.service.scanned_bytes()},
             )
         ]
+
+    def _writing(self) -> dict[str, Value]:
+        """Seconds that quantising, and writing shards of all rows, would take one core."""
+        count = min(WRITTEN, self.dataset.rows)
+        rows = np.arange(count)
+        vectors = np.array(self.service.vectors[:count])
+        owners = [self.dataset.listing_id(own) for own in self.dataset.owners[:count].tolist()]
+        names, images = np.array(owners, object), self.dataset.image_keys(rows)
+        codes.encode(vectors[:100])
+        share = self.dataset.rows / count
+        with tempfile.TemporaryDirectory(dir=self.service.folder) as folder:
+            quantise = _timed(lambda: codes.encode(vectors))
+            write = _timed(lambda: shards.write(Path(folder), "sample", names, images, vectors))
+        return {
+            "quantise s a core": quantise * share,
+            "order, quantise, write s a core": write * share,
+        }
 
     def _appears(self, listing_id: str, vector: NDArray[np.float32]) -> float | None:
         store = self.service.store
