@@ -28,8 +28,9 @@ test:  ## All tests, with real Cassandra, Spark and a headless browser
 	@$(IN) $(PYTHON3) deploy/bootstrap.py --dev --browser && exec $(PY) -m pytest $(ARGS)
 
 .PHONY: soak
-soak:  ## The kill tests, ROUNDS=50 times, the first with KILLS=200 executors; stops at the first failure
+soak:  ## Users and an ingest for MINUTES=15, then the kill tests ROUNDS=50 times, the first with KILLS=200
 	@$(IN) $(PYTHON3) deploy/bootstrap.py --dev && round=0 && \
+	$(PY) -m tests.bench.soak --minutes $(or $(MINUTES),15) && \
 	while [ $$round -lt $(or $(ROUNDS),50) ]; do \
 	    round=$$((round + 1)); echo "round $$round"; \
 	    kills=3; [ $$round -gt 1 ] || kills=$(or $(KILLS),200); \

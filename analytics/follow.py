@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -18,6 +20,9 @@ log = logging.getLogger(__name__)
 
 OVERLAP_S = 10.0
 """The log is read again this far back: writers' clocks differ, and a write takes a moment."""
+
+RELOAD_S = 600.0
+"""All stock is read again this often: a writer may have died before it logged its change."""
 
 BLOCK = 256
 """Listings read again at a time."""
@@ -54,12 +59,12 @@ class Follower:
         self._since = holding.snapshot.watermark - timedelta(seconds=OVERLAP_S)
         self._seen: dict[UUID, datetime] = {}
         self._waiting: dict[str, None] = {}
-        self._stocked = False
+        self._stocked = -math.inf
 
     def poll(self) -> None:
         """Take in what was logged since the last poll."""
         began = datetime.now(UTC)
-        if not self._stocked:
+        if time.monotonic() - self._stocked > RELOAD_S:
             self._load_stock()
         # Entries of clocks that go ahead of this one are seen now rather than late.
         ahead = began + timedelta(seconds=OVERLAP_S)
@@ -83,13 +88,14 @@ class Follower:
         self._holding.followed_at = began
 
     def _load_stock(self) -> None:
+        began = time.monotonic()
         names: list[str] = []
         levels: list[bool] = []
         for each in self._store.iter_stock():
             names.append(each.listing_id)
             levels.append(each.inventory > 0)
         self._holding.load_stock(names, np.array(levels, bool))
-        self._stocked = True
+        self._stocked = began
 
     def _take_in(self) -> None:
         names = self._holding.own(self._waiting)

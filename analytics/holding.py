@@ -184,6 +184,14 @@ class Holding:
                 flags[rows[known]] = in_stock[known]
                 parts[number] = replace(part, stock=flags)
             self._parts = parts
+            changed = list(self._levels)
+        at = pc.index_in(pa.array(changed, pa.string()), value_set=ids).to_pylist()
+        self.set_stock(
+            {
+                name: row is not None and bool(in_stock[row])
+                for name, row in zip(changed, at, strict=True)
+            }
+        )
 
     def set_stock(self, in_stock: Mapping[str, bool]) -> None:
         """Take the stock of some listings, of any host."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import holding
+from analytics import follow, holding
 from analytics.request import Request
 from analytics.search import Searcher
 from cql import codec
@@ -189,6 +189,23 @@ def test_k_is_filled_when_most_hits_sold_out_a_moment_ago(world: Make) -> None:
         assert [hit.listing_id for hit in found.hits] == ranked[250:270]
         found = find.search(Request(vectors=query, k=200, in_stock=True))
         assert [hit.listing_id for hit in found.hits] == ranked[250:]
+
+
+def test_stock_that_nobody_logged_is_found_by_and_by(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that died between its change and its entry in the log."""
+    monkeypatch.setattr(follow, "RELOAD_S", 0.2)
+    one = world()
+    collection(one, cuts=2, hosts=1)
+    query = unit(np.random.default_rng(8), 1, DIM)
+    put(one, "brand new", query)
+    with searcher(one) as find:
+        request = Request(vectors=query, k=3, in_stock=True)
+        until(lambda: agrees(one, find, query[0]))
+        assert find.search(request).hits == ()
+        one.store.levels = {"brand new": 1, "l003": 1}
+        until(lambda: len(find.search(request).hits) == 2)
 
 
 def test_a_new_listing_has_its_stock(world: Make) -> None:

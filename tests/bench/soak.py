@@ -1,0 +1,282 @@
+"""Users and an ingest at once for a quarter of an hour: no wrong answer, no leak, no growing p95.
+
+`python -m tests.bench.soak --minutes 15 --users 8` (`make soak`). Every answer is checked: each
+score against the vectors of the image that won, and the order and completeness of the hits
+against all listings that nobody changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import UUID
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from analytics.request import Request
+from analytics.search import Result
+from cql import codec
+from cql.errors import UnavailableError
+from cql.records import Feature, Image, Listing, Thumbnail, image_id_of
+from tests.bench.service import Service
+from tests.bench.tasks import MODEL
+from tests.bench.vectors import Dataset
+
+DATASET = Dataset(20_000, 256, "clustered")
+K = 20
+GROWTH = 1.5
+"""Most that p95 and memory may grow from the first third of a run to the last one."""
+
+_PAUSE_S = 0.05
+_KEPT = 200
+
+
+@dataclass
+class Tally:
+    """What a run saw. `answers`: (seconds since the start, seconds it took)."""
+
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    refused: int = 0
+    added: int = 0
+    deleted: int = 0
+    sold: int = 0
+    memory: list[tuple[float, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of a run; `ok` when nothing was wrong and nothing grew."""
+
+    minutes: float
+    users: int
+    answers: int
+    refused: int
+    wrong: int
+    added: int
+    deleted: int
+    sold: int
+    p50_ms: float
+    p95_ms: float
+    p95_growth: float
+    memory_growth: float
+    ok: bool
+
+
+class Soak:
+    """Users, an ingest and sales over one service."""
+
+    def __init__(self, service: Service) -> None:
+        self.service, self.dataset = service, service.dataset
+        self.vectors = np.array(service.vectors)
+        keys = self.dataset.image_keys(np.arange(self.dataset.rows))
+        self.rows = {UUID(bytes=key.tobytes()): row for row, key in enumerate(keys)}
+        self.fresh: dict[UUID, NDArray[np.float32]] = {}
+        self.tally = Tally()
+        self._stop = threading.Event()
+        self._began = 0.0
+
+    def run(self, *, minutes: float, users: int) -> Report:
+        """Run for so long and judge."""
+        self._began = time.monotonic()
+        work: list[Callable[[], None]] = [self._ingest, self._sell, self._watch]
+        work += [lambda seed=seed: self._use(seed) for seed in range(users)]  # type: ignore[misc]
+        with ThreadPoolExecutor(len(work)) as pool:
+            running = [pool.submit(each) for each in work]
+            self._stop.wait(60 * minutes)
+            self._stop.set()
+            for each in running:
+                each.result()
+        return judge(self.tally, minutes=minutes, users=users)
+
+    def _use(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        while not self._stop.is_set():
+            request = self._request(rng)
+            began = time.monotonic()
+            try:
+                result = self.service.searcher.search(request)
+            except UnavailableError:
+                self.tally.refused += 1
+                continue
+            self.tally.answers.append((began - self._began, time.monotonic() - began))
+            trouble = self._check(request, result)
+            if trouble:
+                self.tally.wrong.append(trouble)
+            self._stop.wait(_PAUSE_S)
+
+    def _request(self, rng: np.random.Generator) -> Request:
+        row = int(rng.integers(self.dataset.rows))
+        near = self.vectors[row] + rng.normal(size=self.dataset.dim) * 0.02
+        vector = (near / np.linalg.norm(near)).astype(np.float32)[None]
+        choice = rng.integers(3)
+        if choice == 0:
+            return Request(vectors=vector, k=K)
+        if choice == 1:
+            return Request(vectors=vector, k=K, in_stock=True)
+        image = UUID(bytes=self.dataset.image_keys(np.array([row]))[0].tobytes())
+        return Request(image_ids=(image,), k=K, exclude=False)
+
+    def _check(self, request: Request, result: Result) -> str:
+        """What is wrong with an answer; nothing where it is right."""
+        query = request.vectors
+        if query is None:
+            query = self.vectors[self.rows[request.image_ids[0]]][None]
+        ranked = [(-hit.score, hit.listing_id) for hit in result.hits]
+        if ranked != sorted(ranked):
+            return "hits are out of order"
+        for hit in result.hits:
+            row = self.rows.get(hit.image_id)
+            vector = self.vectors[row] if row is not None else self.fresh.get(hit.image_id)
+            if vector is None:
+                return f"image {hit.image_id} was never added"
+            true = np.float32(vector.astype(np.float64) @ query[0].astype(np.float64))
+            if abs(float(true) - hit.score) > 1e-6:
+                return f"image {hit.image_id} scores {true}, the hit says {hit.score}"
+        if request.in_stock:
+            missing = [hit.listing_id for hit in result.hits if not hit.inventory]
+            return f"{missing[0]} was not in stock when it was read" if missing else ""
+        scores = self.vectors.astype(np.float64) @ query[0].astype(np.float64)
+        best = np.maximum.reduceat(scores, self.dataset.starts[:-1])
+        last = result.hits[-1].score
+        above = {self.dataset.listing_id(int(n)) for n in np.flatnonzero(best > last + 1e-6)}
+        lost = above - {hit.listing_id for hit in result.hits}
+        return f"{min(lost)} is better than the last hit and not among them" if lost else ""
+
+    def _ingest(self) -> None:
+        """Add listings of a few photos that are like those there, and delete old ones again."""
+        rng = np.random.default_rng(99)
+        store, held, number = self.service.store, [], 0
+        while not self._stop.is_set():
+            name, number = f"soak{number:06d}", number + 1
+            rows = rng.integers(self.dataset.rows, size=int(rng.integers(1, 4)))
+            near = self.vectors[rows] + rng.normal(size=(len(rows), self.dataset.dim)) * 0.01
+            near /= np.linalg.norm(near, axis=1, keepdims=True)
+            vectors = near.astype(np.float32)
+            images = [image_id_of(name, str(at)) for at in range(len(rows))]
+            self.fresh.update(zip(images, vectors, strict=True))
+            store.put_listings([Listing(listing_id=name, title=name)])
+            store.put_images((_image(name, each), _thumbnail(each)) for each in images)
+            blobs, sums = codec.encode(vectors)
+            store.put_features(
+                Feature(
+                    listing_id=name,
+                    model_id=MODEL,
+                    image_id=image,
+                    vector=blob,
+                    dim=self.dataset.dim,
+                    crc32c=crc,
+                )
+                for image, blob, crc in zip(images, blobs, sums, strict=True)
+            )
+            self.tally.added += len(images)
+            held.append(name)
+            if len(held) > _KEPT:
+                store.delete_listing(held.pop(0))
+                self.tally.deleted += 1
+            self._stop.wait(0.2)
+
+    def _sell(self) -> None:
+        rng = np.random.default_rng(7)
+        store = self.service.store
+        while not self._stop.is_set():
+            name = self.dataset.listing_id(int(rng.integers(self.dataset.listings)))
+            level = store.stock([name]).get(name)
+            if level is not None:
+                left = max(0, level.inventory - 1) if level.inventory else 3
+                store.set_stock(name, left, etag=level.etag)
+                self.tally.sold += 1
+            self._stop.wait(0.1)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(5.0):
+            size = psutil.Process().memory_info().rss
+            for pid in self.service.host_pids():
+                if psutil.pid_exists(pid):
+                    size += psutil.Process(pid).memory_info().rss
+            self.tally.memory.append((time.monotonic() - self._began, size))
+
+
+def judge(tally: Tally, *, minutes: float, users: int) -> Report:
+    """Compare the last third of a run with its second: the first one still warms up."""
+    times = np.array([took for _, took in tally.answers])
+    growth = _growth(tally.answers, minutes, lambda values: float(np.percentile(values, 95)))
+    memory = _growth(tally.memory, minutes, lambda values: float(np.median(values)))
+    return Report(
+        minutes=minutes,
+        users=users,
+        answers=len(tally.answers),
+        refused=tally.refused,
+        wrong=len(tally.wrong),
+        added=tally.added,
+        deleted=tally.deleted,
+        sold=tally.sold,
+        p50_ms=round(1000 * float(np.median(times)), 1),
+        p95_ms=round(1000 * float(np.percentile(times, 95)), 1),
+        p95_growth=round(growth, 3),
+        memory_growth=round(memory, 3),
+        ok=not tally.wrong and not tally.refused and max(growth, memory) <= GROWTH,
+    )
+
+
+def _growth(
+    seen: list[tuple[float, float]] | list[tuple[float, int]],
+    minutes: float,
+    figure: Callable[[NDArray[np.float64]], float],
+) -> float:
+    third = 20 * minutes
+    middle = np.array([value for at, value in seen if third <= at < 2 * third], float)
+    last = np.array([value for at, value in seen if at >= 2 * third], float)
+    if not len(middle) or not len(last):
+        raise ValueError(f"a soak of {minutes:g} minutes is too short to compare its thirds")
+    return figure(last) / figure(middle)
+
+
+def _image(listing_id: str, image_id: UUID) -> Image:
+    return Image(
+        listing_id=listing_id,
+        image_id=image_id,
+        uri=f"memory://{image_id}",
+        content_hash=str(image_id),
+        width=1,
+        height=1,
+        format="PNG",
+        bytes=1,
+    )
+
+
+def _thumbnail(image_id: UUID) -> Thumbnail:
+    return Thumbnail(image_id=image_id, webp=b"none", width=1, height=1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and print; 1 when something was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--users", type=int, default=8)
+    parser.add_argument("--cache", type=Path, help="keeps the prepared collection between runs")
+    given = parser.parse_args(arguments)
+    with (
+        TemporaryDirectory() as scratch,
+        Service(DATASET, given.cache or Path(scratch)) as service,
+    ):
+        soak = Soak(service)
+        report = soak.run(minutes=given.minutes, users=given.users)
+    for trouble in soak.tally.wrong[:10]:
+        sys.stdout.write(f"wrong: {trouble}\n")
+    sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n")
+    return 0 if report.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
