@@ -27,7 +27,7 @@ BACK_S = 60.0
 job then starts again."""
 
 
-SILENT_S = LOST_S + 45.0
+SILENT_S = LOST_S + 2 * BACK_S
 """Seconds from the silence of an executor to right answers."""
 
 Wanted = dict[str, tuple[Request, Answer]]
