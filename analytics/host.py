@@ -245,7 +245,8 @@ class Host:
         return found
 
     def _follow(self, stop: threading.Event, poll_s: float) -> None:
-        while not stop.wait(poll_s):
+        # Reading the log is several requests: once a second keeps an idle collection quiet.
+        while not stop.wait(2 * poll_s):
             try:
                 self.poll()
             except SightlineError as error:
