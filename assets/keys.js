@@ -71,7 +71,7 @@
       card.querySelector("a")?.click();
       return true;
     }
-    const button = card.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+    const button = (card.closest("[data-marks]") ?? card).querySelector(`[data-key="${CSS.escape(event.key)}"]`);
     if (!button) return false;
     button.click();
     return true;
@@ -120,6 +120,19 @@
       field.select();
     }
   });
+
+  // Alt+click on a hit: none like it. Caught on its way down, so that the hit does not open as well.
+  document.addEventListener(
+    "click",
+    (event) => {
+      const hit = event.altKey && event.target instanceof Element && event.target.closest("[data-marks]");
+      if (!hit) return;
+      event.preventDefault();
+      event.stopPropagation();
+      hit.querySelector('[data-key="-"]')?.click();
+    },
+    true,
+  );
 
   // Clicks -----------------------------------------------------------------------------------------
   document.addEventListener("click", (event) => {

@@ -56,6 +56,12 @@ EXPLORE_RANGE: Final = "explore-range"
 EXPLORE_BACK: Final = "explore-back"
 EXPLORE_FILTERS: Final = "explore-filters"
 EXPLORE_OFFSET: Final = "explore-offset"
+EXPLORE_ASK: Final = "explore-ask"
+"""Store of what the panel's search is about: ids and parameters."""
+EXPLORE_OPTION: Final = "explore-option"
+EXPLORE_STOCK: Final = "explore-stock"
+EXPLORE_MARK: Final = "explore-mark"
+EXPLORE_EXAMPLE: Final = "explore-example"
 
 # Clusters.
 CLUSTERS_LIST: Final = "clusters-list"
@@ -103,6 +109,41 @@ def explore_range(column: str, side: str) -> dict[str, str]:
 def explore_chip(kind: str, name: str) -> dict[str, str]:
     """Return the button that removes a `filter` (of the column `name`) or the polygons."""
     return {"type": EXPLORE_CHIP, "kind": kind, "name": name}
+
+
+def explore_option(name: str, now: str) -> dict[str, str]:
+    """Return the choice of one option of the search, which is `now` at present."""
+    return {"type": EXPLORE_OPTION, "name": name, "now": now}
+
+
+def explore_mark(image_id: str, sign: str) -> dict[str, str]:
+    """Return the button that makes a hit an example: `plus` or `minus`."""
+    return {"type": EXPLORE_MARK, "image": image_id, "sign": sign}
+
+
+def explore_example(image_id: str) -> dict[str, str]:
+    """Return the button that takes an example away."""
+    return {"type": EXPLORE_EXAMPLE, "image": image_id}
+
+
+def query_name(query_id: str) -> dict[str, str]:
+    """Return the name field of one query."""
+    return {"type": "query-name", "query": query_id}
+
+
+def query_message(query_id: str) -> dict[str, str]:
+    """Return the line under a query's name that says what is wrong with a new one."""
+    return {"type": "query-message", "query": query_id}
+
+
+def query_known(query_id: str) -> dict[str, str]:
+    """Return the store with the name that a query has."""
+    return {"type": "query-known", "query": query_id}
+
+
+def query_run(query_id: str) -> dict[str, str]:
+    """Return the button that asks a query again."""
+    return {"type": "query-run", "query": query_id}
 
 
 def cluster_name(key: str) -> dict[str, str]:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from dashboard.state import Camera, ExploreState, Filter, Mode, Polygon
+from dashboard.state import Bound, Camera, ExploreState, Filter, Mode, Polygon
+from dashboard.terms import Terms
 
 _MODES: dict[str, Mode] = {"union": "union", "subtract": "subtract", "intersect": "intersect"}
 
@@ -22,18 +23,68 @@ def checked(state: ExploreState) -> ExploreState:
 
 
 def open_image(state: ExploreState, image_id: str) -> ExploreState:
-    """Show one picture; a search that was open is left."""
-    return replace(state, image=UUID(image_id), query=None)
+    """Show one picture; a search that was open is left, and its examples with it."""
+    return replace(state, image=UUID(image_id), query=None, terms=state.terms.fresh())
 
 
 def open_query(state: ExploreState, query_id: str) -> ExploreState:
     """Show the hits of a published search."""
-    return replace(state, image=None, query=UUID(query_id))
+    terms = state.terms.fresh(within=False)
+    return replace(state, image=None, query=UUID(query_id), terms=terms)
 
 
 def close(state: ExploreState) -> ExploreState:
     """Leave picture and search, back to the gallery."""
-    return replace(state, image=None, query=None)
+    return replace(state, image=None, query=None, terms=state.terms.fresh(within=False))
+
+
+def mark(state: ExploreState, image_id: str, sign: str) -> ExploreState:
+    """Make an image an example for (`plus`) or against (`minus`); the same sign takes it back."""
+    image, terms = UUID(image_id), state.terms
+    if image == state.image:
+        return state
+    if image in (terms.plus if sign == "plus" else terms.minus):
+        return forget(state, image_id)
+    plus, minus, dropped = (
+        tuple(each for each in known if each != image)
+        for known in (terms.plus, terms.minus, terms.dropped)
+    )
+    if sign == "plus":
+        plus += (image,)
+    else:
+        minus += (image,)
+    return checked(replace(state, terms=replace(terms, plus=plus, minus=minus, dropped=dropped)))
+
+
+def forget(state: ExploreState, image_id: str) -> ExploreState:
+    """Take an example away: one that was added, or one of the picture or search that is open."""
+    image, terms = UUID(image_id), state.terms
+    if image == state.image:
+        if not terms.plus:
+            return close(state)
+        return replace(state, image=terms.plus[0], terms=replace(terms, plus=terms.plus[1:]))
+    if image in terms.plus or image in terms.minus:
+        plus, minus = (
+            tuple(each for each in known if each != image) for known in (terms.plus, terms.minus)
+        )
+        return replace(state, terms=replace(terms, plus=plus, minus=minus))
+    return checked(replace(state, terms=replace(terms, dropped=(*terms.dropped, image))))
+
+
+def option(state: ExploreState, name: str, value: Any) -> ExploreState:
+    """Set an option of the search; a scope may name the query that it keeps to."""
+    terms = state.terms
+    if name == "stock":
+        terms = replace(terms, stock=value == "1")
+    elif name == "scope":
+        scope, _, within = str(value).partition(":")
+        pairs = [("scope", scope), ("within", within)]
+        read = Terms.read(pairs)
+        terms = replace(terms, scope=read.scope, within=read.within)
+    elif name in {"by", "k"}:
+        read = Terms.read([(name, str(value))])
+        terms = replace(terms, by=read.by) if name == "by" else replace(terms, k=read.k)
+    return checked(replace(state, terms=terms))
 
 
 def escape(state: ExploreState) -> ExploreState:
@@ -81,11 +132,15 @@ def toggle(state: ExploreState, column: str, value: str) -> ExploreState:
     return only(state, column, after)
 
 
-def bound(state: ExploreState, column: str, side: str, value: float | None) -> ExploreState:
+def bound(state: ExploreState, column: str, side: str, value: Bound) -> ExploreState:
     """Set or lift one bound of a number column; a bound past the other one pushes it away."""
+    if value == "":
+        value = None
     now = next((item for item in state.filters if item.column == column), Filter(column))
     low, high = (value, now.high) if side == "low" else (now.low, value)
-    if low is not None and high is not None and low > high:
+    mixed = isinstance(low, str) != isinstance(high, str)
+    # Two numbers, or two ISO dates, which sort as text.
+    if low is not None and high is not None and (mixed or low > high):  # type: ignore[operator]
         low, high = (low, None) if side == "low" else (None, high)
     others = tuple(item for item in state.filters if item.column != column)
     if low is None and high is None:

@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from analytics.regions import iso
-from analytics.search import Result
+from analytics.search import Request, Result
 from analytics.tiles import Column, Facet, Row
 from cql.records import Cluster, Image, Job, Listing, MapVersion, Model, Outlier, Query, Snapshot
-from dashboard.answers import HitView, QueryView, SearchView
+from dashboard.answers import AskedView, HitView, QueryView, SearchView
 from dashboard.views import (
     Check,
     ClusterView,
@@ -217,7 +217,7 @@ def query_view(query: Query) -> QueryView:
         hits=query.hits,
         seconds=query.seconds,
         created_at=query.created_at,
-        **_asked(query),
+        **_asked(query.spec),
     )
 
 
@@ -250,13 +250,18 @@ def search_view(
         hits_total=query.hits,
         hits=hits,
         next_after=next_after,
-        **_asked(query),
+        **_asked(query.spec),
     )
 
 
-def _asked(query: Query) -> dict[str, Any]:
-    """The fields of `AskedView`."""
-    spec: dict[str, Any] = json.loads(query.spec)
+def asked_view(request: Request) -> AskedView:
+    """What a request asks."""
+    return AskedView(**_asked(request.spec()))
+
+
+def _asked(text: str) -> dict[str, Any]:
+    """The fields of `AskedView`, from the spec of a query."""
+    spec: dict[str, Any] = json.loads(text)
     source = str(spec.get("source") or "")
     uploads = source.removeprefix("upload:") if source.startswith("upload:") else ""
     return {
@@ -270,7 +275,7 @@ def _asked(query: Query) -> dict[str, Any]:
         "map_id": UUID(spec["map_id"]) if spec.get("map_id") else None,
         "within": UUID(spec["within"]) if spec.get("within") else None,
         "in_stock": bool(spec.get("in_stock")),
-        "k": int(spec.get("k", query.hits)),
+        "k": int(spec.get("k", 0)),
         "exclude": bool(spec.get("exclude", True)),
     }
 

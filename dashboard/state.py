@@ -14,7 +14,9 @@ from typing import Final, Literal
 from urllib.parse import parse_qsl, quote, urlencode
 from uuid import UUID
 
+from analytics.regions import days
 from dashboard import ids
+from dashboard.terms import Terms, uuid
 
 Mode = Literal["union", "subtract", "intersect"]
 """How a polygon joins the selection before it."""
@@ -28,6 +30,7 @@ MAX_VALUES: Final = 256
 MAX_TEXT: Final = 200
 MAX_ZOOM: Final = 32.0
 MAX_PAGE: Final = 1_000_000
+MAX_AFTER: Final = 1_000
 
 NUMBER_COLUMNS: Final = ("outlier_score", "membership", "knn_distance")
 _COLUMN = re.compile(
@@ -36,6 +39,10 @@ _COLUMN = re.compile(
 _MODES: Final[dict[str, Mode]] = {"u": "union", "s": "subtract", "i": "intersect"}
 _LETTERS: Final = {mode: letter for letter, mode in _MODES.items()}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+Bound = float | str | None
+"""One side of a range: a number, an ISO date, or open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +64,15 @@ class Polygon:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A facet: either the `values` that pass, or the closed range from `low` to `high`."""
+    """A facet: either the `values` that pass, or the closed range from `low` to `high`.
+
+    Bounds are numbers, or ISO dates as text.
+    """
 
     column: str
     values: tuple[str, ...] = ()
-    low: float | None = None
-    high: float | None = None
+    low: Bound = None
+    high: Bound = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +80,7 @@ class ExploreState:
     """Everything that a link to Explore carries.
 
     `map_id` None means the live map; `image` is the opened picture; `query` a published search.
-    Filters are sorted by column, one for each column.
+    Filters are sorted by column, one for each column. `terms` say how what is open is searched for.
     """
 
     map_id: UUID | None = None
@@ -79,7 +89,8 @@ class ExploreState:
     query: UUID | None = None
     camera: Camera | None = None
     polygons: tuple[Polygon, ...] = ()
-    filters: tuple[Filter, ...] = field(default=())
+    filters: tuple[Filter, ...] = ()
+    terms: Terms = field(default_factory=Terms)
 
     @classmethod
     def read(cls, search: str | None) -> ExploreState:
@@ -87,7 +98,8 @@ class ExploreState:
         polygons: list[Polygon] = []
         filters: dict[str, Filter] = {}
         single: dict[str, str] = {}
-        for key, value in _pairs(search):
+        pairs = _pairs(search)
+        for key, value in pairs:
             if key == "sel" and len(polygons) < MAX_POLYGONS:
                 polygon = _read_polygon(value)
                 if polygon is not None:
@@ -98,13 +110,14 @@ class ExploreState:
                 single.setdefault(key, value)
         colour = single.get("colour", "cluster")
         return cls(
-            map_id=_uuid(single.get("map")),
+            map_id=uuid(single.get("map")),
             colour=colour if is_column(colour) else "cluster",
-            image=_uuid(single.get("image")),
-            query=_uuid(single.get("q")),
+            image=uuid(single.get("image")),
+            query=uuid(single.get("q")),
             camera=_read_camera(single.get("cam", "")),
             polygons=tuple(polygons),
             filters=tuple(filters[column] for column in sorted(filters)),
+            terms=Terms.read(pairs),
         )
 
     def write(self) -> str:
@@ -118,6 +131,7 @@ class ExploreState:
             pairs.append(("image", str(self.image)))
         if self.query is not None:
             pairs.append(("q", str(self.query)))
+        pairs += self.terms.pairs()
         if self.camera is not None:
             camera = self.camera
             pairs.append(("cam", ",".join(_number(v) for v in (camera.x, camera.y, camera.zoom))))
@@ -128,9 +142,7 @@ class ExploreState:
             if item.values:
                 pairs.extend((f"f.{item.column}", value) for value in item.values)
             else:
-                low = "" if item.low is None else _number(item.low)
-                high = "" if item.high is None else _number(item.high)
-                pairs.append((f"r.{item.column}", f"{low}..{high}"))
+                pairs.append((f"r.{item.column}", f"{_side(item.low)}..{_side(item.high)}"))
         return _query(pairs)
 
     def href(self) -> str:
@@ -212,18 +224,22 @@ class OutliersState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchState:
-    """The published query that a link to Search opens."""
+    """The published query that a link to Search opens, and where its page begins (`after`)."""
 
     query: UUID | None = None
+    after: str = ""
 
     @classmethod
     def read(cls, search: str | None) -> SearchState:
         """Return the state that the query part of an address names."""
-        return cls(query=_uuid(dict(reversed(_pairs(search))).get("q")))
+        single = dict(reversed(_pairs(search)))
+        query = uuid(single.get("q"))
+        return cls(query=query, after=single.get("after", "")[:MAX_AFTER] if query else "")
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
-        return _query([("q", str(self.query))] if self.query is not None else [])
+        pairs = [("q", str(self.query))] if self.query is not None else []
+        return _query([*pairs, ("after", self.after)] if self.after else pairs)
 
 
 def cluster_href(key: UUID) -> str:
@@ -234,7 +250,7 @@ def cluster_href(key: UUID) -> str:
 def cluster_of(pathname: str) -> UUID | None:
     """Return the cluster key in `/clusters/<key>`; None when the path names none."""
     prefix = ids.PATH_CLUSTERS + "/"
-    return _uuid(pathname.removeprefix(prefix)) if pathname.startswith(prefix) else None
+    return uuid(pathname.removeprefix(prefix)) if pathname.startswith(prefix) else None
 
 
 def is_column(name: str) -> bool:
@@ -258,9 +274,8 @@ def _query(pairs: Iterable[tuple[str, str]]) -> str:
     return f"?{text}" if text else ""
 
 
-def _uuid(text: str | None) -> UUID | None:
-    canonical = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-    return UUID(text) if text and re.fullmatch(canonical, text) else None
+def _side(value: Bound) -> str:
+    return "" if value is None else value if isinstance(value, str) else _number(value)
 
 
 def _number(value: float) -> str:
@@ -274,6 +289,10 @@ def _float(text: str) -> float | None:
         return None
     value = float(text) + 0.0
     return value if math.isfinite(value) else None
+
+
+def _bound(text: str) -> Bound:
+    return text if days(text) is not None else _float(text)
 
 
 def _numbers(texts: Iterable[str]) -> list[float] | None:
@@ -320,10 +339,13 @@ def _read_filter(filters: dict[str, Filter], kind: str, column: str, value: str)
     low_text, separator, high_text = value.partition("..")
     if known is not None or not separator or column == "cluster":
         return
-    low, high = _float(low_text), _float(high_text)
+    low, high = _bound(low_text), _bound(high_text)
     broken = (low_text and low is None) or (high_text and high is None)
     if broken or (low is None and high is None):
         return
-    if low is not None and high is not None and low > high:
+    if isinstance(low, str) != isinstance(high, str) and None not in {low, high}:
+        return
+    # Two numbers, or two ISO dates, which sort as text.
+    if low is not None and high is not None and low > high:  # type: ignore[operator]
         return
     filters[column] = Filter(column, low=low, high=high)

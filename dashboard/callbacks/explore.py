@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -9,22 +11,17 @@ from uuid import UUID
 import dash
 from dash import ALL, ClientsideFunction, Input, Output, State, ctx, no_update
 
-from analytics.request import Request
 from cql.errors import NotFoundError
-from dashboard import ids, moves
+from dashboard import ids, moves, present
+from dashboard.answers import AskedView, SearchView
 from dashboard.callbacks.calls import call
-from dashboard.components import details, facets, gallery, states
+from dashboard.components import details, facets, gallery, states, terms
 from dashboard.pages import explore
 from dashboard.state import ExploreState
+from dashboard.terms import Terms
 
 if TYPE_CHECKING:
     from dashboard.services import Services
-
-NEIGHBOURS = 24
-"""Listings shown as most similar to an opened picture."""
-
-HITS = 120
-"""Most hits of a published search that are shown."""
 
 
 def register(app: dash.Dash, services: Services) -> None:
@@ -82,6 +79,10 @@ def _moves(app: dash.Dash) -> None:
         Input({"type": ids.EXPLORE_FACET, "column": ALL, "value": ALL}, "n_clicks"),
         Input({"type": ids.EXPLORE_RANGE, "column": ALL, "side": ALL}, "value"),
         Input({"type": ids.EXPLORE_CHIP, "kind": ALL, "name": ALL}, "n_clicks"),
+        Input({"type": ids.EXPLORE_OPTION, "name": ALL, "now": ALL}, "value"),
+        Input({"type": ids.EXPLORE_STOCK, "to": ALL}, "n_clicks"),
+        Input({"type": ids.EXPLORE_MARK, "image": ALL, "sign": ALL}, "n_clicks"),
+        Input({"type": ids.EXPLORE_EXAMPLE, "image": ALL}, "n_clicks"),
         State(ids.EXPLORE_STATE, "data"),
         State(ids.URL, "pathname"),
         prevent_initial_call=True,
@@ -118,6 +119,9 @@ _PRESSED: dict[str, Handler] = {
     ids.EXPLORE_HIT: lambda state, source: moves.open_image(state, source["image"]),
     ids.EXPLORE_FACET: lambda state, s: moves.toggle(state, s["column"], s["value"]),
     ids.EXPLORE_CHIP: lambda state, source: moves.drop(state, source["kind"], source["name"]),
+    ids.EXPLORE_STOCK: lambda state, source: moves.option(state, "stock", source["to"]),
+    ids.EXPLORE_MARK: lambda state, source: moves.mark(state, source["image"], source["sign"]),
+    ids.EXPLORE_EXAMPLE: lambda state, source: moves.forget(state, source["image"]),
 }
 
 
@@ -133,6 +137,9 @@ def apply(state: ExploreState, source: str | dict[str, Any], prop: str, value: A
         if value == (getattr(now, source["side"]) if now else None):
             return state
         return moves.bound(state, source["column"], source["side"], value)
+    if kind == ids.EXPLORE_OPTION:
+        same = value is None or str(value) == source["now"]
+        return state if same else moves.option(state, source["name"], value)
     press = _PRESSED.get(kind)
     return press(state, source) if press and value else state
 
@@ -140,6 +147,7 @@ def apply(state: ExploreState, source: str | dict[str, Any], prop: str, value: A
 def _state(app: dash.Dash, services: Services) -> None:
     @app.callback(
         Output(ids.EXPLORE_FOCUS, "data"),
+        Output(ids.EXPLORE_ASK, "data"),
         Output(ids.EXPLORE_NARROW, "data"),
         Output(ids.EXPLORE_MAP, "colour"),
         Output(ids.EXPLORE_MAP, "filters"),
@@ -147,10 +155,12 @@ def _state(app: dash.Dash, services: Services) -> None:
         Input(ids.EXPLORE_STATE, "data"),
         Input(ids.EXPLORE_MAP, "mapId"),
         State(ids.EXPLORE_FOCUS, "data"),
+        State(ids.EXPLORE_ASK, "data"),
         State(ids.EXPLORE_NARROW, "data"),
         State(ids.EXPLORE_MAP, "colour"),
     )
-    async def derive(data: str, map_id: str, focus: Any, narrow: Any, colour: str) -> Any:
+    async def derive(data: str, map_id: str, *known: Any) -> Any:
+        focus, ask, narrow, colour = known
         state = ExploreState.read(data)
         now = {
             "image": str(state.image) if state.image else None,
@@ -159,12 +169,18 @@ def _state(app: dash.Dash, services: Services) -> None:
         }
         selection = {**state.selection(), "map": map_id}
         turned = no_update if state.colour == colour else state.colour
+        asked: dict[str, Any] = {**now, "terms": state.terms.pairs()}
+        if state.terms.scope == "filter":
+            asked["selection"] = state.selection()
+        # As it comes back from the browser.
+        asked = json.loads(json.dumps(asked))
         look_at = no_update if focus == now else now
+        look_for = no_update if ask == asked else asked
         if narrow == selection:
-            return look_at, no_update, turned, no_update, no_update
+            return look_at, look_for, no_update, turned, no_update, no_update
         columns = await call(services.columns, UUID(map_id))
-        known = () if isinstance(columns, Exception) else columns
-        return look_at, selection, turned, state.selection(), facets.chips(state, known)
+        named = () if isinstance(columns, Exception) else columns
+        return look_at, look_for, selection, turned, state.selection(), facets.chips(state, named)
 
     app.clientside_callback(  # type: ignore[no-untyped-call]
         ClientsideFunction("sightline_explore", "address"),
@@ -208,32 +224,56 @@ def _panel(app: dash.Dash, services: Services) -> None:
         Output(ids.EXPLORE_MAP, "selected"),
         Output(ids.EXPLORE_MAP, "highlight"),
         Output(ids.EXPLORE_MAP, "dimmed"),
-        Input(ids.EXPLORE_FOCUS, "data"),
+        Input(ids.EXPLORE_ASK, "data"),
         Input(ids.REFRESH, "data"),
         running=[(Output(ids.EXPLORE_HITS, "className"), "is-loading", "")],
     )
-    async def similar(focus: dict[str, str | None] | None, _refresh: str | None) -> tuple[Any, ...]:
-        if not focus or not (focus["image"] or focus["query"]):
+    async def similar(ask: dict[str, Any] | None, _refresh: str | None) -> tuple[Any, ...]:
+        if not ask or not (ask["image"] or ask["query"]):
             return [], None, [], False
-        image = UUID(focus["image"]) if focus["image"] else None
-        map_id = UUID(str(focus["map"]))
-        own = [image] if image else []
-        if image:
-            found = await call(services.search, Request(image_ids=(image,), k=NEIGHBOURS))
-        else:
-            found = await call(services.query, UUID(str(focus["query"])), limit=HITS)
+        image = UUID(ask["image"]) if ask["image"] else None
+        asked, found = await asyncio.to_thread(_found, services, ask, image)
         shown = [] if isinstance(found, Exception) else [hit.image_id for hit in found.hits]
-        placed = await call(services.row_of, [*own, *shown], map_id)
+        own = [image] if image else []
+        placed = await call(services.row_of, [*own, *shown[: gallery.HITS]], UUID(ask["map"]))
         rows = {} if isinstance(placed, Exception) else placed
         selected = rows.get(image) if image else None
+        head: list[Any] = [gallery.similar_title()] if image else []
+        if asked is not None:
+            answered = None if isinstance(found, Exception) else found.query_id
+            head += [terms.options(asked, answered), terms.examples(asked, image)]
         if isinstance(found, Exception):
             # The panel above tells what is wrong with a query; a search of its own tells here.
-            told = [states.error(found)] if image else []
-            return told, selected, [], selected is not None
+            return [*head, states.error(found)] if head else [], selected, [], selected is not None
         highlight = gallery.row_numbers(found.hits, rows)
-        title = [gallery.similar_title()] if image else []
-        stocks = await _stocks(services, [hit.listing_id for hit in found.hits])
-        return [*title, *gallery.hits(found, image, stocks)], selected, highlight, True
+        stocks = await _stocks(services, [hit.listing_id for hit in found.hits[: gallery.HITS]])
+        head += terms.complete(found)
+        return [*head, *gallery.hits(found, image, stocks)], selected, highlight, True
+
+
+def _found(
+    services: Services, ask: dict[str, Any], image: UUID | None
+) -> tuple[AskedView | None, SearchView | Exception]:
+    """What the panel asks and its answer; a published search that nothing is added to is read."""
+    wanted = Terms.read((str(key), str(value)) for key, value in ask["terms"])
+    try:
+        base = None
+        if image is None:
+            query_id = UUID(ask["query"])
+            if wanted == Terms():
+                found = services.query(query_id, limit=gallery.HITS)
+                return found, found
+            base = services.asked(query_id)
+        request = wanted.request(
+            image=image, base=base, selection=ask.get("selection", {}), map_id=UUID(ask["map"])
+        )
+    except Exception as problem:  # noqa: BLE001  a page shows every error
+        return None, problem
+    asked = present.asked_view(request)
+    try:
+        return asked, services.search(request)
+    except Exception as problem:  # noqa: BLE001  a page shows every error
+        return asked, problem
 
 
 def _selection(app: dash.Dash, services: Services) -> None:

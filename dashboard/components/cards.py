@@ -8,7 +8,6 @@ from typing import Any, Final
 from dash import dcc, html
 
 from dashboard import ids
-from dashboard.answers import HitView, QueryView
 from dashboard.components.widgets import (
     aria,
     badge,
@@ -22,7 +21,7 @@ from dashboard.components.widgets import (
     prose,
     when,
 )
-from dashboard.state import ExploreState, Filter, SearchState, cluster_href
+from dashboard.state import ExploreState, Filter, cluster_href
 from dashboard.views import ClusterView, JobView, MapRow, OutlierView
 
 MOSAIC: Final = 5
@@ -319,41 +318,4 @@ def photo_tile(row: MapRow) -> dcc.Link:
         href=ExploreState(image=row.image_id).href(),
         className="tile",
         title=name,
-    )
-
-
-def hit_tile(hit: HitView) -> dcc.Link:
-    """Build the tile of one hit: its winning image, rank and score."""
-    name = hit.title or hit.listing_id
-    return dcc.Link(
-        [
-            picture(hit.image_id, alt=name),
-            html.Div(
-                [
-                    html.Span(f"{hit.rank}. {name}"),
-                    html.Span(f"{hit.score:.3f}", title="Similarity, 1 is the same"),
-                ],
-                className="tile__label",
-            ),
-        ],
-        href=ExploreState(image=hit.image_id).href(),
-        className="tile",
-        title=name,
-    )
-
-
-def query_row(query: QueryView, now: datetime) -> dcc.Link:
-    """Build a line of the query history, a link that opens what was published."""
-    return dcc.Link(
-        [
-            html.Span(query.name or "Search", className="query__name"),
-            badge(query.state, JOB_TONES.get(query.state, "plain"))
-            if query.state != "done"
-            else None,
-            html.Span(plural(query.hits, "hit"), className="query__fact"),
-            html.Span(duration(query.seconds), className="query__fact"),
-            html.Span(when(query.created_at, now), className="query__fact"),
-        ],
-        href=ids.PATH_SEARCH + SearchState(query=query.query_id).write(),
-        className="card query",
     )

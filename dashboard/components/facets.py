@@ -7,9 +7,11 @@ from typing import Any
 
 from dash import dcc, html
 
+from analytics.regions import days, iso
 from dashboard import ids
 from dashboard.components.widgets import aria, count, icon
-from dashboard.state import ExploreState, Filter
+from dashboard.components.words import condition
+from dashboard.state import Bound, ExploreState, Filter
 from dashboard.views import ColumnView, FacetValue, FacetView
 
 FIRST = 7
@@ -55,7 +57,7 @@ def chips(state: ExploreState, columns: tuple[ColumnView, ...]) -> list[Any]:
         text = "Drawn area" if shapes == 1 else f"{shapes} drawn areas"
         found.append(_chip("polygon", "all", "lasso", text))
     found.extend(
-        _chip("filter", item.column, "filter", _words(item, by_name.get(item.column)))
+        _chip("filter", item.column, "filter", condition(item, by_name.get(item.column)))
         for item in state.filters
     )
     if found:
@@ -68,21 +70,6 @@ def chips(state: ExploreState, columns: tuple[ColumnView, ...]) -> list[Any]:
             )
         )
     return found
-
-
-def _words(item: Filter, column: ColumnView | None) -> str:
-    label = column.label if column else item.column.removeprefix("attr:")
-    if not item.values:
-        low, high = item.low, item.high
-        if high is None:
-            return f"{label} from {low:g}"
-        return f"{label} to {high:g}" if low is None else f"{label} {low:g} to {high:g}"
-    texts = dict(zip(column.keys, column.labels, strict=False)) if column else {}
-    named = [texts.get(value, value) or "(empty)" for value in item.values]
-    if len(named) <= 2:
-        return f"{label}: {' or '.join(named)}"
-    everything = len(column.keys) if column else 0
-    return f"{label}: {len(named)}{f' of {everything}' if everything else ''}"
 
 
 def _chip(kind: str, name: str, picture: str, text: str) -> html.Button:
@@ -160,10 +147,12 @@ def _range(facet: FacetView, active: Filter | None) -> html.Div:
     if facet.name in _EVEN:
         note = html.P("A percentile: from 0.95 on are the strangest 5 %.", className="facet__note")
         return html.Div([note, _bounds(facet, active, "0", "1")])
-    least, most_shown = limits(low, high)
+    dates = facet.scale == "date"
+    least, most_shown = (iso(low), iso(high)) if dates else limits(low, high)
     kept = (
-        active.low if active and active.low is not None else low,
-        active.high if active and active.high is not None else high,
+        _place_of(active.low if active else None, low),
+        # A day lasts until the next one begins.
+        _place_of(active.high if active else None, high) + dates,
     )
     bars = [
         html.Span(
@@ -171,7 +160,7 @@ def _range(facet: FacetView, active: Filter | None) -> html.Div:
             className="histogram__bar"
             if left < kept[1] and right > kept[0]
             else "histogram__bar histogram__bar--out",
-            title=f"{left:.3g} to {right:.3g}: {count(value.count)}",
+            title=f"{value.label}: {count(value.count)}",
         )
         for value, left, right in zip(facet.values, edges, edges[1:], strict=False)
     ]
@@ -183,6 +172,12 @@ def _range(facet: FacetView, active: Filter | None) -> html.Div:
             _bounds(facet, active, least, most_shown),
         ]
     )
+
+
+def _place_of(bound: Bound, edge: float) -> float:
+    if bound is None:
+        return edge
+    return bound if isinstance(bound, float | int) else (days(bound) or 0.0)
 
 
 def limits(low: float, high: float) -> tuple[str, str]:
@@ -213,18 +208,20 @@ def _bounds(facet: FacetView, active: Filter | None, least: str, most: str) -> h
     )
 
 
-def _bound(facet: FacetView, side: str, value: float | None, edge: str) -> html.Label:
+def _bound(facet: FacetView, side: str, value: Bound, edge: str) -> html.Label:
+    dates = facet.scale == "date"
     word = "least" if side == "low" else "most"
     return html.Label(
         [
             html.Span(f"{facet.label}, {word}", className="visually-hidden"),
             dcc.Input(
                 id=ids.explore_range(facet.name, side),
-                type="number",
+                type="text" if dates else "number",
                 value=value,
                 debounce=True,
-                step="any",
                 placeholder=edge,
+                pattern="[0-9]{4}-[0-9]{2}-[0-9]{2}" if dates else None,
+                step="any",
                 className="field",
             ),
         ]

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dash import html
+from dash import dcc, html
 
 from dashboard import ids
 from dashboard.answers import HitView, SearchView
-from dashboard.components import states
+from dashboard.components import states, terms
 from dashboard.components.widgets import (
     API,
     aria,
     count,
-    duration,
     icon,
     picture,
     plural,
+    stock_read,
     stock_words,
 )
+from dashboard.state import SearchState
 from dashboard.views import MapRow, SelectionView
 
 CARDS: dict[str, Any] = {"data-cards": ""}
 """Marks a list whose tiles the arrow keys walk through (assets/keys.js)."""
 
+MARKED: dict[str, Any] = {"data-marks": ""}
+"""Marks a hit whose buttons say more or less of it: Alt+click presses the second one."""
+
 PAGE = 60
 """Pictures on one page of the gallery."""
+
+HITS = 120
+"""Hits that the panel shows; a page of its own has all of them."""
 
 
 def tile(
@@ -37,21 +45,28 @@ def tile(
     *,
     score: float | None = None,
     stock: int | None = None,
+    read_at: datetime | None = None,
     here: bool = False,
 ) -> html.Button:
-    """Build a picture that opens itself; `place` tells tiles of one image apart."""
+    """Build a picture that opens itself; `place` tells tiles of one image apart.
+
+    `read_at` is when the stock was read, where that was a part of the search.
+    """
     label = [html.Span(title)]
     spoken, foot = title, []
     if score is not None:
         foot.append(html.Span(f"{score:.3f}", className="hit-score"))
         spoken = f"{spoken}, score {score:.3f}"
-    if stock is not None:
+    if stock is not None and read_at is None:
         words = stock_words(stock)
         short = f"{count(stock)} in stock" if stock else "out of stock"
         foot.append(html.Span(short, className="tile__stock", title=words))
         spoken = f"{spoken}, {words[:1].lower()}{words[1:]}"
     if foot:
         label.append(html.Span(foot, className="tile__foot"))
+    if stock is not None and read_at is not None:
+        label.append(html.Span(stock_read(stock, read_at), className="tile__read"))
+        spoken = f"{spoken}, in stock: {count(stock)}"
     return html.Button(
         [picture(image_id, alt=""), html.Span(label, className="tile__label")],
         id=ids.explore_hit(str(image_id), place),
@@ -117,15 +132,27 @@ def hits(
     """
     known = stocks or {}
     if not found.hits:
-        return [states.empty("Nothing is similar", "The collection has no other listing.")]
-    return [
+        text = "No other listing passes what this search asks for: ask for less above."
+        return [states.empty("Nothing was found", text)]
+    shown = [
         html.Div(
-            [hit_tile(hit, image_id, known.get(hit.listing_id)) for hit in found.hits],
-            className="tiles tiles--small",
-            **CARDS,
-        ),
-        html.P(_how(found), className="panel__note"),
+            [
+                hit_tile(hit, image_id, known.get(hit.listing_id)),
+                terms.marks(hit.image_id, found) if hit.image_id != image_id else None,
+            ],
+            className="hit",
+            **MARKED,
+        )
+        for hit in found.hits[:HITS]
     ]
+    found_all = None
+    if found.hits_total > len(shown):
+        found_all = dcc.Link(
+            f"All {count(found.hits_total)} listings",
+            href=ids.PATH_SEARCH + SearchState(query=found.query_id).write(),
+            className="button hits__all",
+        )
+    return [html.Div(shown, className="tiles tiles--small", **CARDS), found_all]
 
 
 def hit_tile(hit: HitView, image_id: UUID | None, stock: int | None = None) -> html.Button:
@@ -135,7 +162,8 @@ def hit_tile(hit: HitView, image_id: UUID | None, stock: int | None = None) -> h
         hit.title or hit.listing_id,
         f"hit-{hit.rank}",
         score=hit.score,
-        stock=stock,
+        stock=stock if hit.stock_read_at is None else hit.inventory,
+        read_at=hit.stock_read_at,
         here=hit.image_id == image_id,
     )
 
@@ -165,13 +193,6 @@ def asked(found: SearchView) -> html.Div:
         ],
         className="sought",
     )
-
-
-def _how(found: SearchView) -> str:
-    exact = "Exact" if found.exact else "Approximate"
-    scored = f"{count(found.rows_scanned)} of {plural(found.rows, 'image')} scored"
-    stale = "" if found.current else ", on an older snapshot"
-    return f"{exact}: {scored} in {duration(found.seconds)}{stale}"
 
 
 def _row(row: MapRow, offset: int) -> html.Button:

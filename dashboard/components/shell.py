@@ -52,6 +52,16 @@ KEYS: Final[tuple[tuple[str, tuple[tuple[tuple[str, ...], str], ...]], ...]] = (
         ),
     ),
     (
+        "Similar listings",
+        (
+            (("Click",), "Open it and what is like it"),
+            (("Alt", "Click"), "Find none like it"),
+            (("+",), "Find more like it"),
+            (("-",), "Find none like it"),
+            (("←", "→", "↑", "↓"), "Move"),
+        ),
+    ),
+    (
         "Outliers",
         (
             (("←", "→", "↑", "↓"), "Move"),

@@ -53,6 +53,21 @@ def stock_words(stock: int) -> str:
     return f"In stock: {count(stock)}" if stock else "Out of stock"
 
 
+def stock_read(stock: int, read_at: datetime | None) -> list[Any]:
+    """Build how many were for sale when that was read, with the time of day (UTC)."""
+    if read_at is None:
+        return [html.Span(f"in stock: {count(stock)}")]
+    moment = read_at.astimezone(UTC)
+    return [
+        html.Span(f"in stock: {count(stock)}, "),
+        html.Time(
+            f"read {moment:%H:%M:%S}",
+            dateTime=moment.isoformat(timespec="milliseconds"),
+            title=f"Read from Cassandra at {moment:%Y-%m-%d %H:%M:%S} UTC",
+        ),
+    ]
+
+
 def prose(text: str) -> list[Any]:
     """Build text whose `quoted` parts are code; everything stays text, never markup."""
     pieces = text.split("`")

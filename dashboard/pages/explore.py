@@ -58,6 +58,7 @@ def body(state: ExploreState, version: MapView, columns: tuple[ColumnView, ...])
         [
             dcc.Store(id=ids.EXPLORE_STATE, data=state.write()),
             dcc.Store(id=ids.EXPLORE_FOCUS),
+            dcc.Store(id=ids.EXPLORE_ASK),
             dcc.Store(id=ids.EXPLORE_NARROW),
             dcc.Store(id=ids.EXPLORE_ADDRESS),
             html.Aside(

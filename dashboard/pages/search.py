@@ -1,4 +1,4 @@
-"""Searches: published queries, opened again by their address without computing anything."""
+"""Searches: published queries, named, asked again, opened by their address without computing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from dash import dcc, html
 
 from dashboard import ids
 from dashboard.answers import QueryView, SearchView
-from dashboard.components import cards, states
-from dashboard.components.widgets import badge, count, duration, icon, picture, plural, when
+from dashboard.components import queries, states
+from dashboard.components.widgets import badge, count, duration, icon, plural, when
+from dashboard.components.words import words
 from dashboard.state import ExploreState, SearchState
+from dashboard.views import ColumnView
 
 HISTORY: Final = 50
 """Queries that the history lists."""
 
 HITS: Final = 200
-"""Hits that an opened query shows."""
+"""Hits on one page of an opened query."""
+
+EXAMPLES: Final = 8
+"""Pictures of examples in the head of an opened query."""
 
 
 def layout(search: str | None) -> html.Div:
@@ -45,14 +50,14 @@ def layout(search: str | None) -> html.Div:
     )
 
 
-def summary(queries: Sequence[QueryView]) -> str:
+def summary(found: Sequence[QueryView]) -> str:
     """Return the line above the history."""
-    return f"Newest {plural(len(queries), 'search', 'searches')}" if queries else ""
+    return f"Newest {plural(len(found), 'search', 'searches')}" if found else ""
 
 
-def history(queries: Sequence[QueryView], now: datetime) -> Any:
-    """Build the query history, newest first."""
-    if not queries:
+def history(found: Sequence[QueryView], now: datetime, columns: Sequence[ColumnView] = ()) -> Any:
+    """Build the query history, newest first; `columns` give filters their labels."""
+    if not found:
         return states.empty(
             "No searches yet",
             "Click a picture in Explore, or drop one of your own there: what was found is kept "
@@ -60,7 +65,8 @@ def history(queries: Sequence[QueryView], now: datetime) -> Any:
             picture="search",
             action=dcc.Link("Open Explore", href=ids.PATH_EXPLORE, className="button"),
         )
-    return html.Div([cards.query_row(query, now) for query in queries], className="stack")
+    rows = [queries.query_row(query, columns, now) for query in found]
+    return html.Div(rows, className="stack stack--tight")
 
 
 def opened_summary(found: SearchView) -> list[Any]:
@@ -68,30 +74,23 @@ def opened_summary(found: SearchView) -> list[Any]:
     exact = "exact" if found.exact else "approximate"
     return [
         html.Strong(plural(found.hits_total, "listing")),
-        f", {exact}, {count(found.rows_scanned)} of {plural(found.rows, 'image')} scanned in ",
+        f", {exact}: {count(found.rows_scanned)} of {plural(found.rows, 'image')} in ",
         f"{duration(found.seconds)}",
     ]
 
 
-def opened(found: SearchView, now: datetime) -> Any:
-    """Build a published query: what was asked, and its hits."""
-    asked: list[Any] = [
-        picture(image_id, alt="Asked with", css="picture picture--asked")
-        for image_id in found.image_ids[:6]
-    ]
-    if found.uploads:
-        asked.append(
-            html.Div(
-                html.Img(src=f"/api/v1/uploads/{found.uploads[0]}", alt="Uploaded picture"),
-                className="picture picture--asked",
-            )
-        )
+def opened(
+    found: SearchView, now: datetime, columns: Sequence[ColumnView] = (), after: str = ""
+) -> Any:
+    """Build a page of a published query: what was asked, and its hits behind `after`."""
+    asked = queries.asked_with(found, EXAMPLES)
     head = html.Div(
         [
             html.Div(asked, className="asked") if asked else None,
             html.Div(
                 [
-                    html.H2(found.name or "Search"),
+                    queries.name_field(found.query_id, found.name, "name-field--asked"),
+                    html.P(", ".join(words(found, columns)), className="query__words"),
                     html.Div(
                         [
                             html.Span(when(found.created_at, now)),
@@ -103,21 +102,57 @@ def opened(found: SearchView, now: datetime) -> Any:
                 ],
                 className="asked__text",
             ),
-            dcc.Link(
-                [icon("map"), "Show on map"],
-                href=ExploreState(query=found.query_id).href(),
-                className="button",
+            html.Div(
+                [
+                    dcc.Link(
+                        [icon("map"), "Show on map"],
+                        href=ExploreState(query=found.query_id).href(),
+                        className="button",
+                    ),
+                    queries.run_button(found.query_id),
+                ],
+                className="asked__ways",
             ),
         ],
         className="asked-head",
     )
     crumb = dcc.Link([icon("left"), "All searches"], href=ids.PATH_SEARCH, className="crumb")
     if not found.hits:
-        body: Any = states.empty(
-            "Nothing was found" if found.state == "done" else f"This search is {found.state}",
-            f"{count(found.rows_scanned)} of {plural(found.rows, 'image')} were scanned.",
-            picture="search",
-        )
+        body: list[Any] = [
+            states.empty(
+                "Nothing was found" if found.state == "done" else f"This search is {found.state}",
+                f"{count(found.rows_scanned)} of {plural(found.rows, 'image')} were searched.",
+                picture="search",
+            )
+        ]
     else:
-        body = html.Div([cards.hit_tile(hit) for hit in found.hits], className="tiles")
-    return [crumb, head, body]
+        tiles = html.Div([queries.hit_tile(hit) for hit in found.hits], className="tiles")
+        body = [tiles, pager(found, after)]
+    return [crumb, head, *body]
+
+
+def pager(found: SearchView, after: str) -> html.Div | None:
+    """Build the way through a long result; None when one page has all of it."""
+    if not after and found.next_after is None:
+        return None
+    first, last = found.hits[0].rank, found.hits[-1].rank
+    ways: list[Any] = []
+    if after:
+        first_page = ids.PATH_SEARCH + SearchState(query=found.query_id).write()
+        ways.append(dcc.Link("First page", href=first_page, className="button"))
+    if found.next_after is not None:
+        following = SearchState(query=found.query_id, after=found.next_after)
+        ways.append(
+            dcc.Link(
+                ["Next page", icon("right")],
+                href=ids.PATH_SEARCH + following.write(),
+                className="button",
+            )
+        )
+    return html.Div(
+        [
+            html.Span(f"{count(first)} to {count(last)} of {count(found.hits_total)}"),
+            html.Div(ways, className="pager__links"),
+        ],
+        className="pager",
+    )

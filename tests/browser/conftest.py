@@ -1,9 +1,10 @@
-"""The real app for browser tests: a small demo collection, started once a session."""
+"""The real app and a real browser: a small demo collection, started once a session."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,12 +12,41 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from cql.settings import ROOT
+
+SHOTS = ROOT / "artifacts" / "screenshots"
+SIZES = {"wide": (1440, 900), "phone": (390, 844)}
+WAIT_MS = 60_000
+FLAGS = [
+    "--headless",
+    "--no-sandbox",  # containers run as root
+    "--disable-gpu",
+    "--use-gl=angle",  # WebGL2 in software, where there is no GPU
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+DRIVER = "GL Driver Message"
+"""What software WebGL says of its own speed."""
+
+SEEN = """() => [...document.querySelectorAll("img")].every((image) => {
+  const box = image.getBoundingClientRect();
+  const away = box.bottom < 0 || box.top > innerHeight || box.width === 0;
+  return away || (image.complete && image.naturalWidth > 0);
+})"""
+"""Every picture on the screen has loaded."""
+
+Opened = Callable[..., Any]
 
 IMAGES = 240
 START_S = 900
@@ -88,3 +118,69 @@ def app_url(demo_folder: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             demo.kill()
             demo.wait()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    names = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    assert found, "browser tests need Chrome or Chromium: install the package chromium"
+    expect.set_options(timeout=WAIT_MS)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium: Browser, app_url: str) -> Opened:
+    """Open a page in a context of its own; leaving fails on any message of the console."""
+
+    @contextmanager
+    def opened_(
+        path: str = "/", *, size: str = "wide", theme: Any = "light", expected: str = DRIVER
+    ) -> Iterator[Page]:
+        width, height = SIZES[size]
+        context = chromium.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=theme,
+            base_url=app_url,
+            has_touch=size == "phone",
+            reduced_motion="reduce",
+        )
+        context.set_default_timeout(WAIT_MS)
+        page = context.new_page()
+        said: list[str] = []
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on(
+            "console",
+            lambda line: (
+                said.append(line.text)
+                if line.type in {"error", "warning"}
+                and not any(known in line.text for known in (DRIVER, expected))
+                else None
+            ),
+        )
+        try:
+            page.goto(path)
+            if urlsplit(path).path == "/":
+                ready(page)
+            yield page
+            assert said == []
+        finally:
+            context.close()
+
+    return opened_
+
+
+def ready(page: Page) -> None:
+    """Wait until every tile is drawn and the panel has its pictures."""
+    page.wait_for_selector(".sightline-map[data-state=ready]")
+    expect(page.locator(".is-loading")).to_have_count(0)
+
+
+def shoot(page: Page, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.wait_for_function(SEEN)
+    page.wait_for_timeout(300)
+    page.screenshot(path=SHOTS / f"{name}.png")

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import expect
 
-from cql.settings import ROOT
+from tests.browser.conftest import SIZES, Opened, shoot
 
 pytestmark = [pytest.mark.browser, pytest.mark.service]
 
-SHOTS = ROOT / "artifacts" / "screenshots"
 PAGES = {
     "clusters": ".cluster-card",
     "outliers": ".outlier-card",
@@ -25,63 +20,6 @@ PAGES = {
     "search": ".page-head",
     "nowhere": ".state__title",
 }
-SIZES = {"wide": (1440, 900), "phone": (390, 844)}
-WAIT_MS = 30_000
-
-SEEN = """() => [...document.querySelectorAll("img[data-src]")].every((image) => {
-  const box = image.getBoundingClientRect();
-  return box.bottom < 0 || box.top > innerHeight || image.complete;
-})"""
-"""Every picture on the screen has loaded."""
-
-Opened = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    names = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    assert found, "browser tests need Chrome or Chromium: install the package chromium"
-    expect.set_options(timeout=WAIT_MS)
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def opened(chromium: Browser, app_url: str) -> Opened:
-    """Open pages in a context of their own; leaving fails on any message of the console."""
-
-    @contextmanager
-    def opened_(path: str, *, size: str = "wide", theme: Any = "light") -> Iterator[Page]:
-        width, height = SIZES[size]
-        context = chromium.new_context(
-            viewport={"width": width, "height": height}, color_scheme=theme, base_url=app_url
-        )
-        context.set_default_timeout(WAIT_MS)
-        page = context.new_page()
-        messages: list[str] = []
-        page.on("pageerror", lambda error: messages.append(str(error)))
-        page.on(
-            "console",
-            lambda said: messages.append(said.text) if said.type in {"error", "warning"} else None,
-        )
-        try:
-            page.goto(path)
-            yield page
-            page.wait_for_timeout(200)
-            assert messages == []
-        finally:
-            context.close()
-
-    return opened_
-
-
-def shoot(page: Page, name: str) -> None:
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.wait_for_function(SEEN)
-    page.screenshot(path=Path(SHOTS) / f"{name}.png")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -15,6 +15,8 @@ export interface Column {
   readonly counts: readonly number[];
   readonly low: number;
   readonly high: number;
+  /** Numbers of the scale `date` are days since 1970-01-01. */
+  readonly scale?: "linear" | "date";
 }
 
 export function hex(text: string): Rgb {

@@ -28,7 +28,8 @@ export function isolated(now: readonly string[] | null, value: string): string[]
   return now?.length === 1 && now[0] === value ? null : [value];
 }
 
-export function format(value: number): string {
+export function format(value: number, scale: Column["scale"] = "linear"): string {
+  if (scale === "date") return new Date(value * 86_400_000).toISOString().slice(0, 10);
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 10_000 || size < 0.001) return value.toPrecision(2);
@@ -52,9 +53,9 @@ function Scale({ column, palette }: { column: Column; palette: Palette }): React
   const stops = [0, 0.2, 0.4, 0.6, 0.8, 1].map((t) => css(ramp(palette, t))).join(", ");
   return (
     <div className="sm-scale">
-      <span>{format(column.low)}</span>
+      <span>{format(column.low, column.scale)}</span>
       <div className="sm-scale__bar" style={{ background: `linear-gradient(90deg, ${stops})` }} />
-      <span>{format(column.high)}</span>
+      <span>{format(column.high, column.scale)}</span>
     </div>
   );
 }

@@ -69,6 +69,7 @@ export class Server {
         counts: [],
         low: number(item.low) ?? 0,
         high: number(item.high) ?? 1,
+        scale: item.scale === "date" ? "date" : "linear",
       };
     });
     return new Map(columns.map((column) => [column.name, column]));
