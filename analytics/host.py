@@ -200,6 +200,8 @@ class Host:
             int(message.values["k"]),
             each=self._batch.pool.map,
         )
+        for part in parts:
+            part.base.release()
         return Message(
             {"base": sum(part.base.rows for part in parts)},
             {"scores": best.scores, "rows": best.rows, "images": best.images},
@@ -214,10 +216,12 @@ class Host:
         owners = np.searchsorted(block.offsets, np.arange(start, end), side="right") - 1
         first = int(owners[0]) if len(owners) else 0
         last = int(owners[-1]) + 1 if len(owners) else 0
+        vectors = np.array(block.vectors[start:end])
+        block.release()
         return Message(
             {"listings": block.listings[first:last].to_pylist()},
             {
-                "vectors": block.vectors[start:end],
+                "vectors": vectors,
                 "images": block.images[start:end],
                 "owners": owners - first,
             },
@@ -265,6 +269,8 @@ class Host:
                 shards.open_block(path, every[n], dim=snapshot.dim, base=bases[n]) for n in own
             ]
             names = [shards.open_names(path, shard) for shard in every]
+            for block in blocks:
+                block.release()  # checking a shard has read all of it
         except IntegrityError as error:
             if self._damage is None or self._damage.service.snapshot_id != version:
                 log.error("host %d: %s", self._index, error)  # noqa: TRY400 - the message says it
