@@ -214,6 +214,8 @@ class MemorySearcher:
 
     def search(self, request: Request) -> Result:
         request.check()
+        map_id = (request.map_id or self.store.live("map")) if request.selects else None
+        request = replace(request, map_id=map_id)
         if self.down is not None:
             raise self.down
         photos = [] if request.listing_id is None else self.store.images_of(request.listing_id)

@@ -161,7 +161,7 @@ def similar(page: Page, **what: str) -> dict[str, Any]:
         f"{ids.EXPLORE_MAP}.selected",
         f"{ids.EXPLORE_MAP}.highlight",
         f"{ids.EXPLORE_MAP}.dimmed",
-        values={f"{ids.EXPLORE_FOCUS}.data": page.focus(**what)},
+        values={f"{ids.EXPLORE_ASK}.data": {"terms": [], **page.focus(**what)}},
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from dashboard import ids, moves
 from dashboard.callbacks.explore import apply
 from dashboard.state import Camera, ExploreState, Filter, Polygon
+from dashboard.terms import Terms
 
 IMAGE = "11111111-2222-3333-4444-555555555555"
 QUERY = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
@@ -129,3 +130,71 @@ def test_selection_json_is_what_the_map_reads() -> None:
         "polygons": [{"points": [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], "mode": "union"}],
         "filters": {"cluster": ["3"], "membership": {"low": None, "high": 0.5}},
     }
+
+
+OTHER = "22222222-2222-3333-4444-555555555555"
+
+
+def test_examples_change_sides_and_go() -> None:
+    state = moves.open_image(EMPTY, IMAGE)
+    plus = moves.mark(state, OTHER, "plus")
+    assert plus.terms == Terms(plus=(UUID(OTHER),))
+    minus = moves.mark(plus, OTHER, "minus")
+    assert minus.terms == Terms(minus=(UUID(OTHER),))
+    assert moves.mark(minus, OTHER, "minus") == moves.forget(minus, OTHER) == state
+    assert moves.mark(state, IMAGE, "minus") == state
+    assert ExploreState.read(minus.write()) == minus
+
+
+def test_the_open_picture_hands_over_to_the_next_example() -> None:
+    state = moves.mark(moves.open_image(EMPTY, IMAGE), OTHER, "plus")
+    assert moves.forget(state, IMAGE) == moves.open_image(EMPTY, OTHER)
+    assert moves.forget(moves.open_image(EMPTY, IMAGE), IMAGE) == EMPTY
+
+
+def test_an_example_of_an_open_search_is_dropped_and_comes_back() -> None:
+    state = moves.forget(moves.open_query(EMPTY, QUERY), OTHER)
+    assert state.terms.dropped == (UUID(OTHER),)
+    assert moves.mark(state, OTHER, "plus").terms == Terms(plus=(UUID(OTHER),))
+
+
+def test_options_outlive_a_picture_and_examples_do_not() -> None:
+    state = moves.mark(moves.open_image(EMPTY, IMAGE), OTHER, "minus")
+    for name, value in (("stock", "1"), ("by", "mean"), ("k", 500), ("scope", f"result:{QUERY}")):
+        state = moves.option(state, name, value)
+    options = Terms(stock=True, by="mean", k=500, scope="result", within=UUID(QUERY))
+    assert moves.open_image(state, OTHER).terms == options
+    closed = moves.close(state).terms
+    assert closed == Terms(stock=True, by="mean", k=500)
+    assert moves.option(state, "scope", "all").terms.within is None
+    assert moves.option(state, "k", "many").terms.k is None
+
+
+def test_dates_are_bounds() -> None:
+    low = moves.bound(EMPTY, "attr:built", "low", "2024-01-01")
+    assert low.filters == (Filter("attr:built", low="2024-01-01"),)
+    both = moves.bound(low, "attr:built", "high", "2024-06-30")
+    assert both.selection()["filters"] == {
+        "attr:built": {"low": "2024-01-01", "high": "2024-06-30"}
+    }
+    assert moves.bound(both, "attr:built", "high", "2023-01-01").filters == (
+        Filter("attr:built", high="2023-01-01"),
+    )
+    assert moves.bound(EMPTY, "attr:built", "low", "soon") == EMPTY
+    assert moves.bound(low, "attr:built", "low", "") == EMPTY
+
+
+@pytest.mark.parametrize(
+    ("source", "value", "expected"),
+    [
+        (ids.explore_option("by", "max"), "max", EMPTY),
+        (ids.explore_option("by", "max"), None, EMPTY),
+        (ids.explore_option("by", "max"), "mean", ExploreState(terms=Terms(by="mean"))),
+        (ids.explore_mark(OTHER, "minus"), 1, ExploreState(terms=Terms(minus=(UUID(OTHER),)))),
+        (ids.explore_mark(OTHER, "minus"), None, EMPTY),
+        ({"type": ids.EXPLORE_STOCK, "to": "1"}, 1, ExploreState(terms=Terms(stock=True))),
+    ],
+)
+def test_events_of_the_search(source: Any, value: Any, expected: ExploreState) -> None:
+    prop = "value" if source["type"] == ids.EXPLORE_OPTION else "n_clicks"
+    assert apply(EMPTY, source, prop, value) == expected

@@ -15,12 +15,14 @@ from cql.errors import ConflictError, NotFoundError, UnavailableError
 from cql.records import NAMESPACE
 from dashboard import ids
 from dashboard.answers import HitView, QueryView, SearchView
-from dashboard.components import cards, shell, states, widgets
+from dashboard.components import cards, shell, states, terms, widgets
+from dashboard.components.words import words
 from dashboard.pages import cluster, clusters, jobs, outliers, routes, search
 from dashboard.state import ClustersState, ExploreState, OutliersState
 from dashboard.views import (
     ClusterDetail,
     ClusterView,
+    ColumnView,
     DecisionView,
     FacetValue,
     FacetView,
@@ -375,7 +377,7 @@ def a_search(**changes: Any) -> SearchView:
 def test_an_opened_search_says_how_complete_it_is() -> None:
     line = text(search.opened_summary(a_search())).replace("\u00a0", " ")
     assert "exact" in line
-    assert "2,640 of 2,640 images scanned in" in line
+    assert "2,640 of 2,640 images in" in line
     assert "41 ms" in line
     page = text(search.opened(a_search(), NOW))
     assert "0.988" in page
@@ -387,9 +389,56 @@ def test_an_opened_search_says_how_complete_it_is() -> None:
 def test_the_history_links_to_what_was_published() -> None:
     query = QueryView(query_id=MAP, name="", state="running", hits=0, seconds=0.1, created_at=NOW)
     page = search.history([query], NOW)
-    assert props(page, "href") == [f"/search?q={MAP}"]
+    assert set(props(page, "href")) == {f"/search?q={MAP}"}
     assert "running" in text(page)
     assert "No searches yet" in text(search.history([], NOW))
+
+
+def test_a_search_is_told_in_words() -> None:
+    columns = (
+        ColumnView(
+            name="attr:kind", label="Kind", kind="category", keys=("a", "b"), labels=("A", "B")
+        ),
+        ColumnView(name="attr:built", label="Built", kind="number", scale="date"),
+    )
+    asked = a_search(
+        image_ids=(an_id("a"), an_id("b")), negatives=(an_id("c"),), uploads=("d" * 64,),
+        aggregate="mean", best=2, within=MAP, in_stock=True, k=1000,
+        selection={
+            "polygons": [{"points": [[0, 0], [1, 0], [0, 1]], "mode": "union"}],
+            "filters": {"attr:kind": ["b"], "attr:built": {"low": "2024-01-01", "high": None}},
+        },
+    )  # fmt: skip
+    assert words(asked, columns) == [
+        "Like 2 images and 1 uploaded picture, unlike 1 image",
+        "by the mean of their best 2 photos",
+        "in the drawn area",
+        "Kind: B",
+        "Built from 2024-01-01",
+        "within another result",
+        "in stock only",
+        "top 1,000",
+    ]
+    assert words(a_search(image_ids=(), listing_id="L")) == ["Like listing L", "top 50"]
+
+
+def test_an_answer_says_its_stock_and_what_waits() -> None:
+    line = text(terms.complete(a_search(rescored=415))).replace("\u00a0", " ")
+    assert line.startswith("exact: 2,640 of 2,640 images, 415 rescored, 41 ms")
+    assert "wait" not in line
+    line = text(terms.complete(a_search(in_stock=True, lag_s=0.43, behind=1, rows_scanned=2640)))
+    assert "Stock followed up to 0.4\u00a0s before" in line
+    assert "1 change waits for the next snapshot" in line
+    assert "3 changes wait for the next" in text(terms.complete(a_search(behind=3)))
+
+
+def test_a_long_result_has_pages() -> None:
+    assert search.pager(a_search(), "") is None
+    first = search.pager(a_search(next_after="200,0,0.5,a,b", hits_total=900), "")
+    assert props(first, "href") == [f"/search?q={MAP}&after=200,0,0.5,a,b"]
+    last = search.pager(a_search(hits_total=900), "x")
+    assert props(last, "href") == [f"/search?q={MAP}"]
+    assert "1 to 1 of 900" in text(last)
 
 
 # Text is text

@@ -17,6 +17,7 @@ from dashboard.state import (
     Polygon,
     SearchState,
 )
+from dashboard.terms import Terms
 
 ID = UUID("11111111-1111-5111-8111-111111111111")
 
@@ -29,10 +30,13 @@ finite = st.floats(-1e12, 1e12, allow_nan=False).map(lambda value: round(value, 
 attributes = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=20
 ).map(lambda name: f"attr:{name}")
+dates = st.dates().map(lambda day: day.isoformat())
 bounds = st.one_of(
     st.tuples(finite, st.none()),
     st.tuples(st.none(), finite),
     st.tuples(finite, finite).map(lambda pair: (min(pair), max(pair))),
+    st.tuples(dates, st.none()),
+    st.tuples(dates, dates).map(lambda pair: (min(pair), max(pair))),
 )
 value_filters = st.builds(
     lambda column, values: Filter(column, tuple(dict.fromkeys(values))),
@@ -49,8 +53,26 @@ polygons = st.builds(
     st.lists(st.tuples(unit, unit), min_size=3, max_size=9).map(tuple),
     st.sampled_from(["union", "subtract", "intersect"]),
 )
+signs = st.lists(st.uuids(), max_size=6, unique=True)
+scopes = st.one_of(
+    st.just((None, None)),
+    st.sampled_from([("all", None), ("filter", None)]),
+    st.uuids().map(lambda key: ("result", key)),
+)
+terms = st.builds(
+    lambda images, scope, by, stock, k: Terms(
+        plus=tuple(images[:2]), minus=tuple(images[2:4]), dropped=tuple(images[4:]),
+        scope=scope[0], within=scope[1], by=by, stock=stock, k=k,
+    ),
+    signs,
+    scopes,
+    st.sampled_from([None, "max", "mean", "coverage"]),
+    st.none() | st.booleans(),
+    st.none() | st.integers(1, 10_000),
+)  # fmt: skip
 explore = st.builds(
     ExploreState,
+    terms=terms,
     map_id=st.none() | st.uuids(),
     colour=st.just("cluster") | st.sampled_from(state.NUMBER_COLUMNS) | attributes,
     image=st.none() | st.uuids(),
@@ -91,6 +113,15 @@ def test_no_address_raises_and_what_remains_is_stable(search: str) -> None:
                     "f.cluster",
                     "r.membership",
                     "f.attr:a",
+                    "r.attr:a",
+                    "plus",
+                    "minus",
+                    "drop",
+                    "scope",
+                    "within",
+                    "stock",
+                    "by",
+                    "k",
                 ]
             ),
             st.text(max_size=30),
@@ -203,3 +234,34 @@ def test_cluster_address() -> None:
     assert state.cluster_of(state.cluster_href(ID)) == ID
     for path in ("/clusters", "/clusters/", "/clusters/x", f"/clusters/{ID}/more", f"/other/{ID}"):
         assert state.cluster_of(path) is None
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        "?r.attr:a=2024-02-30..",
+        "?r.attr:a=2024-01-01..7",
+        "?r.attr:a=2024-01-02..2024-01-01",
+        "?scope=result",
+        f"?within={ID}",
+        "?k=0",
+        "?k=10001",
+        "?k=\N{SUPERSCRIPT TWO}",
+        "?stock=yes",
+        "?by=sum",
+        "?minus=nobody",
+    ],
+)
+def test_what_a_search_may_not_say_is_dropped(search: str) -> None:
+    assert ExploreState.read(search) == ExploreState()
+
+
+def test_an_image_is_one_example() -> None:
+    found = ExploreState.read(f"?plus={ID}&minus={ID}&drop={ID}&plus={ID}").terms
+    assert found == Terms(plus=(ID,))
+
+
+def test_a_page_of_hits_is_of_a_query() -> None:
+    state = SearchState(query=ID, after="200,0,0.25,a&b,c")
+    assert SearchState.read(state.write()) == state
+    assert SearchState.read("?after=200") == SearchState()
