@@ -12,9 +12,10 @@ export interface Ring {
   readonly mode: Mode;
 }
 
+/** Bounds are numbers, or ISO dates of a column of days since 1970-01-01. */
 export interface Range {
-  readonly low: number | null;
-  readonly high: number | null;
+  readonly low: number | string | null;
+  readonly high: number | string | null;
 }
 
 export interface Selection {
@@ -40,6 +41,11 @@ export function inside(rings: readonly Ring[], x: number, y: number): boolean {
   return result;
 }
 
+function bound(side: number | string | null, open: number): number {
+  if (typeof side === "string") return Date.parse(`${side}T00:00:00Z`) / 86_400_000;
+  return side ?? open;
+}
+
 type Test = (value: number) => boolean;
 
 function test(column: Column | undefined, filter: readonly string[] | Range): Test {
@@ -48,8 +54,10 @@ function test(column: Column | undefined, filter: readonly string[] | Range): Te
     const passes = (column?.categories ?? []).map((category) => wanted.has(category));
     return (value) => passes[value] === true;
   }
-  const { low, high } = filter as Range;
-  return (value) => value >= (low ?? -Infinity) && value <= (high ?? Infinity);
+  const range = filter as Range;
+  const low = bound(range.low, -Infinity);
+  const high = bound(range.high, Infinity);
+  return (value) => value >= low && value <= high;
 }
 
 /**

@@ -131,4 +131,7 @@ test("filters wait for their column, and missing values never match", () => {
   assert.equal(only({ depth: { low: 0, high: null } }), null);
   assert.deepEqual([0, 1, 2].map(only({ kind: ["b"] })!), [false, true, false]);
   assert.deepEqual([0, 1, 2].map(only({ kind: { low: null, high: 0.5 } })!), [true, false, false]);
+  const days = (low: string | null, high: string | null) => [0, 1, 2].map(only({ kind: { low, high } })!);
+  assert.deepEqual(days("1970-01-02", null), [false, true, false]);
+  assert.deepEqual(days("1969-12-31", "1970-01-01"), [true, false, false]);
 });
