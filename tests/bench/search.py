@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cql.settings import ROOT
@@ -53,17 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"{dataset.size}: {dataset.listings:,} listings")
         with Service(dataset, options.cache, large=dataset.rows > 100_000) as service:
             say(f"loaded in {service.load_s:.1f} s, snapshot built in {service.build_s:.1f} s")
-            rows += measured(service, plan, options.work, first=not rows)
+            for made in measured(service, plan, options.work, first=not rows):
+                rows += made
+                # After every work: a run of an hour that is ended keeps what it has.
+                if options.json:
+                    save(rows, options.json)
         gc.collect()
-        if options.json:
-            save(rows, options.json)
     say("\n" + table(rows))
     return 0
 
 
-def measured(service: Service, plan: Plan, works: Sequence[str], *, first: bool) -> list[Row]:
-    """Rows of one service; what does not depend on the collection is measured on the first."""
-    rows: list[Row] = []
+def measured(
+    service: Service, plan: Plan, works: Sequence[str], *, first: bool
+) -> Iterator[list[Row]]:
+    """Rows of one service, work by work; the `first` also gives what depends on no collection."""
     bench = Bench(service, plan)
     by_name: dict[str, Callable[[], list[Row]]] = {
         "one-query": bench.one_query,
@@ -86,8 +89,7 @@ def measured(service: Service, plan: Plan, works: Sequence[str], *, first: bool)
         )
     for name, call in by_name.items():
         if name in works or name == "fixed":
-            rows += timed(name, call)
-    return rows
+            yield timed(name, call)
 
 
 def timed(name: str, call: Callable[[], list[Row]]) -> list[Row]:

@@ -22,6 +22,7 @@ from analytics.search import Searcher
 from cql import jars
 from cql import spark as sparks
 from cql.embedded import Cassandra
+from cql.errors import IntegrityError
 from cql.records import (
     NAMESPACE,
     Cluster,
@@ -99,6 +100,13 @@ class Service:
             self.spark, self.settings, self.store, MODEL, reuse=False
         )
         self.build_s = time.perf_counter() - began
+        if self.snapshot.rows != self.dataset.rows:
+            # Rows that were loaded past the commit log are lost where Cassandra was killed.
+            (self.folder / "loaded.json").unlink()
+            raise IntegrityError(
+                f"{self.dataset.rows:,} rows must be stored, {self.snapshot.rows:,} are: run it "
+                "again, and they are loaded anew"
+            )
         self.hosts = Hosts(self.spark, self.settings, self.store)
         self._stack.callback(self.stop_hosts)
         self.hosts.start(self.snapshot)
