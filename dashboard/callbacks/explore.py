@@ -186,7 +186,6 @@ def _state(app: dash.Dash, services: Services) -> None:
         ClientsideFunction("sightline_explore", "address"),
         Output(ids.EXPLORE_ADDRESS, "data"),
         Input(ids.EXPLORE_STATE, "data"),
-        State(ids.URL, "id"),
         State(ids.EXPLORE_MAP, "id"),
         State(ids.EXPLORE_COLOUR, "id"),
         prevent_initial_call=True,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Opened, ready, shoot
+from tests.browser.conftest import WAIT_MS, Opened, ready, shoot
 from tests.browser.test_explore import api
 
 pytestmark = [pytest.mark.browser, pytest.mark.service]
@@ -24,6 +26,16 @@ def shown(page: Page) -> list[str]:
     tiles = page.locator("#explore-hits .hit img").all()
     sources = [tile.get_attribute("data-src") or "" for tile in tiles]
     return [source.split("/")[-2] for source in sources]
+
+
+def expect_hits(page: Page, body: dict[str, Any]) -> list[str]:
+    """Wait until the panel shows what the API answers; returns its images."""
+    wanted = [hit["image_id"] for hit in api(page, "/search", body)["hits"]]
+    until = time.monotonic() + WAIT_MS / 1000
+    while shown(page) != wanted and time.monotonic() < until:
+        page.wait_for_timeout(200)
+    assert shown(page) == wanted
+    return wanted
 
 
 def choose(page: Page, name: str, label: str) -> None:
@@ -54,20 +66,20 @@ def test_a_hit_marked_as_unlike_changes_the_answer_and_can_be_taken_back(opened:
         expect(page.locator(".example--minus")).to_have_count(1)
         ready(page)
         assert (address(page)["image"], address(page)["minus"]) == ([image], [unlike])
-        body = {"image_ids": [image], "negatives": [unlike], "k": 24}
-        wanted = [hit["image_id"] for hit in api(page, "/search", body)["hits"]]
-        assert shown(page) == wanted != before
+        body: dict[str, Any] = {"image_ids": [image], "negatives": [unlike], "k": 24}
+        wanted = expect_hits(page, body)
+        assert wanted != before
 
         page.locator("#explore-hits .hit").nth(1).locator(".mark--plus").click()
         expect(page.locator(".example--plus")).to_have_count(2)
         ready(page)
         body["image_ids"] = [image, wanted[1]]
-        assert shown(page) == [hit["image_id"] for hit in api(page, "/search", body)["hits"]]
+        expect_hits(page, body)
         choose(page, "by", "All photos matched")
         page.wait_for_url(re.compile("by=coverage"))
         ready(page)
         body["aggregate"] = "coverage"
-        assert shown(page) == [hit["image_id"] for hit in api(page, "/search", body)["hits"]]
+        expect_hits(page, body)
         shoot(page, "search-examples")
 
         page.reload()
@@ -124,12 +136,11 @@ def test_a_search_keeps_to_the_current_filter_or_to_a_result(opened: Opened) -> 
         filters = {"polygons": [], "filters": {"cluster": [str(largest)]}}
         body = {"image_ids": [image], "k": 24, "selection": filters}
         found = api(page, "/search", body)
-        assert shown(page) == [hit["image_id"] for hit in found["hits"]] != everything
+        assert expect_hits(page, body) != everything
         choose(page, "scope", "Within this result")
         page.wait_for_url(re.compile(f"within={found['query_id']}"))
         ready(page)
-        inside = api(page, "/search", {"image_ids": [image], "k": 24, "within": found["query_id"]})
-        assert shown(page) == [hit["image_id"] for hit in inside["hits"]]
+        expect_hits(page, {"image_ids": [image], "k": 24, "within": found["query_id"]})
 
 
 def test_a_search_is_renamed_reopened_by_its_address_and_asked_again(opened: Opened) -> None:

@@ -20,7 +20,7 @@ export function cameraOf(search: string): { x: number; y: number; zoom: number }
     : null;
 }
 
-export function address(search: string, url: string, map?: string, colour?: string): unknown {
+export function address(search: string, map?: string, colour?: string): unknown {
   const dash = (window as unknown as { dash_clientside: Clientside }).dash_clientside;
   if (location.pathname !== "/") return dash.no_update;
   const camera = cameraOf(search);
@@ -33,7 +33,10 @@ export function address(search: string, url: string, map?: string, colour?: stri
   if (withoutCamera(search) === withoutCamera(location.search)) {
     history.replaceState(history.state, "", search || location.pathname);
   } else {
-    dash.set_props(url, { search });
+    // As Dash's own links do: told by a property, its Location would first put back the address that
+    // it knows, which is one without the camera.
+    history.pushState({}, "", search || location.pathname);
+    window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
   }
   return dash.no_update;
 }
