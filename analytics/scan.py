@@ -117,8 +117,7 @@ def best_listings(
 
     for _ in each(run, _tasks(blocks)):
         pass
-    results = _settle(blocks, states, scanned, each)
-    return results
+    return _settle(blocks, states, scanned, each)
 
 
 def _state(ask: Ask) -> _State:
