@@ -147,7 +147,7 @@ def test_the_panel_says_that_it_is_gone(gone: Gone) -> None:
         f"{ids.EXPLORE_MAP}.selected",
         f"{ids.EXPLORE_MAP}.highlight",
         f"{ids.EXPLORE_MAP}.dimmed",
-        values={f"{ids.EXPLORE_FOCUS}.data": gone.page.focus(image=str(image))},
+        values={f"{ids.EXPLORE_ASK}.data": {"terms": [], **gone.page.focus(image=str(image))}},
     )
     assert "Not found" in json.dumps(hits)
 
