@@ -57,15 +57,19 @@ class Block:
 
     def find(self, listing_id: str) -> int:
         """Index of a listing, or -1."""
-        low, high = 0, len(self.listings)
-        while low < high:
-            middle = (low + high) // 2
-            if self.listings[middle].as_py() < listing_id:
-                low = middle + 1
-            else:
-                high = middle
-        held = low < len(self.listings) and self.listings[low].as_py() == listing_id
-        return low if held else -1
+        return find(self.listings, listing_id)
+
+
+def find(names: pa.Array, name: str) -> int:
+    """Index of a name among ascending ones, or -1."""
+    low, high = 0, len(names)
+    while low < high:
+        middle = (low + high) // 2
+        if names[middle].as_py() < name:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < len(names) and names[low].as_py() == name else -1
 
 
 def _sealed(array: NDArray[Number]) -> NDArray[Number]:

@@ -137,6 +137,7 @@ def _bound_best(
     threshold: np.float32,
 ) -> tuple[np.float32, np.float32, int]:
     """`_bound` for `MAX` without negatives; the lower bound only where the upper is of use."""
+    # Written out: with `_bound` a scan for many takes twice as long, with `_best_of` a third more.
     most, least, taken = _LOWEST, _LOWEST, 0
     for row in range(first, last):
         if _counts(plan.rows, row):

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analytics.blocks import Block
+from analytics.blocks import Block, find
 from analytics.codes import encode
 from analytics.filters import Filters
 from analytics.regions import Selection
@@ -61,14 +61,20 @@ class Part:
     @property
     def rows(self) -> int:
         """Rows that a query sees."""
-        alive = self.base.rows if self.alive is None else int(self.alive.sum())
-        return alive + (self.delta.rows if self.delta is not None else 0)
+        return self.base.rows - self._gone + self._added
 
     @property
     def changed(self) -> int:
         """Rows that were added or taken out since the snapshot."""
-        gone = 0 if self.alive is None else self.base.rows - int(self.alive.sum())
-        return gone + (self.delta.rows if self.delta is not None else 0)
+        return self._gone + self._added
+
+    @property
+    def _gone(self) -> int:
+        return 0 if self.alive is None else self.base.rows - int(self.alive.sum())
+
+    @property
+    def _added(self) -> int:
+        return 0 if self.delta is None else self.delta.rows
 
     def row_masks(
         self, filters: Filters, map_id: UUID | None, selection: Selection
@@ -141,7 +147,7 @@ class Holding:
     def owner(self, listing_id: str) -> int:
         """Number of the shard that a listing belongs to, of this host or another."""
         for number, names in enumerate(self._names):
-            if _find(names, listing_id) >= 0:
+            if find(names, listing_id) >= 0:
                 return number
         return zlib.crc32(listing_id.encode()) % max(1, len(self._names))
 
@@ -231,14 +237,3 @@ class Holding:
             attributes=tuple(each.attributes for each in held),
             delta_stock=np.array([self._levels[each.listing_id] for each in held], np.uint8),
         )
-
-
-def _find(names: pa.Array, listing_id: str) -> int:
-    low, high = 0, len(names)
-    while low < high:
-        middle = (low + high) // 2
-        if names[middle].as_py() < listing_id:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < len(names) and names[low].as_py() == listing_id else -1

@@ -26,7 +26,6 @@ _ROUNDING = 3e-7
 """Two exact scores of at most 1.01 whose float32 forms are equal differ by less than this."""
 
 _PAIRS = 8192
-_CHUNK = 16_384
 
 Map = Callable[[Callable[[int], None], Sequence[int]], object]
 """`map` of a thread pool, or a plain loop."""
@@ -90,10 +89,6 @@ def merge_images(parts: Sequence[Images], queries: int, k: int) -> Images:
     )
 
 
-def _chunks(rows: int, size: int = _CHUNK) -> list[int]:
-    return list(range(0, rows, size))
-
-
 def _nearest(block: Block, queries: NDArray[np.float32], k: int, each: Map) -> Images:
     k = min(k, block.rows)
     slack = 2 * error_bound(queries.shape[1]) + _ROUNDING
@@ -118,7 +113,7 @@ def _nearest(block: Block, queries: NDArray[np.float32], k: int, each: Map) -> I
         take = order[starts[:, None] + np.arange(k)]
         done[start] = Images(scores[take], rows[take] + block.base, block.images[rows[take]])
 
-    starts = _chunks(len(queries), group)
+    starts = range(0, len(queries), group)
     for _ in each(run, starts):  # type: ignore[attr-defined]
         pass
     return Images(

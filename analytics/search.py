@@ -78,10 +78,11 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scan:
-    """What all hosts found together."""
+    """What all hosts found together; `decided` rows of the snapshot were in their shards."""
 
     snapshot: Snapshot
     hits: list[Hit]
+    decided: int
     rows: int
     scanned: int
     rescored: int
@@ -162,7 +163,7 @@ class Searcher:
         return Result(
             query=query,
             hits=published,
-            exact=True,
+            exact=found.decided == found.snapshot.rows,
             rows=found.rows,
             rows_scanned=found.rows,
             scanned=found.scanned,
@@ -243,11 +244,12 @@ class Searcher:
             model_id=examples.model_id,
             known=known,
         )
-        _all_rows(snapshot, replies)
+        decided = _all_rows(snapshot, replies)
         times = [reply.values["followed_at"] for reply in replies]
         return _Scan(
             snapshot,
             _merge(replies, k),
+            decided,
             sum(int(reply.values["rows"]) for reply in replies),
             sum(int(reply.values["scanned"]) for reply in replies),
             sum(int(reply.values["rescored"]) for reply in replies),
@@ -389,10 +391,12 @@ class Searcher:
         return done, tuple(read)
 
 
-def _all_rows(snapshot: Snapshot, replies: Sequence[Message]) -> None:
+def _all_rows(snapshot: Snapshot, replies: Sequence[Message]) -> int:
+    """Rows of the snapshot that the replies speak for. IntegrityError unless it is all of them."""
     rows = sum(int(reply.values["base"]) for reply in replies)
     if rows != snapshot.rows:
         raise IntegrityError(f"all {snapshot.rows} rows must be scanned, {rows} were: ask again")
+    return rows
 
 
 def _merge(replies: Sequence[Message], k: int) -> list[Hit]:
