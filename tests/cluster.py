@@ -9,13 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from uuid import UUID
 
 import numpy as np
 import psutil
@@ -23,16 +22,16 @@ from numpy.typing import NDArray
 
 from analytics.jobs import submit, wait
 from analytics.search import Request, Searcher
-from cql import codec
 from cql.errors import UnavailableError
 from cql.migrations import migrate
-from cql.records import Feature, Image, Listing, Service, Thumbnail, image_id_of
+from cql.records import Image, Listing, Service
 from cql.session import close, connect
 from cql.settings import ROOT, Settings
 from cql.store import Store
 from deploy.cluster import JAVA_OPTIONS, Cluster
 from extraction.models import describe
 from tests.cql.test_wire import certificates
+from tests.photos import photos_of, put_photos
 
 MODEL = "sightline-small"
 LISTINGS = 300
@@ -247,61 +246,6 @@ def fill(store: Store, settings: Settings) -> tuple[list[Image], NDArray[np.floa
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     vectors[40:44] = vectors[3]  # pictures that tie
     store.put_listings(Listing(listing_id=own, title=own) for own in dict.fromkeys(owners))
-    images = [
-        Image(
-            listing_id=own,
-            image_id=image_id_of(own, f"hash{row}"),
-            uri=f"file:///photos/{row}.jpg",
-            content_hash=f"hash{row}",
-            width=10,
-            height=10,
-            format="JPEG",
-            bytes=100,
-        )
-        for row, own in enumerate(owners)
-    ]
-    store.put_images(
-        (image, Thumbnail(image_id=image.image_id, webp=b"x", width=1, height=1))
-        for image in images
-    )
-    blobs, crcs = codec.encode(vectors)
-    store.put_features(
-        Feature(
-            listing_id=image.listing_id,
-            model_id=model.model_id,
-            image_id=image.image_id,
-            vector=blob,
-            dim=model.dim,
-            crc32c=crc,
-        )
-        for image, blob, crc in zip(images, blobs, crcs, strict=True)
-    )
+    images = photos_of(owners)
+    put_photos(store, model.model_id, images, vectors)
     return images, vectors
-
-
-def naive(
-    images: list[Image],
-    vectors: NDArray[np.float32],
-    queries: NDArray[np.float32],
-    k: int,
-    *,
-    without: str = "",
-) -> Answer:
-    """The k best listings by the best of their rows for the best of the queries: plain loops."""
-    best: dict[str, tuple[float, UUID]] = {}
-    for image, vector in zip(images, vectors.astype(np.float64), strict=True):
-        score = max(float(np.float32(np.dot(query, vector))) for query in queries.astype(float))
-        held = best.get(image.listing_id)
-        if held is None or (-score, image.image_id.bytes) < (-held[0], held[1].bytes):
-            best[image.listing_id] = (score, image.image_id)
-    best.pop(without, None)
-    hits = [(listing, str(image), score) for listing, (score, image) in best.items()]
-    return sorted(hits, key=lambda hit: (-hit[2], hit[0]))[:k]
-
-
-def until(true: Callable[[], bool], *, seconds: float) -> None:
-    """Wait for something to come true."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.1)

@@ -1,6 +1,8 @@
-"""The oracle of search on a whole collection: every stored vector, one listing at a time."""
+"""Oracles of search: every vector, by plain loops."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,41 @@ from numpy.typing import NDArray
 from cql import codec
 from cql.records import Image
 from cql.store import Store
+
+
+def unit(rng: np.random.Generator, rows: int, dim: int) -> NDArray[np.float32]:
+    """Random directions: float32 (rows, dim) of unit L2 norm."""
+    vectors = rng.normal(size=(rows, dim))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32)
+
+
+def dot(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    """The score of a pair: float32 of the float64 sum of products in index order."""
+    total = 0.0
+    for x, y in zip(left.tolist(), right.tolist(), strict=True):
+        total += x * y
+    return float(np.float32(total))
+
+
+def listings_among(
+    images: Sequence[Image],
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    k: int,
+    *,
+    without: str = "",
+) -> list[tuple[str, str, float]]:
+    """The k best listings of these rows, by the best row for the best of the queries (Q, D)."""
+    best: dict[str, tuple[float, str]] = {}
+    for image, vector in zip(images, vectors, strict=True):
+        score, own = max(dot(query, vector) for query in queries), str(image.image_id)
+        held = best.get(image.listing_id)
+        if held is None or (-score, own) < (-held[0], held[1]):
+            best[image.listing_id] = (score, own)
+    best.pop(without, None)
+    hits = [(listing, own, score) for listing, (score, own) in best.items()]
+    return sorted(hits, key=lambda hit: (-hit[2], hit[0]))[:k]
 
 
 def listings_like(

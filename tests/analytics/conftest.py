@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -352,11 +351,3 @@ def world(tmp_path: Path) -> Iterator[Callable[..., World]]:
     yield make
     for one in made:
         one.close()
-
-
-def until(true: Callable[[], bool], *, seconds: float = 5.0) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.02)

@@ -18,7 +18,7 @@ from cql.progress import CancelledError
 from cql.records import Listing, MapVersion
 from cql.store import Store
 from tests.analytics.conftest import MODEL, World
-from tests.analytics.test_kernels import unit
+from tests.naive import unit
 
 Make = Callable[..., World]
 QUICK = Parameters(neighbours=10, outlier_neighbours=10)

@@ -19,8 +19,9 @@ from cql import codec
 from cql.errors import UnavailableError
 from cql.records import NAMESPACE, Feature, Listing
 from cql.store import Store
-from tests.analytics.conftest import MODEL, World, until
-from tests.analytics.test_scan import dot, unit
+from tests.analytics.conftest import MODEL, World
+from tests.naive import dot, unit
+from tests.waiting import until
 
 Make = Callable[..., World]
 DIM = 16
@@ -64,7 +65,7 @@ def naive(world: World, query: NDArray[np.float32], k: int) -> list[tuple[str, U
         scored = []
         for each in features:
             vector = codec.decode([each.vector], [each.crc32c], dim=each.dim)[0]
-            scored.append((-float(dot(query, vector)), each.image_id.bytes))
+            scored.append((-dot(query, vector), each.image_id.bytes))
         if scored:
             score, image = min(scored)
             hits.append((listing_id, UUID(bytes=image), -score))
@@ -243,8 +244,8 @@ def test_negatives_and_aggregates_equal_naive_loops(world: Make) -> None:
     positive, other, negative = 3, 30, 40
 
     def row(at: int, example: int) -> np.float32:
-        gain = dot(one.vectors[example], one.vectors[at])
-        return np.float32(gain - dot(one.vectors[negative], one.vectors[at]))
+        gain = np.float32(dot(one.vectors[example], one.vectors[at]))
+        return gain - np.float32(dot(one.vectors[negative], one.vectors[at]))
 
     left = {own: rows for own, rows in of.items() if own not in {one.owners[3], one.owners[30]}}
     best = {own: {at: max(row(at, 3), row(at, 30)) for at in rows} for own, rows in left.items()}

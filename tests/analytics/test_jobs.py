@@ -15,7 +15,8 @@ from cql.errors import InputError, UnavailableError
 from cql.progress import CancelledError, Progress
 from cql.records import Job
 from cql.store import Store
-from tests.analytics.conftest import Memory, until
+from tests.analytics.conftest import Memory
+from tests.waiting import until
 
 
 @pytest.fixture

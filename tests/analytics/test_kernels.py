@@ -2,24 +2,10 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from analytics import kernels
 from tests.analytics.test_scan import collection, cut
-
-
-def unit(rng: np.random.Generator, rows: int, dim: int) -> NDArray[np.float32]:
-    vectors = rng.normal(size=(rows, dim))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors.astype(np.float32)
-
-
-def dot(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
-    total = 0.0
-    for x, y in zip(left.tolist(), right.tolist(), strict=True):
-        total += x * y
-    return float(np.float32(total))
-
+from tests.naive import dot, unit
 
 KINDS = ["ragged", "duplicates", "identical", "near", "one image", "one listing"]
 

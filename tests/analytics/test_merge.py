@@ -10,9 +10,10 @@ from analytics import merge
 from analytics.merge import Backlog, backlog
 from cql.store import Store
 from cql.wire import Pool
-from tests.analytics.conftest import MODEL, World, until
+from tests.analytics.conftest import MODEL, World
 from tests.analytics.test_changes import DIM, put
-from tests.analytics.test_scan import unit
+from tests.naive import unit
+from tests.waiting import until
 
 Make = Callable[..., World]
 

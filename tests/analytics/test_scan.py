@@ -18,15 +18,10 @@ from analytics import scan
 from analytics.blocks import Block
 from analytics.codes import encode
 from analytics.scan import Ask
+from tests.naive import dot, unit
 
 DIM = 24
 NONE = np.empty((0, DIM), np.float32)
-
-
-def unit(rng: np.random.Generator, rows: int, dim: int = DIM) -> NDArray[np.float32]:
-    vectors = rng.normal(size=(rows, dim))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors.astype(np.float32)
 
 
 def cut(vectors: NDArray[np.float32], sizes: Sequence[int], cuts: int) -> list[Block]:
@@ -59,13 +54,6 @@ def cut(vectors: NDArray[np.float32], sizes: Sequence[int], cuts: int) -> list[B
     return made
 
 
-def dot(left: NDArray[np.float32], right: NDArray[np.float32]) -> np.float32:
-    total = 0.0
-    for x, y in zip(left.tolist(), right.tolist(), strict=True):
-        total += x * y
-    return np.float32(total)
-
-
 def naive(blocks: Sequence[Block], ask: Ask) -> list[tuple[float, str, bytes]]:
     """The k best listings by plain loops."""
     hits = []
@@ -88,11 +76,11 @@ def naive(blocks: Sequence[Block], ask: Ask) -> list[tuple[float, str, bytes]]:
 def value(block: Block, rows: Sequence[int], ask: Ask) -> tuple[float, int]:
     """Score of one listing and the row that won."""
     against = {
-        row: max((dot(each, block.vectors[row]) for each in ask.negatives), default=np.float32(0))
+        row: np.float32(max((dot(each, block.vectors[row]) for each in ask.negatives), default=0.0))
         for row in rows
     }
     each_positive = [
-        {row: np.float32(dot(example, block.vectors[row]) - against[row]) for row in rows}
+        {row: np.float32(dot(example, block.vectors[row])) - against[row] for row in rows}
         for example in ask.positives
     ]
     if ask.aggregate == "coverage":
@@ -123,17 +111,17 @@ def collection(kind: str) -> tuple[NDArray[np.float32], list[int]]:
     """Vectors and sizes of listings: degenerate ones by name."""
     rng = np.random.default_rng(3)
     ragged = [1, 7, 2, 1, 1, 30, 3, 5, 1, 1, 2, 9]
-    near = np.repeat(unit(rng, 1), 60, axis=0).astype(np.float64)
+    near = np.repeat(unit(rng, 1, DIM), 60, axis=0).astype(np.float64)
     near += rng.normal(size=near.shape) * 1e-7
     near /= np.linalg.norm(near, axis=1, keepdims=True)
     made: dict[str, tuple[NDArray[np.float32], list[int]]] = {
-        "ragged": (unit(rng, sum(ragged)), ragged),
-        "duplicates": (unit(rng, 6)[rng.integers(0, 6, 40)], [2] * 20),
-        "identical": (np.repeat(unit(rng, 1), 33, axis=0), [3] * 11),
+        "ragged": (unit(rng, sum(ragged), DIM), ragged),
+        "duplicates": (unit(rng, 6, DIM)[rng.integers(0, 6, 40)], [2] * 20),
+        "identical": (np.repeat(unit(rng, 1, DIM), 33, axis=0), [3] * 11),
         "near": (near.astype(np.float32), [2] * 30),
-        "one image": (unit(rng, 1), [1]),
-        "one listing": (unit(rng, 700), [700]),
-        "many": (unit(rng, 3000), [1, 2] * 1000),
+        "one image": (unit(rng, 1, DIM), [1]),
+        "one listing": (unit(rng, 700, DIM), [700]),
+        "many": (unit(rng, 3000, DIM), [1, 2] * 1000),
     }
     return made[kind]
 
@@ -154,12 +142,12 @@ def test_listings_equal_naive_loops(kind: str, cuts: int, form: str) -> None:
     vectors, sizes = collection(kind)
     blocks = cut(vectors, sizes, cuts)
     rng = np.random.default_rng(9)
-    several = np.concatenate([vectors[:1], unit(rng, 4)])
+    several = np.concatenate([vectors[:1], unit(rng, 4, DIM)])
     asks = [
         Ask(vectors[:1], NONE, 1, **FORMS[form]),
         Ask(several, NONE, 4, **FORMS[form]),
-        Ask(unit(rng, 2), vectors[:1], 5, **FORMS[form]),
-        Ask(vectors[:1], unit(rng, 3), 10_000, **FORMS[form]),
+        Ask(unit(rng, 2, DIM), vectors[:1], 5, **FORMS[form]),
+        Ask(vectors[:1], unit(rng, 3, DIM), 10_000, **FORMS[form]),
     ]
     check(blocks, asks)
 
@@ -217,7 +205,7 @@ def test_a_listing_of_ten_thousand_images() -> None:
 
 
 def test_nothing_to_scan() -> None:
-    query = unit(np.random.default_rng(0), 1)
+    query = unit(np.random.default_rng(0), 1, DIM)
     assert scan.best_listings([], [Ask(query, NONE, 3)])[0].ids == []
     assert scan.best_listings([], []) == []
 
@@ -229,16 +217,16 @@ def test_any_collection_equals_naive_loops(data: st.DataObject) -> None:
     rng = np.random.default_rng(seed)
     sizes = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=12))
     rows = sum(sizes)
-    distinct = unit(rng, data.draw(st.integers(1, rows)))
+    distinct = unit(rng, data.draw(st.integers(1, rows)), DIM)
     vectors = distinct[rng.integers(0, len(distinct), rows)]
     blocks = cut(vectors, sizes, data.draw(st.integers(1, 3)))
     asks = []
     for _ in range(data.draw(st.integers(1, 4))):
-        positives = np.concatenate([unit(rng, data.draw(st.integers(0, 3))), vectors[:1]])
+        positives = np.concatenate([unit(rng, data.draw(st.integers(0, 3)), DIM), vectors[:1]])
         asks.append(
             Ask(
                 positives,
-                unit(rng, data.draw(st.integers(0, 2))),
+                unit(rng, data.draw(st.integers(0, 2)), DIM),
                 data.draw(st.integers(1, 15)),
                 aggregate=data.draw(st.sampled_from(sorted(FORMS))),
                 best=data.draw(st.integers(1, 4)),

@@ -15,8 +15,9 @@ from analytics.neighbours import collect, graph
 from analytics.search import K_MAX, Request, Searcher
 from cql.errors import InputError, NotFoundError, UnavailableError
 from cql.store import Store
-from tests.analytics.conftest import World, until
-from tests.analytics.test_kernels import dot, unit
+from tests.analytics.conftest import World
+from tests.naive import dot, unit
+from tests.waiting import until
 
 Make = Callable[..., World]
 

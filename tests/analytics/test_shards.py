@@ -12,7 +12,7 @@ from analytics import shards, stream
 from cql import codec
 from cql.errors import IntegrityError
 from cql.records import Shard
-from tests.analytics.test_kernels import unit
+from tests.naive import unit
 
 
 def batches(sizes: list[int], batch: int) -> list[pa.RecordBatch]:

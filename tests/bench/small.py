@@ -17,9 +17,8 @@ import numpy as np
 from analytics import shards
 from analytics.hosts import Hosts
 from analytics.search import Request, Searcher
-from cql import codec
 from cql.migrations import migrate
-from cql.records import Feature, Image, Listing, Thumbnail, image_id_of
+from cql.records import Listing
 from cql.session import close, connect, endpoint
 from cql.settings import ROOT, Settings
 from cql.store import Store
@@ -28,6 +27,8 @@ from tests.bench import measure
 from tests.bench.rows import Row, compare
 from tests.bench.service import READY_S, Service, model
 from tests.bench.tasks import MODEL
+from tests.naive import unit
+from tests.photos import photos_of, put_photos
 
 LISTINGS, DIM = 20, 512
 SIZE = f"{2 * LISTINGS} images"
@@ -151,39 +152,10 @@ def _served(settings: Settings) -> Iterator[int]:
 def _fill(store: Store) -> tuple[list[UUID], np.ndarray]:
     """Write two images each of a few listings; their ids and vectors."""
     rng = np.random.default_rng(3)
-    vectors = rng.standard_normal((2 * LISTINGS, DIM)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = unit(rng, 2 * LISTINGS, DIM)
     store.put_model(model(DIM))
     names = [f"s{number:03d}" for number in range(LISTINGS)]
     store.put_listings(Listing(listing_id=name, title=name) for name in names)
-    images = [
-        Image(
-            listing_id=name,
-            image_id=image_id_of(name, f"{number}"),
-            uri=f"file:///{name}/{number}.jpg",
-            content_hash=f"{number}",
-            width=8,
-            height=8,
-            format="JPEG",
-            bytes=1,
-        )
-        for name in names
-        for number in range(2)
-    ]
-    store.put_images(
-        (image, Thumbnail(image_id=image.image_id, webp=b"x", width=8, height=8))
-        for image in images
-    )
-    blobs, sums = codec.encode(vectors)
-    store.put_features(
-        Feature(
-            listing_id=image.listing_id,
-            model_id=MODEL,
-            image_id=image.image_id,
-            vector=blob,
-            dim=DIM,
-            crc32c=crc,
-        )
-        for image, blob, crc in zip(images, blobs, sums, strict=True)
-    )
+    images = photos_of([name for name in names for _ in range(2)])
+    put_photos(store, MODEL, images, vectors)
     return [image.image_id for image in images], vectors

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from analytics.request import Request
 from analytics.search import Result
-from cql import codec
 from cql.errors import UnavailableError
-from cql.records import Feature, Image, Listing, Thumbnail, image_id_of
+from cql.records import Listing
 from tests.bench.service import Service
 from tests.bench.tasks import MODEL
 from tests.bench.vectors import Dataset
+from tests.photos import photos_of, put_photos
 
 DATASET = Dataset(20_000, 256, "clustered")
 K = 20
@@ -163,22 +163,10 @@ class Soak:
             near = self.vectors[rows] + rng.normal(size=(len(rows), self.dataset.dim)) * 0.01
             near /= np.linalg.norm(near, axis=1, keepdims=True)
             vectors = near.astype(np.float32)
-            images = [image_id_of(name, str(at)) for at in range(len(rows))]
-            self.fresh.update(zip(images, vectors, strict=True))
+            images = photos_of([name] * len(rows))
+            self.fresh.update(zip((each.image_id for each in images), vectors, strict=True))
             store.put_listings([Listing(listing_id=name, title=name)])
-            store.put_images((_image(name, each), _thumbnail(each)) for each in images)
-            blobs, sums = codec.encode(vectors)
-            store.put_features(
-                Feature(
-                    listing_id=name,
-                    model_id=MODEL,
-                    image_id=image,
-                    vector=blob,
-                    dim=self.dataset.dim,
-                    crc32c=crc,
-                )
-                for image, blob, crc in zip(images, blobs, sums, strict=True)
-            )
+            put_photos(store, MODEL, images, vectors)
             self.tally.added += len(images)
             held.append(name)
             if len(held) > _KEPT:
@@ -240,23 +228,6 @@ def _growth(
     if not len(middle) or not len(last):
         raise ValueError(f"a soak of {minutes:g} minutes is too short to compare its thirds")
     return figure(last) / figure(middle)
-
-
-def _image(listing_id: str, image_id: UUID) -> Image:
-    return Image(
-        listing_id=listing_id,
-        image_id=image_id,
-        uri=f"memory://{image_id}",
-        content_hash=str(image_id),
-        width=1,
-        height=1,
-        format="PNG",
-        bytes=1,
-    )
-
-
-def _thumbnail(image_id: UUID) -> Thumbnail:
-    return Thumbnail(image_id=image_id, webp=b"none", width=1, height=1)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from analytics import codes, shards
 from analytics.regions import Selection
 from analytics.search import Request, Result
-from cql import codec
 from cql.errors import SightlineError
-from cql.records import Feature, Image, Listing, Thumbnail, image_id_of
+from cql.records import Listing
 from tests.bench import measure, peers
 from tests.bench.rows import Row, Value, compare, missing
 from tests.bench.service import Service, fresh_listing, put_map
 from tests.bench.tasks import MODEL, drain
 from tests.bench.vectors import Answer, recall, truth
+from tests.photos import photos_of, put_photos
 
 K = 100
 TOGETHER = 32
@@ -274,43 +274,14 @@ class Bench:
 
     def _appears(self, listing_id: str, vector: NDArray[np.float32]) -> float | None:
         store = self.service.store
-        image_id = image_id_of(listing_id, "fresh")
-        (blob,), (crc,) = codec.encode(vector)
+        (photo,) = photos_of([listing_id])
         began = time.perf_counter()
         store.put_listings([Listing(listing_id=listing_id, title="New")])
-        store.put_images(
-            [
-                (
-                    Image(
-                        listing_id=listing_id,
-                        image_id=image_id,
-                        uri="file:///new.jpg",
-                        content_hash="fresh",
-                        width=8,
-                        height=8,
-                        format="JPEG",
-                        bytes=1,
-                    ),
-                    Thumbnail(image_id=image_id, webp=b"x", width=8, height=8),
-                )
-            ]
-        )
-        store.put_features(
-            [
-                Feature(
-                    listing_id=listing_id,
-                    model_id=MODEL,
-                    image_id=image_id,
-                    vector=blob,
-                    dim=self.dataset.dim,
-                    crc32c=crc,
-                )
-            ]
-        )
+        put_photos(store, MODEL, [photo], vector)
         try:
             while time.perf_counter() - began <= FRESH_S:
                 hits = self.service.searcher.search(Request(vectors=vector, k=1)).hits
-                if hits and hits[0].image_id == image_id:
+                if hits and hits[0].image_id == photo.image_id:
                     return time.perf_counter() - began
                 time.sleep(0.05)
             return None

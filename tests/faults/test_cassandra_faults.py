@@ -8,8 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -23,6 +22,7 @@ from cql.records import Listing, Stock
 from cql.session import Endpoint, close, connect, endpoint, endpoint_file, open_session
 from cql.settings import ROOT, Settings
 from cql.store import Store
+from tests.waiting import until
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -53,13 +53,6 @@ def owner(
     owner.cassandra.stop()
 
 
-def until(condition: Callable[[], bool], *, within_s: float = 30) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_what_was_acknowledged_survives_kill_9(owner: Owner) -> None:
     acknowledged: list[list[str]] = [[] for _ in range(4)]
     stock: list[Stock] = []
@@ -81,7 +74,7 @@ def test_what_was_acknowledged_survives_kill_9(owner: Owner) -> None:
         writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
         for writer in writers:
             writer.start()
-        until(lambda: all(len(names) > 20 for names in acknowledged))
+        until(lambda: all(len(names) > 20 for names in acknowledged), seconds=30)
         os.kill(owner.cassandra.pid, signal.SIGKILL)
         for writer in writers:
             writer.join(120)
@@ -179,7 +172,7 @@ def test_it_dies_with_its_parent(cassandra_settings: Settings, tmp_path: Path) -
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=settings.environment())
     try:
-        until(lambda: len(psutil.Process(parent.pid).children(recursive=True)) >= 2)
+        until(lambda: len(psutil.Process(parent.pid).children(recursive=True)) >= 2, seconds=30)
         family = psutil.Process(parent.pid).children(recursive=True)
     finally:
         parent.kill()

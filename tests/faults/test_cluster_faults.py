@@ -17,7 +17,9 @@ import pytest
 from analytics.search import Request
 from cql.settings import Settings
 from cql.spark import LOST_S
-from tests.cluster import Answer, Installation, Users, naive, until
+from tests.cluster import Answer, Installation, Users
+from tests.naive import listings_among
+from tests.waiting import until
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -48,7 +50,7 @@ def wanted(installation: Installation) -> Wanted:
     images, vectors = installation.images, installation.vectors
     asked = {row: vectors[[row]] for row in (3, 77, 200)}
     return {
-        f"row {row}": (Request(vectors=query, k=100), naive(images, vectors, query, 100))
+        f"row {row}": (Request(vectors=query, k=100), listings_among(images, vectors, query, 100))
         for row, query in asked.items()
     }
 

@@ -18,8 +18,9 @@ from cassandra import ConsistencyLevel
 from analytics.search import Request, Searcher
 from cql.session import close, connect
 from cql.settings import Settings
-from tests.cluster import Answer, Installation, Users, naive, seen, until
-from tests.naive import listings_like
+from tests.cluster import Answer, Installation, Users, seen
+from tests.naive import listings_among, listings_like
+from tests.waiting import until
 
 # Nine Java processes start on what may be two busy cores.
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -54,11 +55,11 @@ def wanted(installation: Installation) -> Wanted:
         "image": (Request(image_ids=(images[3].image_id,), k=20), like),
         "listing": (
             Request(listing_id="l123", k=15),
-            naive(images, vectors, vectors[rows], 15, without="l123"),
+            listings_among(images, vectors, vectors[rows], 15, without="l123"),
         ),
         "vectors": (
             Request(vectors=vectors[[9, 200]], k=400),
-            naive(images, vectors, vectors[[9, 200]], 400),
+            listings_among(images, vectors, vectors[[9, 200]], 400),
         ),
     }
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +17,13 @@ from analytics import shards
 from analytics.hosts import Hosts
 from analytics.placement import cover
 from analytics.search import Request, Searcher
-from cql import codec
 from cql.errors import UnavailableError
-from cql.records import Feature, Image, Listing, Model, Snapshot, Thumbnail, image_id_of
+from cql.records import Image, Listing, Model, Snapshot, image_id_of
 from cql.settings import Settings
 from cql.store import Store
-from tests.analytics.test_kernels import dot, unit
+from tests.naive import listings_among, unit
+from tests.photos import photos_of, put_photos
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -51,35 +51,8 @@ def fill(store: Store, vectors: NDArray[np.float32], owners: list[str]) -> list[
         )
         for own in dict.fromkeys(owners)
     )
-    images = [
-        Image(
-            listing_id=own,
-            image_id=image_id_of(own, f"hash{row}"),
-            uri=f"file:///photos/{row}.jpg",
-            content_hash=f"hash{row}",
-            width=10,
-            height=10,
-            format="JPEG",
-            bytes=100,
-        )
-        for row, own in enumerate(owners)
-    ]
-    store.put_images(
-        (image, Thumbnail(image_id=image.image_id, webp=b"x", width=1, height=1))
-        for image in images
-    )
-    blobs, crcs = codec.encode(vectors)
-    store.put_features(
-        Feature(
-            listing_id=image.listing_id,
-            model_id=MODEL,
-            image_id=image.image_id,
-            vector=blob,
-            dim=DIM,
-            crc32c=crc,
-        )
-        for image, blob, crc in zip(images, blobs, crcs, strict=True)
-    )
+    images = photos_of(owners)
+    put_photos(store, MODEL, images, vectors)
     return images
 
 
@@ -99,27 +72,13 @@ def planted(seed: int = 4) -> tuple[NDArray[np.float32], list[str]]:
 def naive(
     images: list[Image], vectors: NDArray[np.float32], query: NDArray[np.float32], k: int
 ) -> list[tuple[str, str, float]]:
-    best: dict[str, tuple[float, str]] = {}
-    for image, vector in zip(images, vectors, strict=True):
-        score, own = dot(query, vector), str(image.image_id)
-        held = best.get(image.listing_id)
-        if held is None or (-score, own) < (-held[0], held[1]):
-            best[image.listing_id] = (score, own)
-    hits = [(listing, own, score) for listing, (score, own) in best.items()]
-    return sorted(hits, key=lambda hit: (-hit[2], hit[0]))[:k]
+    return listings_among(images, vectors, query[None], k)
 
 
 def seen(find: Searcher, query: NDArray[np.float32], k: int) -> list[tuple[str, str, float]]:
     result = find.search(Request(vectors=query[None], k=k))
     assert result.exact
     return [(hit.listing_id, str(hit.image_id), hit.score) for hit in result.hits]
-
-
-def until(true: Callable[[], bool], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
