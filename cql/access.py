@@ -24,7 +24,7 @@ from cassandra.cluster import NoHostAvailable, ResultSet, Session
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.connection import ConnectionException
 from cassandra.protocol import ErrorMessage
-from cassandra.query import BatchStatement, BatchType, PreparedStatement
+from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
 from cql.errors import ConflictError, UnavailableError
 from cql.settings import Settings
@@ -37,7 +37,9 @@ BACKOFF_S = 0.1
 CONCURRENT = 64
 """Most requests that one call keeps in flight."""
 BATCH_ROWS = 500
-"""Rows of one single-partition batch: below the size limit in cassandra.yaml."""
+BATCH_BYTES = 96 * 1024
+"""Most rows and bytes of one single-partition batch: below the size limits in cassandra.yaml. A row
+that is larger by itself is sent alone."""
 PAGE_ROWS = 2_000
 KEYS = 25
 """Partition keys that one request names: more of them load one coordinator for longer."""
@@ -176,13 +178,13 @@ class Access:
         return written
 
     def batch(self, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
-        """Write rows of one partition in unlogged batches."""
+        """Write rows of one partition in unlogged batches, bounded in rows and in bytes."""
         prepared = self._prepare(statement)
         written = 0
-        for block in blocks(rows, BATCH_ROWS):
+        for block in _bounded(prepared.bind(row) for row in rows):
             group = BatchStatement(BatchType.UNLOGGED)
-            for row in block:
-                group.add(prepared, row)
+            for bound in block:
+                group.add(bound)
             self._retried(lambda group=group: self._session.execute(group))  # type: ignore[misc]
             written += len(block)
         return written
@@ -296,6 +298,21 @@ def blocks(items: Iterable[Row], size: int) -> Iterator[list[Row]]:
     """Cut an iterable into lists of at most `size`."""
     source = iter(items)
     while block := list(islice(source, size)):
+        yield block
+
+
+def _bounded(rows: Iterable[BoundStatement]) -> Iterator[list[BoundStatement]]:
+    """Cut rows into batches of at most `BATCH_ROWS` and `BATCH_BYTES`."""
+    block: list[BoundStatement] = []
+    held = 0
+    for row in rows:
+        size = sum(len(value) for value in row.values if isinstance(value, bytes))
+        if block and (len(block) >= BATCH_ROWS or held + size > BATCH_BYTES):
+            yield block
+            block, held = [], 0
+        block.append(row)
+        held += size
+    if block:
         yield block
 
 

@@ -46,6 +46,10 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 3.0
 TTL_S = 10
+PING_S = 3.0
+SILENT_S = 10.0
+"""A server that has sent nothing for `PING_S` while it is asked is pinged; one whose machine or
+process is cut off, and cannot even say that it works, is given up `SILENT_S` later."""
 TLS_NAME = "sightline"
 """The name that every server's certificate holds, whatever its address."""
 _ALIGN = 64
@@ -243,16 +247,21 @@ class Pool:
         self._header = (b"authorization", f"Bearer {token(settings)}".encode())
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._options = (
+        self._tls = (
             {"tls_root_certs": _tls(settings, "ca.pem"), "override_hostname": TLS_NAME}
             if settings.wire_tls
             else {}
         )
+        self._options = [
+            ("grpc.keepalive_time_ms", int(PING_S * 1000)),
+            ("grpc.http2.ping_timeout_ms", int(SILENT_S * 1000)),
+        ]
 
     def call(self, address: str, method: str, message: Message, *, timeout_s: float) -> Message:
         """Ask one server. Its own errors arrive as they were raised.
 
-        UnavailableError when it does not answer within `timeout_s` or refuses the connection.
+        UnavailableError when it does not answer within `timeout_s`, refuses the connection, or
+        falls silent: then it comes early. A server that works for long still answers pings.
         """
         options = flight.FlightCallOptions(timeout=max(timeout_s, 0.001), headers=[self._header])
         try:
@@ -285,10 +294,11 @@ class Pool:
         with self._lock:
             client = self._clients.get(address)
             if client is None:
-                if self._options and not address.startswith("grpc+tls:"):
+                if self._tls and not address.startswith("grpc+tls:"):
                     # The token must not go out in the clear because a row says so.
                     raise OSError("it does not encrypt, and wire_tls is set")
-                client = self._clients[address] = flight.connect(address, **self._options)
+                client = flight.connect(address, generic_options=self._options, **self._tls)
+                self._clients[address] = client
             return client
 
     def _drop(self, address: str) -> None:

@@ -658,6 +658,18 @@ def test_hits_come_back_in_clustering_order(store: Store) -> None:
     assert paged == wanted
 
 
+def test_hits_of_long_ids_are_written_in_batches_that_cassandra_takes(store: Store) -> None:
+    """Ids of 30 kB: 500 rows of one batch would be fifteen times what Cassandra takes."""
+    query = store.put_query(a_query())
+    hits = [
+        Hit(score=f32(-n), listing_id=f"{n:03}".ljust(30_000, "x"), image_id=uuid4())
+        for n in range(60)
+    ]
+    done = store.publish(query, attempt := uuid4(), hits)
+    assert done.hits == 60
+    assert store.hits(query.query_id, attempt, limit=100) == hits
+
+
 def test_hits_keep_what_was_read_about_stock(store: Store) -> None:
     query = store.put_query(a_query())
     hits = [

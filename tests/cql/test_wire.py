@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cql import wire
 from cql.errors import InputError, UnavailableError
-from cql.settings import Settings
+from cql.settings import ROOT, Settings
 from cql.wire import Message, Pool, Server, own_address
 
 
@@ -79,6 +84,43 @@ def test_a_token_does_not_go_out_in_the_clear(tmp_path: Path) -> None:
         pytest.raises(UnavailableError, match="does not encrypt"),
     ):
         ask(Pool(settings), server.address)
+
+
+ASLEEP = """
+import sys, time
+from pathlib import Path
+from cql.settings import Settings
+from cql.wire import Message, Server
+def wait(message):
+    time.sleep(message.values["seconds"])
+    return Message({"ok": True})
+with Server(Settings(data_dir=Path(sys.argv[1])), {"wait": wait}) as server:
+    print(server.address, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_server_that_falls_silent_is_given_up_early_and_one_that_works_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "PING_S", 0.3)
+    monkeypatch.setattr(wire, "SILENT_S", 0.5)
+    pool = Pool(Settings(data_dir=tmp_path))
+    command = [sys.executable, "-c", ASLEEP, str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        address = child.stdout.readline().strip()
+        # Longer than it takes to give up: pings are answered while a method runs.
+        works = Message({"seconds": 1.5})
+        assert pool.call(address, "wait", works, timeout_s=20).values == {"ok": True}
+        os.kill(child.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(UnavailableError, match="wait at grpc"):
+            pool.call(address, "wait", Message({"seconds": 0}), timeout_s=20)
+        assert time.monotonic() - began < 8
+        child.kill()
 
 
 @pytest.mark.parametrize("start", [lambda s: Server(s, {}), Pool])
