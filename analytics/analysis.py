@@ -20,6 +20,7 @@ from analytics import clustering, naming, outliers, projection
 from analytics.clustering import Clusters
 from analytics.neighbours import Collection, Graph, collect, graph
 from analytics.outliers import Outliers
+from analytics.pointers import make_default
 from analytics.search import Searcher
 from analytics.shards import code_version
 from analytics.table import order
@@ -76,7 +77,9 @@ def analyse(
     progress: Progress = silent,
     parameters: Parameters | None = None,
 ) -> MapVersion:
-    """Make the map of the live snapshot of `model_id` and move the live map to it.
+    """Make the map of the live snapshot of `model_id`, and move the live map to it.
+
+    That snapshot is the default one from then on: pages show the map and the searches of one model.
 
     Steps (names given to `progress`): neighbours, layout, clusters, outliers, store, tiles.
     Idempotent: the same data, listing texts, parameters and seed give the same map id and the same
@@ -87,12 +90,12 @@ def analyse(
     chosen = parameters or Parameters()
     projection.prepare_cache(settings.data_dir / "numba")
     with Searcher(settings, store) as searcher:
-        snapshot = searcher.snapshot()
-        if snapshot.model_id != model_id:
+        try:
+            snapshot = searcher.snapshot(model_id)
+        except NotFoundError as error:
             raise UnavailableError(
-                f"a snapshot of model {model_id} must be live, it is of {snapshot.model_id}: "
-                "build and host it first"
-            )
+                f"a snapshot of model {model_id} must be live, none is: build and host it first"
+            ) from error
         listings = {listing.listing_id: listing for listing in store.iter_listings()}
         map_id = _identity(snapshot, listings, chosen, seed)
         stored = _stored(store, map_id)
@@ -116,6 +119,7 @@ def analyse(
     MapTable.open(settings, store, map_id)
     progress("tiles", stored.rows_scored, stored.rows_scored)
     _go_live(store, map_id)
+    make_default(store, model_id)
     _forget(settings, store, map_id)
     return stored
 

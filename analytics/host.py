@@ -1,8 +1,9 @@
 """One shard host: holds its share of the wanted snapshots, follows the change log, serves scans.
 
-A host reads which snapshot it should hold from the live pointer `hosting` and registers with a
-heartbeat what it does hold, so that hosts come back by themselves after a crash. One that finds a
-damaged shard says so by heartbeat too.
+A host reads which snapshots it should hold, one or two of each model, from the live pointers and
+registers with a heartbeat what it does hold, so that hosts come back by themselves after a crash.
+Shard files that its machine lacks come from other hosts. One that finds a damaged shard, or a
+missing one that no host has, says so by heartbeat too.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from analytics.codes import encode
 from analytics.filters import Filters
 from analytics.follow import Follower, Log
 from analytics.holding import Holding, Part
-from analytics.placement import DAMAGED, LIVE, ROLE, TARGET
+from analytics.placement import DAMAGED, FILES, ROLE
+from analytics.pointers import wanted
 from analytics.regions import Selection
 from analytics.scan import Ask
+from analytics.shelf import Shelf, folder
 from analytics.tiles import MapTable
 from cql.errors import IntegrityError, NotFoundError, SightlineError, UnavailableError
 from cql.records import NAMESPACE, Service, Shard, Snapshot
@@ -37,19 +40,28 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
 _RETRY_S = 2.0
+_PATIENCE_S = 20.0
+"""Seconds in which another host may come up that has a file: longer than a heartbeat lasts."""
+
+_COPY_S = 5.0
+_SWEEP_S = 3600.0
+"""Seconds between two looks at copies that are missing here, and at files that nobody needs."""
 
 
 class Registry(Log, Protocol):
     """The part of the store that a host needs."""
 
-    def live(self, name: str) -> UUID | None:
-        """Version that a pointer names."""
+    def live_versions(self) -> dict[str, UUID]:
+        """The version that each pointer names."""
 
     def snapshot(self, snapshot_id: UUID) -> Snapshot:
         """A snapshot."""
 
     def shards(self, snapshot_id: UUID) -> list[Shard]:
         """Its shards."""
+
+    def services(self, role: str) -> list[Service]:
+        """Live processes of a role."""
 
     def heartbeat(self, service: Service, ttl_s: int) -> None:
         """Write a service's row."""
@@ -79,7 +91,11 @@ class Host:
         self._beacons: dict[UUID, Beacon] = {}
         self._gone: dict[UUID, float] = {}
         self._again: dict[UUID, float] = {}
-        self._damage: Beacon | None = None
+        self._awaited: dict[UUID, float] = {}
+        self._damages: dict[UUID, Beacon] = {}
+        self._files: Beacon | None = None
+        self._swept = time.monotonic()
+        self._shelf = Shelf(settings, store, count=count, service_id=self._service_id(FILES))
         self._batch = Batch(threads)
         self._server = Server(
             settings,
@@ -88,6 +104,7 @@ class Host:
                 "neighbours": self.neighbours,
                 "rows": self.rows,
                 "status": self.status,
+                "file": self._shelf.read,
             },
             host=address,
         )
@@ -96,6 +113,8 @@ class Host:
         """Follow pointers and log until `stop` is set; a store that fails is asked again."""
         following = threading.Thread(target=self._follow, args=(stop, poll_s), name="follow")
         following.start()
+        copying = threading.Thread(target=self._keep_copies, args=(stop,), name="copies")
+        copying.start()
         while not stop.is_set():
             try:
                 self.refresh()
@@ -103,22 +122,31 @@ class Host:
                 log.warning("host %d: %s", self._index, error)
             stop.wait(poll_s)
         following.join()
+        copying.join()
 
     def refresh(self) -> None:
-        """Load the snapshot that is wanted and let go of what nobody wants."""
-        live, target = self._store.live(LIVE), self._store.live(TARGET)
-        wanted = {version for version in (live, target) if version is not None}
+        """Load the snapshots that are wanted and let go of what nobody wants."""
+        if self._files is None and self._count > 1:
+            # Before anything is loaded: other hosts may lack what lies here.
+            self._files = Beacon(self._store, self._service(FILES, None, (self._index,)))
+        named = wanted(self._store.live_versions())
         now = time.monotonic()
-        for version in sorted(wanted - set(self._held), key=str):
-            if now >= self._again.get(version, 0.0):
+        for version in named:
+            if version not in self._held and now >= self._again.get(version, 0.0):
                 self._load(version)
-        for version in set(self._held) - wanted:
+        for version in set(self._damages) - set(named):
+            self._damages.pop(version).close()
+        for version in set(self._held) - set(named):
             if (beacon := self._beacons.pop(version, None)) is not None:
                 beacon.close()
             # A query that found this host a moment ago still gets its answer.
             if now - self._gone.setdefault(version, now) > self._settings.query_deadline_s:
                 self._followers.pop(version, None)
                 del self._held[version], self._gone[version]
+                self._shelf.forget(version)
+        if now - self._swept > _SWEEP_S:
+            self._swept = now
+            self._shelf.sweep()
 
     def poll(self) -> None:
         """Take in what the change log says of every snapshot held."""
@@ -127,9 +155,11 @@ class Host:
 
     def close(self) -> None:
         """Withdraw and stop serving."""
-        for beacon in (*self._beacons.values(), *([self._damage] if self._damage else ())):
+        files = [self._files] if self._files else []
+        for beacon in (*self._beacons.values(), *self._damages.values(), *files):
             beacon.close()
         self._server.close()
+        self._shelf.close()
         self._batch.close()
 
     def scan(self, message: Message) -> Message:
@@ -256,25 +286,36 @@ class Host:
             except SightlineError as error:
                 log.warning("host %d: the change log: %s", self._index, error)
 
+    def _keep_copies(self, stop: threading.Event) -> None:
+        # A machine that is lost takes its disk with it: others have its shards' files, too.
+        copies = min(self._settings.shard_copies, self._count)
+        while copies > 1 and not stop.wait(_COPY_S):
+            for version in list(self._held):
+                try:
+                    every = self._store.shards(version)
+                    for behind in range(copies):
+                        owner = (self._index - behind) % self._count
+                        for shard in every[owner :: self._count]:
+                            self._shelf.complete(version, shard.files)
+                except (SightlineError, OSError) as error:
+                    log.info("host %d: copies of snapshot %s: %s", self._index, version, error)
+
     def _load(self, version: UUID) -> None:
         try:
             snapshot, every = self._store.snapshot(version), self._store.shards(version)
         except NotFoundError:
             return
-        bases = np.r_[0, np.cumsum([shard.rows for shard in every])].tolist()
         own = [n for n in range(len(every)) if n % self._count == self._index]
-        path = shards.folder(self._settings, version)
         try:
-            blocks = [
-                shards.open_block(path, every[n], dim=snapshot.dim, base=bases[n]) for n in own
-            ]
-            names = [shards.open_names(path, shard) for shard in every]
-            for block in blocks:
-                block.release()  # checking a shard has read all of it
+            blocks, names = self._open(snapshot, every, own)
+        except (UnavailableError, OSError) as error:
+            began = self._awaited.setdefault(version, time.monotonic())
+            if time.monotonic() - began > _PATIENCE_S:
+                self._report(version, error)
+            self._again[version] = time.monotonic() + _RETRY_S / 4
+            return
         except IntegrityError as error:
-            if self._damage is None or self._damage.service.snapshot_id != version:
-                log.error("host %d: %s", self._index, error)  # noqa: TRY400 - the message says it
-            self._report(version)
+            self._report(version, error)
             # Checking every byte is work: not at each poll, while it waits to be built again.
             self._again[version] = time.monotonic() + _RETRY_S
             return
@@ -282,32 +323,60 @@ class Host:
         holding = Holding(snapshot, blocks, names, Filters(self._open_table))
         self._held[version] = holding
         self._followers[version] = Follower(self._store, holding)
-        self._gone.pop(version, None)
-        if self._damage is not None:
-            self._damage.close()
-            self._damage = None
+        for kept in (self._gone, self._again, self._awaited):
+            kept.pop(version, None)
+        if version in self._damages:
+            self._damages.pop(version).close()
         self._beacons[version] = Beacon(
             self._store, self._service(ROLE, version, tuple(every[n].shard for n in own))
         )
 
+    def _open(
+        self, snapshot: Snapshot, every: list[Shard], own: list[int]
+    ) -> tuple[list[Block], list[pa.Array]]:
+        """Map this host's shards and read the names of all; what is not here is fetched first."""
+        version = snapshot.snapshot_id
+        for number, shard in enumerate(every):
+            lists = {name: shard.files[name] for name in shard.files if shards.is_names(name)}
+            self._shelf.complete(version, shard.files if number in own else lists)
+        path = folder(self._settings, version)
+        bases = np.r_[0, np.cumsum([shard.rows for shard in every])].tolist()
+        blocks = []
+        for number in own:
+            try:
+                block = shards.open_block(path, every[number], dim=snapshot.dim, base=bases[number])
+            except IntegrityError:
+                if self._count == 1:
+                    raise
+                # Another machine may have a copy that is whole.
+                self._shelf.complete(version, every[number].files, check=True)
+                block = shards.open_block(path, every[number], dim=snapshot.dim, base=bases[number])
+            blocks.append(block)
+        names = [shards.open_names(path, shard) for shard in every]
+        for block in blocks:
+            block.release()  # checking a shard has read all of it
+        return blocks, names
+
     def _open_table(self, map_id: UUID) -> MapTable:
         return MapTable.open(self._settings, self._store, map_id)  # type: ignore[arg-type]
 
-    def _report(self, version: UUID) -> None:
-        if self._damage is None:
-            self._damage = Beacon(self._store, self._service(DAMAGED, version, ()))
-        elif self._damage.service.snapshot_id != version:
-            self._damage.update(snapshot_id=version)
+    def _report(self, version: UUID, error: Exception) -> None:
+        if version not in self._damages:
+            log.error("host %d: %s", self._index, error)
+            self._damages[version] = Beacon(self._store, self._service(DAMAGED, version, ()))
 
-    def _service(self, role: str, version: UUID, numbers: tuple[int, ...]) -> Service:
+    def _service(self, role: str, version: UUID | None, numbers: tuple[int, ...]) -> Service:
         return Service(
             role=role,
-            service_id=uuid5(NAMESPACE, f"{role}\0{self._id}\0{version}"),
+            service_id=self._service_id(role, version),
             address=self._server.address,
             snapshot_id=version,
             shards=numbers,
             pid=os.getpid(),
         )
+
+    def _service_id(self, role: str, version: UUID | None = None) -> UUID:
+        return uuid5(NAMESPACE, f"{role}\0{self._id}\0{version}")
 
 
 def warm(dim: int) -> None:

@@ -15,14 +15,15 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from threadpoolctl import threadpool_limits
 
 from analytics import shards
 from analytics.host import Host
-from analytics.placement import DAMAGED, LIVE, ROLE, TARGET, cover
-from cql.errors import ConflictError, SightlineError, UnavailableError
+from analytics.placement import DAMAGED, FILES, ROLE, cover
+from analytics.pointers import go_live, live_of, point, target_of
+from analytics.shelf import here, prune
+from cql.errors import SightlineError, UnavailableError
 from cql.records import Snapshot
 from cql.settings import Settings
 from cql.store import Store
@@ -39,20 +40,24 @@ _STEADY_S = 15.0
 
 
 class Hosts:
-    """Keeps the host job running and moves the live pointer once hosts serve a snapshot."""
+    """Keeps the host job running and moves live pointers once hosts serve a snapshot.
+
+    One snapshot of every model that was asked for is hosted, side by side.
+    """
 
     def __init__(self, spark: SparkSession, settings: Settings, store: Store) -> None:
         self._spark, self._settings, self._store = spark, settings, store
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._target: Snapshot | None = None
+        self._targets: dict[str, Snapshot] = {}
         self._lock = threading.Lock()
 
     def start(self, snapshot: Snapshot) -> None:
-        """Ask for a snapshot to be hosted; submits the host job when none runs yet."""
-        _point(self._store, TARGET, snapshot.snapshot_id)
+        """Ask for a snapshot of its model to be hosted; submits the host job if none runs yet."""
+        point(self._store, target_of(snapshot.model_id), snapshot.snapshot_id)
         with self._lock:
-            self._target = snapshot
+            self._targets.pop(snapshot.model_id, None)
+            self._targets[snapshot.model_id] = snapshot  # the last one, now
             if not self._threads:
                 self._threads = [
                     threading.Thread(target=self._submit, name="hosts", daemon=True),
@@ -61,17 +66,18 @@ class Hosts:
                 for thread in self._threads:
                     thread.start()
 
-    def ready(self, timeout: float = 60.0) -> Snapshot:
-        """Wait until the hosts hold the wanted snapshot, then make it live.
+    def ready(self, timeout: float = 60.0, *, model_id: str | None = None) -> Snapshot:
+        """Wait until the hosts hold the snapshot of a model, then make it live.
 
-        Returns it. UnavailableError after `timeout` seconds.
+        Of the model that was asked for last, unless one is named. Returns it. UnavailableError
+        after `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            target = self._target
-            if target is not None and cover(self._store.services(ROLE), target) is not None:
-                _point(self._store, LIVE, target.snapshot_id)
-                shards.prune(self._settings, self._store, target)
+            with self._lock:
+                wanted = model_id or next(reversed(self._targets), None)
+                target = self._targets.get(wanted) if wanted is not None else None
+            if target is not None and self._settle(target):
                 return target
             if self._stop.wait(0.1):
                 break
@@ -79,6 +85,14 @@ class Hosts:
             f"hosts must hold the snapshot within {timeout:.0f} s, they do not: "
             "see the engine's log for the host job"
         )
+
+    def _settle(self, target: Snapshot) -> bool:
+        """Make a snapshot live that hosts hold; whether they do."""
+        if cover(self._store.services(ROLE), target) is None:
+            return False
+        go_live(self._store, target)
+        prune(self._settings, self._store)
+        return True
 
     def stop(self) -> None:
         """End the host job and its threads."""
@@ -89,7 +103,7 @@ class Hosts:
                 context.cancelJobGroup(_GROUP)
             thread.join(15)
         self._threads = []
-        for role in (ROLE, DAMAGED):
+        for role in (ROLE, DAMAGED, FILES):
             for service in self._store.services(role):
                 self._store.withdraw(role, service.service_id)
 
@@ -131,29 +145,25 @@ class Hosts:
                 log.warning("care of the hosts: %s", error)
 
     def _care(self) -> None:
-        target = self._target
-        if target is None:
-            return
+        with self._lock:
+            targets = list(self._targets.values())
         broken = {service.snapshot_id for service in self._store.services(DAMAGED)}
-        if target.snapshot_id not in broken:
-            return
-        log.warning("snapshot %s is damaged on disk: it is built again", target.snapshot_id)
-        fresh = shards.build(self._spark, self._settings, self._store, target.model_id, reuse=False)
-        self.start(fresh)
-        self.ready(self._settings.query_deadline_s * 4)
+        for target in targets:
+            if target.snapshot_id in broken:
+                log.warning("snapshot %s is damaged on disk: it is built again", target.snapshot_id)
+                fresh = shards.build(
+                    self._spark, self._settings, self._store, target.model_id, reuse=False
+                )
+                self.start(fresh)
+                self.ready(self._settings.query_deadline_s * 4, model_id=target.model_id)
+            elif self._late(target):
+                self._settle(target)
 
-
-def _point(store: Store, name: str, version: UUID) -> None:
-    for _ in range(5):
-        seen = store.live(name)
-        if seen == version:
-            return
-        try:
-            store.set_live(name, version, expected=seen)
-        except ConflictError:
-            continue
-        return
-    raise ConflictError(f"the pointer {name} must move to {version}: others keep moving it")
+    def _late(self, target: Snapshot) -> bool:
+        """Whether it is still wanted and not live: whoever waited may have given up too early."""
+        model_id, version = target.model_id, target.snapshot_id
+        wanted = self._store.live(target_of(model_id)) == version
+        return wanted and self._store.live(live_of(model_id)) != version
 
 
 def _serve(index: int, _: Iterator[int], *, settings: Settings, count: int) -> Iterator[int]:
@@ -164,6 +174,7 @@ def _serve(index: int, _: Iterator[int], *, settings: Settings, count: int) -> I
     # Hosts of a cluster are spread over its machines, else they share this one.
     threads = cores if settings.spark_master else max(1, cores // count)
     address = own_address(settings)
+    settings = here(settings)
     # Scans bring their own threads: a matrix product on one of them must not start more.
     with threadpool_limits(1), Store.open(settings) as store:
         host = Host(settings, store, index=index, count=count, threads=threads, address=address)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analytics.placement import LIVE, ROLE, cover
-from cql.errors import NotFoundError, UnavailableError
+from analytics.placement import ROLE, cover
+from analytics.pointers import live_snapshots
+from cql.errors import UnavailableError
 from cql.store import Store
 from cql.wire import Message, Pool
 
@@ -21,7 +22,7 @@ _ANSWER_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What changed since the live snapshot, over all of its hosts.
+    """What changed since the live snapshot of a model, over all of its hosts.
 
     `changed` rows were added or taken out, `behind` listings are not shown yet, and the first
     change came `age_s` seconds ago.
@@ -42,31 +43,32 @@ class Backlog:
         return many or self.behind > 0 or self.age_s >= AGE_S
 
 
-def backlog(store: Store, pool: Pool) -> Backlog | None:
-    """Ask the hosts of the live snapshot; None while there is none, or they do not all answer."""
-    version = store.live(LIVE)
-    if version is None:
-        return None
-    try:
-        snapshot = store.snapshot(version)
+def backlogs(store: Store, pool: Pool) -> list[Backlog]:
+    """Ask the hosts of every live snapshot; one whose hosts do not all answer is left out."""
+    found = []
+    for snapshot in live_snapshots(store).values():
         plan = cover(store.services(ROLE), snapshot)
         if plan is None:
-            return None
-        replies = [
-            pool.call(
-                host.address,
-                "status",
-                Message({"snapshot": str(version), "shards": took}),
-                timeout_s=_ANSWER_S,
-            ).values
-            for host, took in plan
-        ]
-    except (NotFoundError, UnavailableError):
-        return None
-    return Backlog(
-        model_id=snapshot.model_id,
-        rows=snapshot.rows,
-        changed=sum(int(reply["changed"]) for reply in replies),
-        behind=sum(int(reply["behind"]) for reply in replies),
-        age_s=max((float(reply["age_s"]) for reply in replies), default=0.0),
-    )
+            continue
+        try:
+            replies = [
+                pool.call(
+                    host.address,
+                    "status",
+                    Message({"snapshot": str(snapshot.snapshot_id), "shards": took}),
+                    timeout_s=_ANSWER_S,
+                ).values
+                for host, took in plan
+            ]
+        except UnavailableError:
+            continue
+        found.append(
+            Backlog(
+                model_id=snapshot.model_id,
+                rows=snapshot.rows,
+                changed=sum(int(reply["changed"]) for reply in replies),
+                behind=sum(int(reply["behind"]) for reply in replies),
+                age_s=max((float(reply["age_s"]) for reply in replies), default=0.0),
+            )
+        )
+    return found

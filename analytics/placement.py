@@ -1,4 +1,4 @@
-"""Which hosts hold which shards: pointers, roles, and a choice that covers a snapshot."""
+"""Which hosts hold which shards: roles, and a choice that covers a snapshot."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from cql.records import Service, Snapshot
 
 ROLE = "host"
 DAMAGED = "host-damaged"
-LIVE = "snapshot"
-TARGET = "hosting"
+FILES = "host-files"
+"""Role of a host that serves shard files; the row's only number is its index among the hosts."""
 
 
 def cover(services: list[Service], snapshot: Snapshot) -> list[tuple[Service, list[int]]] | None:

@@ -33,9 +33,10 @@ class Request:
     matches worst (coverage: every positive must be matched).
 
     `selection` (on map `map_id`, None: the live one), `within` (the listings of a published query)
-    and `in_stock` say which rows may count: they are applied before ranking. `exclude` leaves the
-    listings of the positives out. `source` is kept in the query's spec: where `vectors` came from,
-    such as `upload:<sha256>`.
+    and `in_stock` say which rows may count: they are applied before ranking. `model`, an id or a
+    name that only one has, says whose vectors (None: those of the default one). `exclude` leaves
+    the listings of the positives out. `source` is kept in the query's spec: where `vectors` came
+    from, such as `upload:<sha256>`.
     """
 
     image_ids: tuple[UUID, ...] = ()
@@ -48,6 +49,7 @@ class Request:
     map_id: UUID | None = None
     within: UUID | None = None
     in_stock: bool = False
+    model: str | None = None
     k: int = 50
     exclude: bool = True
     name: str = ""
@@ -117,6 +119,8 @@ class Request:
             spec["within"] = str(self.within)
         if self.in_stock:
             spec["in_stock"] = True
+        if self.model is not None:
+            spec["model"] = self.model
         return json.dumps(spec, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -138,6 +142,7 @@ class Request:
             map_id=UUID(given["map_id"]) if "map_id" in given else None,
             within=UUID(given["within"]) if "within" in given else None,
             in_stock=given.get("in_stock", False),
+            model=given.get("model"),
             k=given["k"],
             exclude=given["exclude"],
             name=name,

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from analytics.examples import Examples, resolve
 from analytics.kernels import Images, merge_images
-from analytics.placement import LIVE, ROLE, cover
+from analytics.placement import ROLE, cover
+from analytics.pointers import LIVE, version_of
 from analytics.request import K_MAX, Request, check_examples
 from cql.errors import InputError, IntegrityError, NotFoundError, UnavailableError
 from cql.records import NAMESPACE, Hit, Query, Service, Snapshot
@@ -27,6 +28,9 @@ from cql.wire import Message, Pool
 __all__ = ["K_MAX", "Neighbours", "Request", "Result", "Searcher", "Stored", "check_examples"]
 
 _PAGE = 1000
+_KNOWN = 16
+"""Snapshots that are kept: there is one of each model, and those before them."""
+
 _SPARE = 16
 """Hits asked for beyond k where some may have sold out a moment ago."""
 
@@ -91,7 +95,7 @@ class _Scan:
 
 
 class Searcher:
-    """Asks the shard hosts of the live snapshot. Thread-safe; needs neither Spark nor torch."""
+    """Asks the shard hosts of a live snapshot. Thread-safe; needs neither Spark nor torch."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self._store = settings, store
@@ -115,9 +119,13 @@ class Searcher:
     ) -> None:
         self.close()
 
-    def snapshot(self) -> Snapshot:
-        """Return the live snapshot. UnavailableError when none is live yet."""
-        version = self._store.live(LIVE)
+    def snapshot(self, model: str | None = None) -> Snapshot:
+        """Return the live snapshot of a model, by its id or name (None: the default one).
+
+        UnavailableError when none is live yet, NotFoundError for a model that has none, InputError
+        for a name that several have.
+        """
+        version = self._store.live(LIVE) if model is None else version_of(self._store, model)
         if version is None:
             raise UnavailableError(
                 "a snapshot must be live before anything can be searched, none is: "
@@ -125,13 +133,13 @@ class Searcher:
             )
         known = self._known.get(version)
         if known is None:
-            # A snapshot never changes; only the newest is asked for again and again.
+            # A snapshot never changes; only the newest are asked for again and again.
             known = self._store.snapshot(version)
-            self._known = {version: known}
+            self._known = {**(self._known if len(self._known) < _KNOWN else {}), version: known}
         return known
 
     def ready(self) -> bool:
-        """Whether live hosts together hold every shard of the live snapshot."""
+        """Whether live hosts together hold every shard of the default snapshot."""
         try:
             return cover(self._store.services(ROLE), self.snapshot()) is not None
         except (UnavailableError, NotFoundError):
@@ -140,15 +148,16 @@ class Searcher:
     def search(self, request: Request) -> Result:
         """Score every row that may count, publish the k best listings, read them back.
 
-        InputError for a request that breaks a rule, NotFoundError for an unknown image, listing or
-        query, UnavailableError when the hosts do not cover the snapshot within `query_deadline_s`.
+        InputError for a request that breaks a rule, NotFoundError for an unknown image, listing,
+        query or model, UnavailableError when the hosts do not cover the snapshot within
+        `query_deadline_s`.
         """
         began = time.monotonic()
         request.check()
         # Who hosts what is read while the examples are.
         services = self._threads.submit(self._store.services, ROLE)
-        request = self._fixed(request)
-        snapshot = self.snapshot()
+        snapshot = self.snapshot(request.model)
+        request = self._fixed(request, snapshot)
         examples = resolve(self._store, request, snapshot.model_id)
         found = self._scan(request, examples, request.k, (snapshot, services))
         hits = found.hits
@@ -209,8 +218,10 @@ class Searcher:
                     listings=[names[owner] for owner in reply.arrays["owners"]],
                 )
 
-    def _fixed(self, request: Request) -> Request:
-        """The request with the map that its selection is about, so that its spec says it."""
+    def _fixed(self, request: Request, snapshot: Snapshot) -> Request:
+        """The request with the map of its selection and the id of its model: its spec says them."""
+        if request.model is not None:
+            request = replace(request, model=snapshot.model_id)
         if not request.selects:
             return replace(request, map_id=None)
         map_id = request.map_id or self._store.live("map")
@@ -241,6 +252,7 @@ class Searcher:
                 "in_stock": request.in_stock,
             },
             {"positives": examples.positives, "negatives": examples.negatives},
+            model=request.model,
             model_id=examples.model_id,
             known=known,
         )
@@ -291,6 +303,7 @@ class Searcher:
         values: Mapping[str, Any],
         arrays: Mapping[str, NDArray[Any]],
         *,
+        model: str | None = None,
         model_id: str | None = None,
         snapshot: Snapshot | None = None,
         only: Sequence[int] | None = None,
@@ -298,12 +311,13 @@ class Searcher:
     ) -> tuple[Snapshot, list[Message]]:
         """Ask hosts that cover every shard (or `only` those) once; wait for hosts that recover.
 
-        `known`: the live snapshot and the hosts' rows, read a moment ago, for the first try.
+        `known`: the live snapshot of `model` and the hosts' rows, read a moment ago, for the first
+        try.
         """
         deadline = time.monotonic() + self._settings.query_deadline_s
         pause, seen = 0.05, "no hosts are registered for it"
         while True:
-            asked = snapshot or (known[0] if known is not None else self.snapshot())
+            asked = snapshot or (known[0] if known is not None else self.snapshot(model))
             for each in arrays.values():
                 check_examples(each, asked.dim)
             if model_id is not None and asked.model_id != model_id:

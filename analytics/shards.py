@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,12 +21,16 @@ from numpy.typing import NDArray
 
 from analytics.blocks import Block
 from analytics.codes import Codes, encode, width
+from analytics.placement import FILES, ROLE, cover
+from analytics.pointers import live_snapshots
+from analytics.shelf import arrange, folder, here, sha256
 from analytics.stream import check_vectors, cut, decode, uuid_bytes
-from cql.errors import IntegrityError, NotFoundError
+from cql.errors import IntegrityError
 from cql.progress import Progress, silent
 from cql.records import NAMESPACE, Shard, Snapshot
 from cql.settings import Settings
 from cql.store import Store
+from cql.wire import own_address
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -42,8 +44,6 @@ _PARTS = (
 )  # fmt: skip
 _SMALLEST = 4096
 """Rows below which a shard is not split to keep more cores busy."""
-
-_ABANDONED_S = 6 * 3600.0
 
 _TABLE = pa.schema(
     [
@@ -79,11 +79,6 @@ def code_version() -> str:
         return "source"
 
 
-def folder(settings: Settings, snapshot_id: UUID) -> Path:
-    """Folder that holds the files of a snapshot."""
-    return settings.data_dir / "shards" / str(snapshot_id)
-
-
 def build(
     spark: SparkSession,
     settings: Settings,
@@ -95,25 +90,26 @@ def build(
 ) -> Snapshot:
     """Write the shards of a model's features and then the snapshot's row; not yet live.
 
-    The live snapshot is returned as it is when the features have not changed and its files are
-    there (and `reuse`). Features may change meanwhile: hosts read again what the change log names
-    from the snapshot's watermark on. IntegrityError for a stored vector that breaks its checksum,
-    dimension or norm.
+    The model's live snapshot is returned as it is when the features have not changed and its files
+    are there (and `reuse`). Features may change meanwhile: hosts read again what the change log
+    names from the snapshot's watermark on. IntegrityError for a stored vector that breaks its
+    checksum, dimension or norm.
     """
     model = store.model(model_id)
     watermark = datetime.now(UTC)
     frame = _features(spark, settings, model_id)
-    rows = _live_rows(store)
-    if reuse or rows is None:
+    live = live_snapshots(store).get(model_id)
+    rows = 0 if live is None else live.rows
+    if reuse or live is None:
         contents = _contents(frame)
         rows = contents.rows
         progress("shards", 0, rows, "counted")
-        live = _reusable(settings, store, contents.fingerprint(model_id)) if reuse else None
-        if live is not None:
+        same = live is not None and live.fingerprint == contents.fingerprint(model_id)
+        if reuse and live is not None and same and _whole(settings, store, live):
             progress("shards", rows, rows, "unchanged")
             return live
     snapshot_id = uuid5(NAMESPACE, f"snapshot\0{model_id}\0{time.time_ns()}\0{os.getpid()}")
-    shards, written = _write_all(frame, settings, snapshot_id, rows, model.dim)
+    shards, written = _write_all(frame, settings, store, snapshot_id, rows=rows, dim=model.dim)
     progress("shards", written.rows, written.rows, "written")
     snapshot = Snapshot(
         snapshot_id=snapshot_id,
@@ -129,34 +125,6 @@ def build(
     )
     store.put_snapshot(snapshot, shards)
     return store.snapshot(snapshot_id)  # times as Cassandra keeps them
-
-
-def _live_rows(store: Store) -> int | None:
-    """About how many rows there are: those of the live snapshot; None without one."""
-    version_id = store.live("snapshot")
-    if version_id is None:
-        return None
-    try:
-        return store.snapshot(version_id).rows
-    except NotFoundError:
-        return None
-
-
-def prune(settings: Settings, store: Store, live: Snapshot) -> None:
-    """Delete the files and rows of snapshots older than the live one, and of builds that died."""
-    base = settings.data_dir / "shards"
-    for path in sorted(base.iterdir()) if base.exists() else ():
-        # Cassandra keeps milliseconds: the live one's own row looks older than it is.
-        if path.name == str(live.snapshot_id):
-            continue
-        try:
-            held = store.snapshot(UUID(path.name))
-            old = held.snapshot_id != live.snapshot_id and held.created_at < live.created_at
-        except NotFoundError:
-            old = time.time() - path.stat().st_mtime > _ABANDONED_S
-        if old:
-            store.delete_snapshot(UUID(path.name))
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def write(
@@ -200,7 +168,7 @@ def write(
                     writer.write_table(table)
             file.flush()
             os.fsync(file.fileno())
-        files[target.name] = _sha256(draft)
+        files[target.name] = sha256(draft)
         draft.replace(target)
     return {
         "rows": len(ordered),
@@ -228,7 +196,7 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
         file = path / name
         if not file.exists():
             raise IntegrityError(f"shard {shard.shard}: {name} must exist: rebuild the snapshot")
-        if (seen := _sha256(file)) != digest:
+        if (seen := sha256(file)) != digest:
             raise IntegrityError(
                 f"shard {shard.shard}: {name} must have sha256 {digest[:12]}…, has {seen[:12]}…: "
                 "rebuild the snapshot"
@@ -265,9 +233,14 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
     )
 
 
+def is_names(file: str) -> bool:
+    """Whether it is the file of a shard's listing ids."""
+    return file.endswith("listings.arrow")
+
+
 def open_names(path: Path, shard: Shard) -> pa.Array:
     """Listing ids of a shard, ascending. IntegrityError where their file is missing."""
-    name = next(name for name in shard.files if name.endswith("listings.arrow"))
+    name = next(name for name in shard.files if is_names(name))
     if not (path / name).exists():
         raise IntegrityError(f"shard {shard.shard}: {name} must exist: rebuild the snapshot")
     return _names(path / name)
@@ -302,24 +275,19 @@ def _contents(frame: DataFrame) -> Contents:
     return Contents(rows=row["rows"], listings=row["listings"], mark=int(row["mark"]) % 2**64)
 
 
-def _reusable(settings: Settings, store: Store, fingerprint: str) -> Snapshot | None:
-    version_id = store.live("snapshot")
-    if version_id is None:
-        return None
-    try:
-        snapshot = store.snapshot(version_id)
-    except NotFoundError:
-        return None
-    shards = store.shards(version_id)
-    path = folder(settings, version_id)
-    whole = len(shards) == snapshot.shards and all(
+def _whole(settings: Settings, store: Store, snapshot: Snapshot) -> bool:
+    """Whether the files of a snapshot are there, here or on the disks of hosts that hold it."""
+    shards = store.shards(snapshot.snapshot_id)
+    path = folder(settings, snapshot.snapshot_id)
+    if len(shards) == snapshot.shards and all(
         (path / name).exists() for shard in shards for name in shard.files
-    )
-    return snapshot if whole and snapshot.fingerprint == fingerprint else None
+    ):
+        return True
+    return bool(settings.shards_dir) and cover(store.services(ROLE), snapshot) is not None
 
 
 def _write_all(
-    frame: DataFrame, settings: Settings, snapshot_id: UUID, rows: int, dim: int
+    frame: DataFrame, settings: Settings, store: Store, snapshot_id: UUID, *, rows: int, dim: int
 ) -> tuple[list[Shard], Contents]:
     cores = settings.cores or os.cpu_count() or 1
     tasks = max(
@@ -333,15 +301,17 @@ def _write_all(
         .mapInArrow(
             partial(
                 _task,
-                path=str(folder(settings, snapshot_id)),
+                settings=settings,
+                snapshot_id=snapshot_id,
                 dim=dim,
-                shard_rows=settings.shard_rows,
             ),
             "shard string, mark decimal(20,0)",
         )
         .collect()
     )
-    made = sorted((json.loads(row["shard"]) for row in written), key=lambda shard: shard["stem"])
+    made = [json.loads(row["shard"]) for row in written]
+    hosts = store.services(FILES) if settings.shards_dir else []
+    order = arrange([(each["stem"], each["machine"]) for each in made], hosts, settings.shard_hosts)
     shards = [
         Shard(
             snapshot_id=snapshot_id,
@@ -352,7 +322,7 @@ def _write_all(
             last_listing=shard["last_listing"],
             files=shard["files"],
         )
-        for number, shard in enumerate(made)
+        for number, shard in enumerate(made[at] for at in order)
     ]
     mark = sum(int(row["mark"]) for row in written) % 2**64
     return shards, Contents(
@@ -363,24 +333,26 @@ def _write_all(
 
 
 def _task(
-    batches: Iterator[pa.RecordBatch], *, path: str, dim: int, shard_rows: int
+    batches: Iterator[pa.RecordBatch], *, settings: Settings, snapshot_id: UUID, dim: int
 ) -> Iterator[pa.RecordBatch]:
-    """Run in a Spark task: cut a stream of whole listings into shards."""
+    """Run in a Spark task: cut a stream of whole listings into shards, on this machine's disk."""
     from decimal import Decimal
 
     from pyspark import TaskContext
 
     context = TaskContext.get()
     partition = context.partitionId() if context is not None else 0
-    for number, table in enumerate(cut(batches, shard_rows)):
+    path = folder(here(settings), snapshot_id)
+    machine = own_address(settings)
+    for number, table in enumerate(cut(batches, settings.shard_rows)):
         images = uuid_bytes(table.column("image_id"))
         listings = table.column("listing_id").to_numpy(zero_copy_only=False)
         stem = f"{partition:05d}-{number:05d}"
-        made = write(Path(path), stem, listings, images, decode(table, dim))
+        made = write(path, stem, listings, images, decode(table, dim))
         mark = int(table.column("mark").to_numpy().astype(object).sum()) % 2**64
         yield pa.record_batch(
             [
-                pa.array([json.dumps({"stem": stem, **made})]),
+                pa.array([json.dumps({"stem": stem, "machine": machine, **made})]),
                 pa.array([Decimal(mark)], pa.decimal128(20, 0)),
             ],
             names=["shard", "mark"],
@@ -390,8 +362,3 @@ def _task(
 def _codes(listings: Sequence[str] | NDArray[np.object_]) -> NDArray[np.intp]:
     _, codes = np.unique(np.asarray(listings, object), return_inverse=True)
     return np.asarray(codes, np.intp)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -101,6 +101,20 @@ class Settings:
     shard_rows: int = _setting(
         131072, "Most feature rows in one shard; a listing is never split.", low=1
     )
+    shards_dir: str = _setting(
+        "",
+        "Folder of the shard files, an absolute path: of a cluster, on each machine's own disk; "
+        "empty means the folder `shards` in data_dir, which all of them share. The variable in the "
+        "environment of a machine's Spark worker wins.",
+        pattern="(/.*)?",
+    )
+    shard_copies: int = _setting(
+        2,
+        "Machines that keep the files of each shard on their own disk, where there are as many "
+        "hosts; more than 1 spares a new build when one is lost.",
+        low=1,
+        high=16,
+    )
     model: str = _setting(
         "sightline-small",
         "Model that embeds images: `sightline-small`, `timm:<name>`, or "

@@ -148,6 +148,7 @@ PUT_SNAPSHOT = _insert(
     "snapshot_id model_id rows listings dim shards watermark created_at code_version fingerprint",
 )
 SNAPSHOT = Statement("SELECT * FROM {keyspace}.snapshots WHERE snapshot_id = ?")
+SNAPSHOTS = Statement("SELECT * FROM {keyspace}.snapshots")
 DELETE_SNAPSHOT = Statement("DELETE FROM {keyspace}.snapshots WHERE snapshot_id = ?")
 PUT_SHARD = _insert(
     "{keyspace}.shards", "snapshot_id shard rows listings first_listing last_listing files"
@@ -155,10 +156,12 @@ PUT_SHARD = _insert(
 SHARDS = Statement("SELECT * FROM {keyspace}.shards WHERE snapshot_id = ?")
 DELETE_SHARDS = Statement("DELETE FROM {keyspace}.shards WHERE snapshot_id = ?")
 LIVE = Statement("SELECT version FROM {keyspace}.live WHERE name = ?")
+LIVES = Statement("SELECT name, version FROM {keyspace}.live")
 FIRST_LIVE = _insert("{keyspace}.live", "name version moved_at", "IF NOT EXISTS")
 MOVE_LIVE = _cas(
     "UPDATE {keyspace}.live SET version = ?, moved_at = ? WHERE name = ? IF version = ?"
 )
+DROP_LIVE = _cas("DELETE FROM {keyspace}.live WHERE name = ? IF version = ?")
 
 # Maps
 PUT_MAP = _insert(

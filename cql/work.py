@@ -57,15 +57,24 @@ class Work:
         """Shards of a snapshot, by number."""
         return [record(Shard, row) for row in self._access.each(cql.SHARDS, snapshot_id)]
 
+    def snapshots(self) -> list[Snapshot]:
+        """All snapshots, oldest first."""
+        found = [record(Snapshot, row) for row in self._access.each(cql.SNAPSHOTS)]
+        return sorted(found, key=lambda each: (each.created_at, each.snapshot_id.bytes))
+
     def delete_snapshot(self, snapshot_id: UUID) -> None:
         """Forget a snapshot; its files are the caller's."""
         self._access.run(cql.DELETE_SNAPSHOT, snapshot_id)
         self._access.run(cql.DELETE_SHARDS, snapshot_id)
 
     def live(self, name: str) -> UUID | None:
-        """The live version of `snapshot` or `map`, None before the first."""
+        """The live version of a name (`snapshot`, `map`, ...), None before the first."""
         row = self._access.one(cql.LIVE, name)
         return row.version if row is not None else None
+
+    def live_versions(self) -> dict[str, UUID]:
+        """The live version of every name."""
+        return {row.name: row.version for row in self._access.each(cql.LIVES)}
 
     def set_live(self, name: str, version: UUID, *, expected: UUID | None) -> None:
         """Move a live version if it is still `expected` (None: there is none). ConflictError."""
@@ -80,6 +89,17 @@ class Work:
             statement, values = cql.MOVE_LIVE, (version, now(), name, expected)  # type: ignore[assignment]
         if not self._access.cas(statement, values, settled=lambda: current() == version):
             raise conflict(f"the live {name}", expected, current())
+
+    def drop_live(self, name: str, *, expected: UUID) -> None:
+        """Remove a live version if it is still `expected`; gone already is fine. ConflictError."""
+
+        def current() -> UUID | None:
+            row = self._access.serial(cql.LIVE, name)
+            return row.version if row is not None else None
+
+        done = self._access.cas(cql.DROP_LIVE, (name, expected), settled=lambda: current() is None)
+        if not done and (found := current()) is not None:
+            raise conflict(f"the live {name}", expected, found)
 
     # Decisions
 

@@ -31,7 +31,8 @@ class AskedView:
 
     A listing scores its best photo (`aggregate` max), the mean of its `best` best photos (mean), or
     the example that it matches worst (coverage). `selection` on the map `map_id`, `within` (the
-    listings of another query) and `in_stock` say which could be found.
+    listings of another query) and `in_stock` say which could be found, `model` (an id) by whose
+    vectors; None: by those of the default model.
     """
 
     image_ids: tuple[UUID, ...] = ()
@@ -44,6 +45,7 @@ class AskedView:
     map_id: UUID | None = None
     within: UUID | None = None
     in_stock: bool = False
+    model: str | None = None
     k: int = 50
     exclude: bool = True
 

@@ -13,6 +13,7 @@ from analytics.request import BEST_MAX, EXAMPLES_MAX, K_MAX, Request
 from cql.results import NAME_LIMIT
 from dashboard.services import PAGE_LIMIT
 from dashboard.stocks import INVENTORY_MAX
+from dashboard.terms import MODEL_LIMIT
 
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT, description="Most rows of the page.")]
 
@@ -75,6 +76,12 @@ class SearchBody(_Body):
         default=None, description="A query: only listings that it found can be found."
     )
     in_stock: bool = Field(default=False, description="Only listings that are in stock now.")
+    model: str | None = Field(
+        default=None,
+        max_length=MODEL_LIMIT,
+        description="Whose vectors are searched, by id or name (`GET /models`); without it, those "
+        "of the default model.",
+    )
     k: int = Field(default=50, ge=1, le=K_MAX, description="Most listings to find.")
     exclude: bool = Field(
         default=True, description="Leave out the listings that the examples belong to."

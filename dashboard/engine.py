@@ -20,7 +20,8 @@ from uuid import UUID, uuid4
 import numpy as np
 
 from analytics.jobs import Runner, submit, wait
-from analytics.merge import backlog
+from analytics.merge import backlogs
+from analytics.pointers import LIVE, live_snapshots
 from cql.errors import ConflictError, InputError, SightlineError, UnavailableError
 from cql.progress import Progress
 from cql.records import Service, Snapshot
@@ -204,18 +205,16 @@ class Engine:
     def _report_stock(self, parameters: Mapping[str, Any], progress: Progress) -> None:
         stocks.run_report(self._open_spark, self.settings, self._open_store, parameters, progress)
 
-    # Hosts of the live snapshot
+    # Hosts of the live snapshots
 
     def _serve_live(self, beacon: Beacon) -> None:
-        store = self._open_store
-        live = store.live("snapshot")
-        if live is None:
-            return
-        try:
-            self._host(store.snapshot(live), beacon)
-        except SightlineError as error:
-            # The next snapshot job builds a new one; everything else of the engine still works.
-            log.warning("the live snapshot could not be served: %s", error)
+        # The default one is the first, and the one that nobody should wait for longer.
+        for snapshot in live_snapshots(self._open_store).values():
+            try:
+                self._host(snapshot, beacon)
+            except SightlineError as error:
+                # The next snapshot job builds a new one; all else of the engine still works.
+                log.warning("a live snapshot of %s is not served: %s", snapshot.model_id, error)
 
     def _host(self, snapshot: Snapshot, beacon: Beacon) -> None:
         from analytics.hosts import Hosts
@@ -224,8 +223,8 @@ class Engine:
         if self._hosts is None:
             self._hosts = Hosts(self._open_spark, self.settings, store)
         self._hosts.start(snapshot)
-        self._hosts.ready(HOSTS_TIMEOUT_S)
-        beacon.update(snapshot_id=snapshot.snapshot_id)
+        self._hosts.ready(HOSTS_TIMEOUT_S, model_id=snapshot.model_id)
+        beacon.update(snapshot_id=store.live(LIVE))
 
     # Answers
 
@@ -252,11 +251,11 @@ class Engine:
         return Message({"model_id": model.model_id}, {"vectors": vectors})
 
     def _warm(self) -> None:
-        """Load the live model once nothing else starts, so that the first upload need not wait."""
+        """Load the default model once nothing else starts: the first upload need not wait."""
         if self._stop.wait(5.0):
             return
         try:
-            live = self._open_store.live("snapshot")
+            live = self._open_store.live(LIVE)
             if live is not None:
                 snapshot = self._open_store.snapshot(live)
                 self._models.get(self._open_store.model(snapshot.model_id).name)
@@ -270,12 +269,12 @@ class Engine:
         while not self._stop.wait(pause):
             pause = MERGE_LOOK_S
             try:
-                found = backlog(self._open_store, pool)
-                if found is None or not found.due:
-                    continue
-                job = submit(self._open_store, "snapshot", {"model_id": found.model_id})
-                if wait(self._open_store, job.job_id, poll_s=1.0).state != "done":
-                    pause = MERGE_AGAIN_S
+                for found in backlogs(self._open_store, pool):
+                    if not found.due:
+                        continue
+                    job = submit(self._open_store, "snapshot", {"model_id": found.model_id})
+                    if wait(self._open_store, job.job_id, poll_s=1.0).state != "done":
+                        pause = MERGE_AGAIN_S
             except SightlineError as error:
                 log.warning("changes were not folded in: %s", error)
                 pause = MERGE_AGAIN_S

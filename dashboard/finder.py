@@ -41,6 +41,7 @@ class Flags:
     in_stock: bool = False
     within: str | None = None
     filters: Sequence[str] = ()
+    model: str | None = None
     k: int = 10
     name: str = ""
 
@@ -91,6 +92,7 @@ def run(services: Services, flags: Flags) -> SearchView:
         selection=Selection.from_json(chosen),
         within=None if flags.within is None else image_id(flags.within, "a query"),
         in_stock=flags.in_stock,
+        model=flags.model,
         k=flags.k,
         name=flags.name,
     )
@@ -132,6 +134,7 @@ def show(found: Mapping[str, Any]) -> None:
         console.print(f"stock followed {found['lag_s']:.1f} s before, hits read again")
     if found["behind"]:
         console.print(f"{found['behind']:,} changes wait for the next snapshot")
+    console.print(f"model {escape(found['model_id'])}")
     console.print(f"query {found['query_id']}")
 
 

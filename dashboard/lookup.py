@@ -63,6 +63,13 @@ def search(
             show_default=False,
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose vectors are searched: a model's id, or its name as of `extract --model`.",
+            show_default="the default model",
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Listings to return, at most 10,000.")] = 10,
     name: Annotated[str, typer.Option(help="Name in the history.", show_default=False)] = "",
     json_: Json = False,
@@ -86,6 +93,7 @@ def search(
         in_stock=in_stock,
         within=within,
         filters=filters or (),
+        model=model,
         k=k,
         name=name,
     )

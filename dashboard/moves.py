@@ -81,9 +81,9 @@ def option(state: ExploreState, name: str, value: Any) -> ExploreState:
         pairs = [("scope", scope), ("within", within)]
         read = Terms.read(pairs)
         terms = replace(terms, scope=read.scope, within=read.within)
-    elif name in {"by", "k"}:
+    elif name in {"by", "model", "k"}:
         read = Terms.read([(name, str(value))])
-        terms = replace(terms, by=read.by) if name == "by" else replace(terms, k=read.k)
+        terms = replace(terms, **{name: getattr(read, name)})
     return checked(replace(state, terms=terms))
 
 

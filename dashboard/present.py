@@ -275,6 +275,7 @@ def _asked(text: str) -> dict[str, Any]:
         "map_id": UUID(spec["map_id"]) if spec.get("map_id") else None,
         "within": UUID(spec["within"]) if spec.get("within") else None,
         "in_stock": bool(spec.get("in_stock")),
+        "model": spec.get("model"),
         "k": int(spec.get("k", 0)),
         "exclude": bool(spec.get("exclude", True)),
     }

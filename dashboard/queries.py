@@ -15,6 +15,8 @@ from cql.results import NAME_LIMIT
 from dashboard.answers import QueryView, SearchView
 from dashboard.bodies import Aggregate, Limit, NameBody, SearchBody
 from dashboard.services import Services
+from dashboard.terms import MODEL_LIMIT
+from dashboard.views import ModelView
 
 
 def mount(router: APIRouter, services: Services) -> None:
@@ -51,6 +53,9 @@ def mount(router: APIRouter, services: Services) -> None:
             UUID | None, Form(description="A query: only listings that it found can be found.")
         ] = None,
         in_stock: Annotated[bool, Form(description="Only listings in stock now.")] = False,
+        model: Annotated[
+            str | None, Form(max_length=MODEL_LIMIT, description="As of `POST /search`.")
+        ] = None,
         k: Annotated[int, Form(ge=1, le=K_MAX, description="Most listings to find.")] = 50,
         name: Annotated[
             str, Form(max_length=NAME_LIMIT, description="Without it, that of the file.")
@@ -67,11 +72,17 @@ def mount(router: APIRouter, services: Services) -> None:
             map_id=map_id,
             within=within,
             in_stock=in_stock,
+            model=model,
             k=k,
             name=name,
         )
         pictures = [(each.file.read(), each.filename or "") for each in file]
         return services.search_upload(pictures, request)
+
+    @router.get("/models", tags=["search"])
+    def models() -> tuple[ModelView, ...]:
+        """Models that can be searched: the default one first, then by name."""
+        return services.models()
 
     @router.get("/queries", tags=["search"])
     def queries(limit: Limit = 50) -> tuple[QueryView, ...]:

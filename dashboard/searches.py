@@ -11,9 +11,10 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.pointers import LIVE, live_of, live_snapshots
 from analytics.search import Request, Result, Searcher
 from cql.errors import InputError, UnavailableError
-from cql.records import Hit, Query
+from cql.records import Hit, Model, Query
 from cql.settings import Settings
 from cql.store import Store
 from cql.wire import Message, Pool
@@ -90,6 +91,7 @@ class Searches:
     def upload(self, pictures: Sequence[Picture], request: Request) -> SearchView:
         """Embed pictures by an engine, keep them, search by them and by all else of `request`.
 
+        The model is the one that the request names, else the default one; the query records it.
         Only what decodes is kept.
         """
         if not 1 <= len(pictures) <= UPLOADS_MAX:
@@ -99,7 +101,7 @@ class Searches:
             )
         for data, _ in pictures:
             self._photos.check(data)
-        model_id = self._searcher.snapshot().model_id
+        model_id = self._searcher.snapshot(request.model).model_id
         vectors = np.concatenate([self._embed(data, model_id) for data, _ in pictures])
         digests = [self._photos.keep(data) for data, _ in pictures]
         names = ", ".join(ledger.one_line(filename) for _, filename in pictures if filename)
@@ -107,6 +109,7 @@ class Searches:
             replace(
                 request,
                 vectors=vectors,
+                model=model_id,
                 name=request.name or names[:120] or "uploaded picture",
                 source=f"upload:{','.join(digests)}",
             )
@@ -128,13 +131,15 @@ class Searches:
     def asked(self, query_id: UUID) -> Request:
         """What a stored query asked, so that it can be asked again. NotFoundError.
 
-        Uploaded pictures are embedded again where another model than theirs is live.
+        One of a model whose weights were replaced is asked of the new ones. Uploaded pictures are
+        embedded again where their model has no snapshot any more.
         """
         query = self._store.query(query_id)
         request = Request.parse(query.spec, name=query.name)
+        request = replace(request, model=self._living(request))
         if request.vectors is None:
             return request
-        model_id = self._searcher.snapshot().model_id
+        model_id = self._searcher.snapshot(request.model).model_id
         if model_id == query.model_id:
             return request
         digests = present.query_view(query).uploads
@@ -144,7 +149,24 @@ class Searches:
                 "live: search anew"
             )
         vectors = [self._embed(self._photos.kept(digest), model_id) for digest in digests]
-        return replace(request, vectors=np.concatenate(vectors))
+        return replace(request, vectors=np.concatenate(vectors), model=model_id)
+
+    def models(self) -> tuple[Model, ...]:
+        """Models that can be searched: the default one first, then by name."""
+        found = [self._store.model(model_id) for model_id in live_snapshots(self._store)]
+        return (*found[:1], *sorted(found[1:], key=lambda each: (each.name, each.model_id)))
+
+    def _living(self, request: Request) -> str | None:
+        """The model to ask a stored request of."""
+        known = {model.model_id: model for model in self.models()} if request.model else {}
+        if request.model is None or request.model in known:
+            return request.model
+        name = self._store.model(request.model).name
+        same = [model_id for model_id, model in known.items() if model.name == name]
+        if same:
+            return same[0]
+        # Pictures can be embedded by any model; images of the collection would change the question.
+        return None if request.vectors is not None else request.model
 
     def rename(self, query_id: UUID, name: str) -> QueryView:
         """Give a query another name. NotFoundError, InputError for a name that cannot be."""
@@ -200,7 +222,12 @@ class Searches:
         return present.search_view(
             replace(query, hits=query.hits - hidden),
             shown,
-            current=query.snapshot_id == self._store.live("snapshot"),
+            current=self._is_current(query),
             next_after=following,
             result=result,
         )
+
+    def _is_current(self, query: Query) -> bool:
+        """Whether the live snapshot of its model answered it."""
+        live = self._store.live(live_of(query.model_id)) or self._store.live(LIVE)
+        return query.snapshot_id == live

@@ -39,6 +39,7 @@ from dashboard.views import (
     ListingView,
     MapRow,
     MapView,
+    ModelView,
     OutlierPage,
     PhotoView,
     SelectionView,
@@ -231,6 +232,10 @@ class Services:
     ) -> SearchView:
         """Search by pictures, embedded by an engine and kept, and by all else of `request`."""
         return self._searches.upload(pictures, request or Request())
+
+    def models(self) -> tuple[ModelView, ...]:
+        """Models that can be searched: the default one first, then by name."""
+        return tuple(present.model_view(model) for model in self._searches.models())
 
     def upload(self, digest: str) -> PhotoView:
         """A picture that a query was asked with, by `SearchView.upload`."""

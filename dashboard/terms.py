@@ -19,7 +19,10 @@ Scope = Literal["all", "filter", "result"]
 EXAMPLES: Final = {"plus": "plus", "minus": "minus", "drop": "dropped"}
 """Keys of an address with one image each, and the fields that they fill."""
 
-OPTIONS: Final = ("by", "scope", "within", "stock", "k")
+OPTIONS: Final = ("by", "scope", "within", "stock", "model", "k")
+
+MODEL_LIMIT: Final = 1_000
+"""Characters of a model's id, which may hold a path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,8 @@ class Terms:
     """What is added to the open picture or search; None leaves an option as it is there.
 
     `plus` and `minus` are further examples for and against, `dropped` are examples of the open
-    search that no longer count. The scope `result` is the listings of the query `within`.
+    search that no longer count. The scope `result` is the listings of the query `within`; `model`
+    is an id.
     """
 
     plus: tuple[UUID, ...] = ()
@@ -37,6 +41,7 @@ class Terms:
     scope: Scope | None = None
     within: UUID | None = None
     stock: bool | None = None
+    model: str | None = None
     k: int | None = None
 
     @classmethod
@@ -64,6 +69,7 @@ class Terms:
             scope=scope,
             within=within,
             stock={"1": True, "0": False}.get(single.get("stock", "")),
+            model=single.get("model", "")[:MODEL_LIMIT] or None,
             k=int(k) if k.isdecimal() and k.isascii() and 1 <= _small(k) <= K_MAX else None,
         )
 
@@ -107,6 +113,7 @@ class Terms:
             negatives=tuple(dict.fromkeys(against)),
             aggregate=self.by or seed.aggregate,
             in_stock=seed.in_stock if self.stock is None else self.stock,
+            model=self.model or seed.model,
             k=self.k or seed.k,
         )
         if self.scope is None:

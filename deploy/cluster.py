@@ -23,6 +23,7 @@ from typing import Self
 
 import psutil
 
+from analytics.shelf import VARIABLE
 from cql import java
 from cql.embedded import USER, Cassandra, Node
 from cql.errors import UnavailableError
@@ -125,6 +126,10 @@ class Standalone:
             self.close()
             raise
 
+    def disk(self, worker: str) -> Path:
+        """Folder of the shard files of one worker's machine."""
+        return self._folder / f"{worker}-shards"
+
     def executors(self) -> dict[int, str]:
         """Java processes that run tasks: process id to the address of their worker."""
         found = {}
@@ -170,6 +175,8 @@ class Standalone:
                     "SPARK_DAEMON_MEMORY": f"{DAEMON_MB}m",
                     "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC",
                     "JAVA_TOOL_OPTIONS": JAVA_OPTIONS,  # of the executors too
+                    # These machines share a file system, so each one's disk is a folder.
+                    VARIABLE: str(self.disk(address)),
                     # A master gives an application up after ten executors that ended badly.
                     "SPARK_MASTER_OPTS": "-Dspark.deploy.maxExecutorRetries=-1",
                 },
@@ -208,6 +215,7 @@ class Cluster:
             cassandra_password=self.ring.password,
             replication=min(3, nodes),
             spark_master=self.spark.master,
+            shards_dir=str(self.spark.disk(self.spark.address)),
             shard_hosts=workers,
         )
 
@@ -250,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="data and logs of the cluster")
     folder = parser.parse_args(arguments).folder.absolute()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    own = ("cassandra_", "spark_master", "replication", "shard_hosts", "data_dir")
+    own = ("cassandra_", "spark_master", "replication", "shard", "data_dir")
     with Cluster(Settings.load(), folder) as cluster, contextlib.suppress(KeyboardInterrupt):
         for name, value in cluster.settings.environment().items():
             if name.removeprefix("SIGHTLINE_").lower().startswith(own):

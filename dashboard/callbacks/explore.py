@@ -231,7 +231,10 @@ def _panel(app: dash.Dash, services: Services) -> None:
         if not ask or not (ask["image"] or ask["query"]):
             return [], None, [], False
         image = UUID(ask["image"]) if ask["image"] else None
-        asked, found = await asyncio.to_thread(_found, services, ask, image)
+        (asked, found), known = await asyncio.gather(
+            asyncio.to_thread(_found, services, ask, image), call(services.models)
+        )
+        models = () if isinstance(known, Exception) else known  # no choice, but an answer
         shown = [] if isinstance(found, Exception) else [hit.image_id for hit in found.hits]
         own = [image] if image else []
         placed = await call(services.row_of, [*own, *shown[: gallery.HITS]], UUID(ask["map"]))
@@ -240,7 +243,7 @@ def _panel(app: dash.Dash, services: Services) -> None:
         head: list[Any] = [gallery.similar_title()] if image else []
         if asked is not None:
             answered = None if isinstance(found, Exception) else found.query_id
-            head += [terms.options(asked, answered), terms.examples(asked, image)]
+            head += [terms.options(asked, answered, models), terms.examples(asked, image)]
         if isinstance(found, Exception):
             # The panel above tells what is wrong with a query; a search of its own tells here.
             return [*head, states.error(found)] if head else [], selected, [], selected is not None

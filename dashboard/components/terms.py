@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +13,7 @@ from dashboard import ids
 from dashboard.answers import AskedView, SearchView
 from dashboard.components.widgets import API, aria, count, duration, icon, picture, plural
 from dashboard.components.words import AGGREGATES
+from dashboard.views import ModelView
 
 SIZES: Final = (24, 60, 120, 500, 1_000, 10_000)
 """How many listings can be asked for here; the panel shows the first ones."""
@@ -18,8 +21,11 @@ SIZES: Final = (24, 60, 120, 500, 1_000, 10_000)
 SIGNS: Final = {"plus": "+", "minus": "\N{MINUS SIGN}"}
 
 
-def options(asked: AskedView, shown: UUID | None) -> html.Div:
-    """Build the options of a search; `shown` is the query whose result can be searched within."""
+def options(asked: AskedView, shown: UUID | None, models: Sequence[ModelView] = ()) -> html.Div:
+    """Build the options of a search; `shown` is the query whose result can be searched within.
+
+    `models` can be searched, the default one first: there is a choice where they are several.
+    """
     return html.Div(
         [
             _stock(asked.in_stock),
@@ -28,6 +34,7 @@ def options(asked: AskedView, shown: UUID | None) -> html.Div:
             ),
             _choice("by", "Score of a listing", asked.aggregate, AGGREGATES),
             _choice("scope", "Search in", *_scopes(asked, shown)),
+            _choice("model", "Model", *_models(asked, models)) if len(models) > 1 else None,
         ],
         className="terms",
         role="group",
@@ -83,6 +90,11 @@ def complete(found: SearchView) -> list[Any]:
     return lines
 
 
+def model_name(name: str) -> str:
+    """Write a model's name in few letters: of a file of weights its own name."""
+    return PurePath(name.split(":")[1]).stem if name.startswith("file:") else name
+
+
 def lag(seconds: float) -> str:
     """Write the age of the stock mask: `0.4 s`."""
     return f"{seconds:.1f}\u00a0s" if seconds < 60 else duration(seconds)
@@ -133,6 +145,13 @@ def _scopes(asked: AskedView, shown: UUID | None) -> tuple[str, dict[str, str]]:
     if shown is not None and shown != asked.within:
         choices[f"result:{shown}"] = "Within this result"
     return now, choices
+
+
+def _models(asked: AskedView, models: Sequence[ModelView]) -> tuple[str, dict[str, str]]:
+    choices = {each.model_id: f"Model {model_name(each.name)}" for each in models}
+    now = asked.model or models[0].model_id
+    # One whose snapshot is gone: the answer says so, and the others can be chosen.
+    return now, choices if now in choices else {now: "Another model", **choices}
 
 
 def _example(image_id: UUID, sign: str) -> html.Button:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import shards
+from analytics import shards, shelf
 from analytics.host import Host
 from cql import codec
 from cql.errors import ConflictError, NotFoundError
@@ -30,6 +31,7 @@ from cql.records import (
     Listing,
     MapPoint,
     MapVersion,
+    Model,
     Outlier,
     Query,
     Service,
@@ -47,7 +49,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.pointers: dict[str, UUID] = {}
-        self.snapshots: dict[UUID, tuple[Snapshot, list[Shard]]] = {}
+        self.cut: dict[UUID, tuple[Snapshot, list[Shard]]] = {}
         self.registered: dict[tuple[str, UUID], Service] = {}
         self.titles: dict[str, Listing] = {}
         self.features: dict[str, list[Feature]] = {}
@@ -92,6 +94,15 @@ class Memory:
     def live(self, name: str) -> UUID | None:
         return self.pointers.get(name)
 
+    def live_versions(self) -> dict[str, UUID]:
+        return dict(self.pointers)
+
+    def drop_live(self, name: str, *, expected: UUID) -> None:
+        with self.lock:
+            if self.pointers.get(name) != expected:
+                raise ConflictError("moved")
+            del self.pointers[name]
+
     def set_live(self, name: str, version: UUID, *, expected: UUID | None) -> None:
         with self.lock:
             if self.pointers.get(name) != expected:
@@ -99,15 +110,31 @@ class Memory:
             self.pointers[name] = version
 
     def put_snapshot(self, snapshot: Snapshot, own: Iterable[Shard]) -> None:
-        self.snapshots[snapshot.snapshot_id] = (snapshot, list(own))
+        self.cut[snapshot.snapshot_id] = (snapshot, list(own))
 
     def snapshot(self, snapshot_id: UUID) -> Snapshot:
-        if snapshot_id not in self.snapshots:
+        if snapshot_id not in self.cut:
             raise NotFoundError(str(snapshot_id))
-        return self.snapshots[snapshot_id][0]
+        return self.cut[snapshot_id][0]
 
     def shards(self, snapshot_id: UUID) -> list[Shard]:
-        return self.snapshots[snapshot_id][1]
+        return self.cut[snapshot_id][1] if snapshot_id in self.cut else []
+
+    def snapshots(self) -> list[Snapshot]:
+        return sorted((own for own, _ in self.cut.values()), key=lambda own: own.created_at)
+
+    def delete_snapshot(self, snapshot_id: UUID) -> None:
+        self.cut.pop(snapshot_id, None)
+
+    def model(self, model_id: str) -> Model:
+        return Model(
+            model_id=model_id,
+            name=model_id.partition("@")[0],
+            architecture="",
+            weights_sha256="",
+            transform="",
+            dim=0,
+        )
 
     def heartbeat(self, service: Service, ttl_s: int) -> None:
         self.registered[service.role, service.service_id] = replace(
@@ -258,14 +285,21 @@ class World:
         self.settings = Settings(data_dir=folder, **changes)
         self.store = Memory()
         self.hosts: list[tuple[Host, threading.Event, threading.Thread]] = []
+        self.model = MODEL
         self.vectors = np.empty((0, 4), np.float32)
         self.owners: list[str] = []
         self.images: list[UUID] = []
 
     def fill(
-        self, vectors: NDArray[np.float32], owners: Sequence[str], *, cuts: int = 1
+        self,
+        vectors: NDArray[np.float32],
+        owners: Sequence[str],
+        *,
+        cuts: int = 1,
+        model: str = MODEL,
     ) -> Snapshot:
         """Write features and a snapshot of about `cuts` shards of whole listings."""
+        self.model = model
         self.vectors, self.owners = vectors, list(owners)
         self.images = [uuid5(NAMESPACE, f"{row}-{own}") for row, own in enumerate(owners)]
         blobs, crcs = codec.encode(vectors) if len(vectors) else ([], [])
@@ -274,7 +308,7 @@ class World:
             self.store.features.setdefault(own, []).append(
                 Feature(
                     listing_id=own,
-                    model_id=MODEL,
+                    model_id=model,
                     image_id=self.images[row],
                     vector=blobs[row],
                     dim=vectors.shape[1],
@@ -292,7 +326,7 @@ class World:
             rows = [n for n, own in enumerate(self.owners) if own in set(group.tolist())]
             ids = b"".join(self.images[n].bytes for n in rows)
             done = shards.write(
-                shards.folder(self.settings, snapshot_id),
+                shelf.folder(self.settings, snapshot_id),
                 f"{number:05d}",
                 np.array([self.owners[n] for n in rows], object),
                 np.frombuffer(ids, np.uint8).reshape(-1, 16),
@@ -301,7 +335,7 @@ class World:
             made.append(Shard(snapshot_id=snapshot_id, shard=number, **done))
         snapshot = Snapshot(
             snapshot_id=snapshot_id,
-            model_id=MODEL,
+            model_id=self.model,
             rows=len(self.owners),
             listings=len(names),
             dim=self.vectors.shape[1],
@@ -312,18 +346,38 @@ class World:
             fingerprint=f"{self.vectors.tobytes().hex()[:64]}{len(self.owners)}",
         )
         self.store.put_snapshot(snapshot, made)
-        self.store.pointers["snapshot"] = snapshot_id
+        # That of the default model stands as an older Sightline has left it.
+        name = "snapshot" if self.model == MODEL else f"snapshot:{self.model}"
+        self.store.pointers[name] = snapshot_id
         return snapshot
 
     def host(self, count: int = 1) -> None:
         """Start hosts; they follow the live pointer."""
         for index in range(count):
             host = Host(self.settings, self.store, index=index, count=count, threads=2)
-            stop = threading.Event()
             host.refresh()
-            thread = threading.Thread(target=host.run, args=(stop,), kwargs={"poll_s": 0.05})
-            thread.start()
-            self.hosts.append((host, stop, thread))
+            self._start(host)
+
+    def machines(self, count: int, *, copies: int = 1, divided: bool = True) -> list[Path]:
+        """Start hosts on disks of their own; the live snapshot's files are divided among them.
+
+        Returns the folders that take the place of `shards`.
+        """
+        version = self.store.pointers["snapshot"]
+        disks = [self.settings.data_dir / f"disk{index}" for index in range(count)]
+        if divided:
+            source = shelf.folder(self.settings, version)
+            for number, shard in enumerate(self.store.shards(version)):
+                # Not where it will be held: every host must fetch what it holds.
+                target = disks[(number + 1) % count] / str(version)
+                target.mkdir(parents=True, exist_ok=True)
+                for name in shard.files:
+                    shutil.move(source / name, target / name)
+        for index, disk in enumerate(disks):
+            disk.mkdir(parents=True, exist_ok=True)
+            own = self.settings.replace(shards_dir=str(disk), shard_copies=copies)
+            self._start(Host(own, self.store, index=index, count=count, threads=2))
+        return disks
 
     def held(self) -> Host:
         """A host that has loaded the live snapshot and follows nothing; the caller closes it."""
@@ -331,12 +385,23 @@ class World:
         host.refresh()
         return host
 
+    def end(self, index: int) -> Host:
+        """End one host, as a task does; returns it."""
+        host, stop, thread = self.hosts.pop(index)
+        stop.set()
+        thread.join()
+        host.close()
+        return host
+
     def close(self) -> None:
-        for host, stop, thread in self.hosts:
-            stop.set()
-            thread.join()
-            host.close()
-        self.hosts = []
+        while self.hosts:
+            self.end(0)
+
+    def _start(self, host: Host) -> None:
+        stop = threading.Event()
+        thread = threading.Thread(target=host.run, args=(stop,), kwargs={"poll_s": 0.05})
+        thread.start()
+        self.hosts.append((host, stop, thread))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import shards
+from analytics import shards, shelf
 from analytics.hosts import Hosts
 from analytics.search import Searcher
 from cql import jars
@@ -138,7 +138,7 @@ class Service:
 
     def scanned_bytes(self) -> int:
         """Bytes that the first pass of a scan reads: codes where the shards have them."""
-        folder = shards.folder(self.settings, self.snapshot.snapshot_id)
+        folder = shelf.folder(self.settings, self.snapshot.snapshot_id)
         codes = sum(path.stat().st_size for path in folder.glob("*codes*"))
         return codes or sum(path.stat().st_size for path in folder.glob("*vectors*"))
 

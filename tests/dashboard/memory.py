@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
+from analytics.pointers import version_of
 from analytics.regions import Range, mask
 from analytics.search import Request, Result
 from cql.errors import ConflictError, InputError, NotFoundError
@@ -39,6 +40,7 @@ from cql.records import (
     Thumbnail,
     image_id_of,
 )
+from cql.store import Store
 
 T = TypeVar("T")
 
@@ -63,6 +65,8 @@ class MemoryStore:
     hits_: dict[UUID, list[Hit]] = field(default_factory=dict)
     jobs_: list[Job] = field(default_factory=list)
     files: int = 0
+    models_: list[str] = field(default_factory=list)
+    """Models that can be searched beside the default one."""
 
     def close(self) -> None: ...
 
@@ -77,15 +81,24 @@ class MemoryStore:
     def live(self, name: str) -> UUID | None:
         if name == "map":
             return self.version.map_id if self.version else None
-        return self.snapshot_.snapshot_id if self.snapshot_ else None
+        return self.live_versions().get(name)
+
+    def live_versions(self) -> dict[str, UUID]:
+        if self.snapshot_ is None:
+            return {}
+        others = {f"snapshot:{name}": uuid5(NAMESPACE, name) for name in self.models_}
+        return {"snapshot": self.snapshot_.snapshot_id, **others}
 
     def snapshot(self, snapshot_id: UUID) -> Snapshot:
+        for name in self.models_:
+            if uuid5(NAMESPACE, name) == snapshot_id and self.snapshot_ is not None:
+                return replace(self.snapshot_, snapshot_id=snapshot_id, model_id=name)
         return _known(self.snapshot_, snapshot_id)
 
     def model(self, model_id: str) -> Model:
         return Model(
             model_id=model_id,
-            name="sightline-small",
+            name=model_id.partition("@")[0] if "@" in model_id else "sightline-small",
             architecture="fake",
             weights_sha256="",
             transform="",
@@ -209,8 +222,11 @@ class MemorySearcher:
     def ready(self) -> bool:
         return self.down is None
 
-    def snapshot(self) -> Snapshot:
-        return _known(self.store.snapshot_, "live")
+    def snapshot(self, model: str | None = None) -> Snapshot:
+        default = _known(self.store.snapshot_, "live")
+        if model is None or model == default.model_id:
+            return default
+        return self.store.snapshot(version_of(cast("Store", self.store), model))
 
     def search(self, request: Request) -> Result:
         request.check()
@@ -260,8 +276,8 @@ class MemorySearcher:
         query = Query(
             query_id=uuid5(NAMESPACE, f"{request.name} {spec}"),
             spec=spec,
-            model_id="m",
-            snapshot_id=self.snapshot().snapshot_id,
+            model_id=self.snapshot(request.model).model_id,
+            snapshot_id=self.snapshot(request.model).snapshot_id,
             name=request.name,
             state="done",
             attempt=uuid4(),

@@ -241,6 +241,53 @@ def test_an_open_search_is_read_until_something_is_added(page: Page) -> None:
     assert "In stock only" in said
 
 
+def test_a_search_names_its_model(page: Page) -> None:
+    page.store.models_ = ["other@1"]
+    asked = {"image_ids": [str(image(page, 1))], "k": 3}
+    plain = post(page, "search", asked)
+    assert (plain["model"], plain["model_id"]) == (None, "m")
+    # By name or id it is the same model; the searcher proper keeps the id of both.
+    for given in ("other", "other@1"):
+        found = post(page, "search", {**asked, "model": given})
+        assert (found["model"], found["model_id"]) == (given, "other@1")
+        again = page.client.get(f"/api/v1/queries/{found['query_id']}").json()
+        assert (again["model"], again["model_id"], again["current"]) == (given, "other@1", True)
+    lost = page.client.post("/api/v1/search", json={**asked, "model": "none"})
+    assert lost.status_code == 404
+    assert "sightline-small (m), other (other@1)" in lost.json()["error"]
+    assert lost.json()["fix"] == "run `sightline extract --model none`"
+    listed = page.client.get("/api/v1/models").json()
+    assert [each["model_id"] for each in listed] == ["m", "other@1"]
+
+
+def test_a_search_of_replaced_weights_is_asked_of_the_new_ones(page: Page) -> None:
+    page.store.models_ = ["other@1"]
+    asked = {"image_ids": [str(image(page, 1))], "k": 3, "model": "other@1"}
+    found = post(page, "search", asked)
+    page.store.models_ = ["other@2"]
+    again = post(page, f"queries/{found['query_id']}/run", None)
+    assert (again["model"], again["model_id"]) == ("other@2", "other@2")
+    page.store.models_ = []
+    lost = page.client.post(f"/api/v1/queries/{found['query_id']}/run")
+    assert lost.status_code == 404
+    assert "'other@1' has no snapshot" in lost.json()["error"]
+
+
+def test_the_panel_has_a_choice_of_models_where_there_are_several(page: Page) -> None:
+    first = str(image(page, 1))
+    assert "Model" not in text(ask(page, Terms(), image=first))
+    page.store.models_ = ["other@1", "file:/weights/wide.safetensors:resnet@2"]
+    shown = ask(page, Terms(), image=first)
+    assert "Search in Model" in text(shown)
+    offered = json.dumps(shown)
+    for label in ("sightline-small", "wide", "other"):
+        assert f'"label": "Model {label}"' in offered
+    ask(page, Terms(model="other@1"), image=first)
+    assert json.loads(newest(page).spec)["model"] == "other@1"
+    page.store.models_ = []
+    assert "'other@1' has no snapshot" in text(ask(page, Terms(model="other@1"), image=first))
+
+
 COLUMNS = (
     ColumnView(name="cluster", label="Cluster", kind="category", keys=("0",), labels=("Pipes",)),
     ColumnView(
@@ -289,6 +336,7 @@ def test_the_command_line_asks_what_its_flags_say(
         filters=["kind=kind 0", "depth_m=0.1..9"],
         aggregate="mean",
         best=2,
+        model="m",
         k=12,
     )
     found = finder.run(page.services, flags)
@@ -296,6 +344,7 @@ def test_the_command_line_asks_what_its_flags_say(
     others = [each.image_id for each in page.store.images_of("listing-003")]
     assert spec["image_ids"] == [str(each) for each in (image(page, 1), *others)]
     assert (spec["listing_id"], spec["best"], spec["k"]) == ("listing-002", 2, 12)
+    assert spec["model"] == "m"
     assert spec["selection"]["filters"]["attr:depth_m"] == {"low": 0.1, "high": 9.0}
     from dashboard.api import to_json
 

@@ -137,7 +137,7 @@ class FakeSearcher:
     def ready(self) -> bool:
         return self.loaded
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, model: str | None = None) -> Snapshot:
         return self.store.snapshot(SNAPSHOT)
 
     def close(self) -> None:

@@ -60,14 +60,15 @@ scopes = st.one_of(
     st.uuids().map(lambda key: ("result", key)),
 )
 terms = st.builds(
-    lambda images, scope, by, stock, k: Terms(
+    lambda images, scope, by, stock, model, k: Terms(
         plus=tuple(images[:2]), minus=tuple(images[2:4]), dropped=tuple(images[4:]),
-        scope=scope[0], within=scope[1], by=by, stock=stock, k=k,
+        scope=scope[0], within=scope[1], by=by, stock=stock, model=model, k=k,
     ),
     signs,
     scopes,
     st.sampled_from([None, "max", "mean", "coverage"]),
     st.none() | st.booleans(),
+    st.none() | printable.filter(bool),
     st.none() | st.integers(1, 10_000),
 )  # fmt: skip
 explore = st.builds(

@@ -93,6 +93,24 @@ def test_answers_equal_a_naive_loop_and_come_from_both_machines(
     )
 
 
+def test_shards_lie_on_the_disk_of_each_machine(installation: Installation) -> None:
+    """Hosts hold what their own disk has, and copies of the other's; nothing is shared."""
+    spark, store = installation.cluster.spark, installation.store
+    with Searcher(installation.settings, store) as find:
+        snapshot = find.snapshot()
+    disks = {worker: spark.disk(worker) / str(snapshot.snapshot_id) for worker in spark.workers}
+    shards = store.shards(snapshot.snapshot_id)
+    for host in installation.hosts():
+        disk = disks[str(urlsplit(host.address).hostname)]
+        for number in host.shards:
+            assert all((disk / name).exists() for name in shards[number].files)
+    names = {name for shard in shards for name in shard.files}
+    for disk in disks.values():
+        until(lambda disk=disk: names <= {path.name for path in disk.iterdir()}, seconds=30)  # type: ignore[misc]
+    assert not spark.disk(spark.address).exists()
+    assert not (installation.settings.data_dir / "shards").exists()
+
+
 def test_rows_have_three_copies_and_are_read_at_a_quorum(installation: Installation) -> None:
     session = connect(installation.settings)
     try:

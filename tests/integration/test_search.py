@@ -13,7 +13,7 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from analytics import shards
+from analytics import shards, shelf
 from analytics.hosts import Hosts
 from analytics.placement import cover
 from analytics.search import Request, Searcher
@@ -168,7 +168,7 @@ def test_deleted_and_damaged_shards_are_built_again(
 ) -> None:
     images, vectors = collection
     before = find.snapshot()
-    folder = shards.folder(patient, before.snapshot_id)
+    folder = shelf.folder(patient, before.snapshot_id)
     newest = max(store.services("host"), key=lambda each: each.seen_at or before.created_at)
     shutil.rmtree(folder)
     os.kill(newest.pid, signal.SIGKILL)
