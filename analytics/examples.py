@@ -92,8 +92,8 @@ def _decoded(features: Sequence[Feature], dim: int) -> NDArray[np.float32]:
 
 
 def _within(store: Store, query_id: UUID) -> list[str]:
-    """Listings of a published query."""
+    """Listings of a published query. NotFoundError where they are not all there any more."""
     query = store.query(query_id)
     if query.attempt is None:
         raise NotFoundError(f"query {query_id} has published nothing yet: wait for it")
-    return [hit.listing_id for hit in store.hits(query_id, query.attempt, limit=K_MAX)]
+    return [hit.listing_id for hit in store.hits_of(query, limit=K_MAX)]

@@ -398,8 +398,9 @@ class Searcher:
                 query_id, attempt, limit=_PAGE, after=read[-1] if read else None
             )
             if not page:
-                raise IntegrityError(
-                    f"{len(hits)} hits were published, {len(read)} can be read back: search again"
+                raise UnavailableError(
+                    f"{len(hits)} hits were published, {len(read)} can be read back, as after a "
+                    "restart of Cassandra: try again"
                 )
             read += page
         return done, tuple(read)

@@ -244,6 +244,31 @@ class Results:
             for row in rows
         ]
 
+    def hits_of(
+        self, query: Query, *, limit: int, after: Hit | None = None, read: int = 0
+    ) -> list[Hit]:
+        """At most `limit` hits of a published query, behind `after`, before which `read` came.
+
+        The first page tells whether all of them are there, too. None where nothing is published.
+
+        Raises:
+            NotFoundError: hits are missing. They have no commit log, so those of the last minutes
+                are gone when Cassandra was killed; and they expire moments before their query.
+        """
+        if query.attempt is None or limit < 1:
+            return []
+        found = self.hits(query.query_id, query.attempt, limit=limit, after=after)
+        whole = len(found) == min(limit, max(0, query.hits - read))
+        if whole and after is None and limit < query.hits:
+            row = self._access.one(cql.HIT_COUNT, query.query_id, query.attempt)
+            whole = row.hits == query.hits
+        if not whole:
+            raise NotFoundError(
+                f"query {query.query_id} had {query.hits} hits, they are not all there any more: "
+                "it may have expired, search again"
+            )
+        return found
+
     def queries(self, limit: int = 50) -> list[Query]:
         """The newest queries that have not expired, newest first."""
         ids = newest(

@@ -261,6 +261,9 @@ HITS = Statement(
     "SELECT score, listing_id, image_id, inventory, stock_read_at FROM {results}.query_results "
     "WHERE query_id = ? AND attempt = ? LIMIT ?"
 )
+HIT_COUNT = Statement(
+    "SELECT count(*) AS hits FROM {results}.query_results WHERE query_id = ? AND attempt = ?"
+)
 # Scores descend and listings ascend, which one tuple comparison cannot say.
 HITS_TIED = Statement(
     "SELECT score, listing_id, image_id, inventory, stock_read_at FROM {results}.query_results "

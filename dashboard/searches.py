@@ -116,16 +116,15 @@ class Searches:
         )
 
     def published(self, query_id: UUID, *, limit: int, after: str = "") -> SearchView:
-        """A page of a query as it was published. NotFoundError."""
+        """A page of a query as it was published, never a part of one. NotFoundError."""
         found = self._store.query(query_id)
         cursor = Cursor.parse(after) if after else None
-        hits: Sequence[Hit] = ()
-        if found.attempt is not None:
-            behind = None
-            if cursor is not None:
-                # Only its place counts, so any image will do.
-                behind = Hit(score=cursor.score, listing_id=cursor.listing_id, image_id=query_id)
-            hits = self._store.hits(query_id, found.attempt, limit=limit, after=behind)
+        behind = None
+        if cursor is not None:
+            # Only its place counts, so any image will do.
+            behind = Hit(score=cursor.score, listing_id=cursor.listing_id, image_id=query_id)
+        read = cursor.read if cursor else 0
+        hits = self._store.hits_of(found, limit=limit, after=behind, read=read)
         return self._view(found, hits, cursor=cursor)
 
     def asked(self, query_id: UUID) -> Request:

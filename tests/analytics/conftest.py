@@ -196,6 +196,10 @@ class Memory:
         start = rows.index(after) + 1 if after else 0
         return rows[start : start + limit]
 
+    def hits_of(self, query: Query, *, limit: int) -> list[Hit]:
+        attempt = query.attempt
+        return [] if attempt is None else self.hits(query.query_id, attempt, limit=limit)
+
     def put_map(self, version: MapVersion) -> None:
         self.map_rows[version.map_id] = version
 

@@ -740,7 +740,7 @@ def test_a_reader_sees_all_hits_of_an_attempt_or_none(store: Store) -> None:
         while not stop.is_set():
             now = store.query(query.query_id)
             if now.attempt is not None:
-                seen.append(len(store.hits(now.query_id, now.attempt, limit=5000)) - now.hits)
+                seen.append(len(store.hits_of(now, limit=5000)) - now.hits)
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -752,6 +752,42 @@ def test_a_reader_sees_all_hits_of_an_attempt_or_none(store: Store) -> None:
         stop.set()
         reader.join()
     assert set(seen) <= {0}
+
+
+@pytest.mark.parametrize("limit", [10, 1300, 5000])
+@pytest.mark.parametrize("lost", [0, 700, 1299])
+def test_a_result_of_which_hits_were_lost_is_gone_for_readers(
+    store: Store, limit: int, lost: int
+) -> None:
+    """As after a restart of Cassandra, which keeps what it had flushed and forgets the rest."""
+    hits = [Hit(score=f32(-n), listing_id=f"l{n:04}", image_id=uuid4()) for n in range(1300)]
+    done = store.publish(a_query(), uuid4(), hits)
+    assert store.hits_of(done, limit=limit) == hits[:limit]
+    later = store.hits_of(done, limit=limit, after=hits[1199], read=1200)
+    assert later == hits[1200 : 1200 + limit]
+    assert store.hits_of(done, limit=limit, after=hits[1299], read=1300) == []
+    store._session.execute(
+        f"DELETE FROM {store.settings.results_keyspace}.query_results WHERE query_id = %s AND "
+        "attempt = %s AND score = %s AND listing_id = %s",
+        (done.query_id, done.attempt, hits[lost].score, hits[lost].listing_id),
+    )
+    with pytest.raises(NotFoundError, match=r"1300 hits.*may have expired, search again"):
+        store.hits_of(done, limit=limit)
+    store._session.execute(
+        f"DELETE FROM {store.settings.results_keyspace}.query_results WHERE query_id = %s AND "
+        "attempt = %s",
+        (done.query_id, done.attempt),
+    )
+    with pytest.raises(NotFoundError, match="search again"):
+        store.hits_of(done, limit=limit)
+
+
+def test_an_empty_result_is_whole_and_a_query_that_runs_has_none(store: Store) -> None:
+    running = store.put_query(a_query())
+    assert store.hits_of(running, limit=9) == []
+    done = store.publish(running, uuid4(), [])
+    assert store.hits_of(done, limit=9) == []
+    assert store.hits_of(done, limit=0) == []
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])

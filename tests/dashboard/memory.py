@@ -195,6 +195,12 @@ class MemoryStore:
             start = sum((-h.score, h.listing_id) <= place for h in self.hits_[query_id])
         return self.hits_[query_id][start : start + limit]
 
+    def hits_of(self, query: Query, *, limit: int, after: Any = None, read: int = 0) -> list[Hit]:
+        found = self.hits(query.query_id, query.attempt or query.query_id, limit=limit, after=after)
+        if len(found) != min(limit, query.hits - read):
+            raise NotFoundError(f"query {query.query_id} may have expired, search again")
+        return found
+
     def rename_query(self, query_id: UUID, name: str) -> Query:
         if not name.isprintable():
             raise InputError("a query's name must be of printable characters: remove the others")

@@ -8,20 +8,33 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Self
+from uuid import UUID, uuid4
 
+import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 
+from analytics import shards
+from analytics.host import Host
+from analytics.search import K_MAX, Request, Result, Searcher
+from analytics.shelf import folder
 from cql import embedded
 from cql.embedded import Cassandra
-from cql.errors import ConflictError, UnavailableError
+from cql.errors import ConflictError, NotFoundError, UnavailableError
 from cql.migrations import migrate
-from cql.records import Listing, Stock
+from cql.records import Hit, Image, Listing, Model, Query, Shard, Snapshot, Stock
 from cql.session import Endpoint, close, connect, endpoint, endpoint_file, open_session
 from cql.settings import ROOT, Settings
 from cql.store import Store
+from tests.naive import listings_among, unit
+from tests.photos import photos_of
 from tests.waiting import until
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
@@ -90,6 +103,159 @@ def test_what_was_acknowledged_survives_kill_9(owner: Owner) -> None:
         assert store.stock([each.listing_id for each in stock]) == {
             each.listing_id: each for each in stock
         }
+
+
+MODEL = "toy@faults"
+LISTINGS = 1300
+"""As many hits: three batches, so that a result can be lost in part."""
+
+
+@dataclass
+class Asked:
+    """A search: when it was asked, and its query and hits, or its error."""
+
+    at: float
+    result: Result | None = None
+    error: Exception | None = None
+
+
+class Asking:
+    """Threads that search without a pause, and know when answers are being published."""
+
+    def __init__(self, store: Store, vectors: NDArray[np.float32]) -> None:
+        self._store, self._vectors = store, vectors
+        self._find = Searcher(store.settings, store)
+        self._publish = store.publish
+        self._stop = threading.Event()
+        self.publishing = 0
+        self.asked: list[Asked] = []
+        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(3)]
+
+    def __enter__(self) -> Self:
+        self._store.publish = self._counted  # type: ignore[method-assign]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+        self._find.close()
+
+    def right_since(self, moment: float) -> int:
+        return sum(each.result is not None and each.at > moment for each in list(self.asked))
+
+    def _counted(self, *given: Any) -> Query:
+        self.publishing += 1
+        try:
+            return self._publish(*given)
+        finally:
+            self.publishing -= 1
+
+    def _ask(self, number: int) -> None:
+        count = 0
+        while not self._stop.is_set():
+            one = Asked(time.monotonic())
+            # Each is a query of its own: asked again, it would be published again.
+            request = Request(vectors=self._vectors[[number]], k=LISTINGS, name=f"{number}-{count}")
+            try:
+                one.result = self._find.search(request)
+            except Exception as error:  # noqa: BLE001 - judged when the test ends
+                one.error = error
+            self.asked.append(one)
+            count += 1
+
+
+def served(store: Store, vectors: NDArray[np.float32], images: list[Image]) -> Snapshot:
+    """Write a collection and its snapshot, in two shards, and make it live."""
+    settings, owners = store.settings, [image.listing_id for image in images]
+    model = Model(
+        model_id=MODEL, name="toy", architecture="", weights_sha256="", transform="", dim=8
+    )
+    store.put_model(model)
+    version = uuid4()
+    made = []
+    for number, rows in enumerate(np.array_split(np.arange(len(owners)), 2)):
+        files = shards.write(
+            folder(settings, version),
+            f"{number:05d}",
+            np.array([owners[row] for row in rows], object),
+            np.array([np.frombuffer(images[row].image_id.bytes, np.uint8) for row in rows]),
+            vectors[rows],
+        )
+        made.append(Shard(snapshot_id=version, shard=number, **files))
+    now = datetime.now(UTC)
+    snapshot = Snapshot(
+        snapshot_id=version, model_id=MODEL, rows=len(owners), listings=len(owners), dim=8,
+        shards=2, watermark=now, created_at=now, code_version="test",
+    )  # fmt: skip
+    store.put_snapshot(snapshot, made)
+    store.set_live("snapshot", version, expected=None)
+    return snapshot
+
+
+def test_results_are_whole_or_gone_when_cassandra_is_killed_while_they_are_published(
+    owner: Owner,
+) -> None:
+    vectors = unit(np.random.default_rng(2), LISTINGS, 8)
+    images = photos_of([f"l{n:04d}" for n in range(LISTINGS)])
+    wanted = {row: listings_among(images, vectors, vectors[[row]], LISTINGS) for row in range(3)}
+    settings = owner.settings.replace(query_deadline_s=20.0)
+    stop = threading.Event()
+    with Store.open(settings) as store:
+        served(store, vectors, images)
+        host = Host(settings, store, threads=1)
+        host.refresh()
+        hosting = threading.Thread(target=host.run, args=(stop,))
+        hosting.start()
+        try:
+            with Asking(store, vectors) as asking:
+                until(lambda: asking.right_since(0) >= 6, seconds=30)
+                until(lambda: asking.publishing >= 2, seconds=30)
+                os.kill(owner.cassandra.pid, signal.SIGKILL)
+                owner.restart()
+                back = time.monotonic()
+                until(lambda: asking.right_since(back) >= 6, seconds=30)
+            asked = asking.asked
+            failed = [each.error for each in asked if each.error is not None]
+            assert failed, "no search met the kill"
+            for error in failed:
+                assert isinstance(error, UnavailableError), error
+                assert "try again" in str(error)
+            kept, gone = 0, 0
+            for each in asked:
+                if each.result is None:
+                    continue
+                # What was acknowledged is whole and in order, whatever happened around it.
+                row = int(each.result.query.name.partition("-")[0])
+                assert found_in(each.result.hits) == wanted[row]
+                again = read(store, each.result.query.query_id)
+                if isinstance(again, str):
+                    assert "may have expired, search again" in again
+                    assert each.at < back, "lost, though Cassandra was not killed since"
+                    gone += 1
+                else:
+                    assert found_in(again) == wanted[row]
+                    kept += 1
+            assert kept >= 6
+            assert gone >= 1, "results without a commit log outlived kill -9"
+        finally:
+            stop.set()
+            hosting.join()
+            host.close()
+
+
+def read(store: Store, query_id: UUID) -> list[Hit] | str:
+    """What a reader of a published query gets: all of its hits, or why not."""
+    try:
+        return store.hits_of(store.query(query_id), limit=K_MAX)
+    except NotFoundError as error:
+        return str(error)
+
+
+def found_in(hits: Sequence[Hit]) -> list[tuple[str, str, float]]:
+    return [(hit.listing_id, str(hit.image_id), hit.score) for hit in hits]
 
 
 def test_a_second_start_is_refused_and_ensure_attaches(owner: Owner) -> None:
