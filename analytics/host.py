@@ -90,6 +90,7 @@ class Host:
         self._followers: dict[UUID, Follower] = {}
         self._beacons: dict[UUID, Beacon] = {}
         self._gone: dict[UUID, float] = {}
+        self._left: set[UUID] = set()
         self._again: dict[UUID, float] = {}
         self._awaited: dict[UUID, float] = {}
         self._damages: dict[UUID, Beacon] = {}
@@ -143,7 +144,10 @@ class Host:
             if now - self._gone.setdefault(version, now) > self._settings.query_deadline_s:
                 self._followers.pop(version, None)
                 del self._held[version], self._gone[version]
-                self._shelf.forget(version)
+                self._left.add(version)
+        # Its row goes when the engine prunes, which may be later.
+        self._left -= set(named)
+        self._left -= {version for version in self._left if self._shelf.forget(version)}
         if now - self._swept > _SWEEP_S:
             self._swept = now
             self._shelf.sweep()
@@ -290,7 +294,7 @@ class Host:
         # A machine that is lost takes its disk with it: others have its shards' files, too.
         copies = min(self._settings.shard_copies, self._count)
         while copies > 1 and not stop.wait(_COPY_S):
-            for version in list(self._held):
+            for version in [held for held in list(self._held) if held not in self._gone]:
                 try:
                     every = self._store.shards(version)
                     for behind in range(copies):

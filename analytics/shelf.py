@@ -131,13 +131,15 @@ class Shelf:
             time.monotonic() - began,
         )  # fmt: skip
 
-    def forget(self, version: UUID) -> None:
-        """Delete the files of a snapshot whose row is gone; those of another stay."""
+    def forget(self, version: UUID) -> bool:
+        """Delete the files of a snapshot whose row is gone, and say so; those of another stay."""
         try:
             self._store.snapshot(version)
         except NotFoundError:
             shutil.rmtree(folder(self._settings, version), ignore_errors=True)
             self._rows.pop(version, None)
+            return True
+        return False
 
     def sweep(self) -> None:
         """Delete what was left here long ago by builds and hosts that died."""
@@ -171,9 +173,9 @@ class Shelf:
                 while start < size:
                     asked = Message({"snapshot": str(version), "name": name, "start": start})
                     reply = self._pool.call(address, "file", asked, timeout_s=PIECE_S)
-                    data = reply.arrays["data"]
+                    data = reply.arrays["data"].tobytes()
                     size = int(reply.values["size"])
-                    if not len(data):
+                    if not data:
                         break
                     seen.update(data)
                     file.write(data)

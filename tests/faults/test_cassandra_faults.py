@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -146,10 +146,10 @@ class Asking:
     def right_since(self, moment: float) -> int:
         return sum(each.result is not None and each.at > moment for each in list(self.asked))
 
-    def _counted(self, *given: Any) -> Query:
+    def _counted(self, query: Query, attempt: UUID, hits: Iterable[Hit]) -> Query:
         self.publishing += 1
         try:
-            return self._publish(*given)
+            return self._publish(query, attempt, hits)
         finally:
             self.publishing -= 1
 
