@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from analytics.blocks import Block
 from analytics.codes import Codes, encode, width
+from analytics.rowfile import RowFile
 from analytics.stream import check_vectors, cut, decode, uuid_bytes
 from cql.errors import IntegrityError, NotFoundError
 from cql.progress import Progress, silent
@@ -262,6 +263,7 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
         offsets=offsets,
         listings=names,
         images=images,
+        file=RowFile(found["vectors.npy"], start=vectors.offset, dim=dim),
     )
 
 
