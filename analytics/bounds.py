@@ -112,23 +112,31 @@ def _reach(
     queries: QueryCodes,
     first: int,
     last: int,
+    upper: NDArray[np.float32],
 ) -> np.float32:
-    """What no row of a run can exceed with any of the columns first to last.
+    """Fill `upper` (R,) with what each row of a run can reach with the columns first to last.
 
-    `scores` (Q, R) and `residuals` (R,) are of one run. Scores that were not computed are left from
-    other rows: they can only make it larger.
+    `scores` (Q, >= R) and `residuals` (R,) are of the run. Returns the largest. Scores that were
+    not computed are left from other rows: they can only make it larger.
     """
-    best = np.float32(-4)
+    count = residuals.size
     for column in range(first, last):
-        slope, most = queries.slopes[column], np.float32(-4)
-        for row in range(residuals.size):
-            most = max(most, scores[column, row] + slope * residuals[row])
-        best = max(best, most + queries.offsets[column])
-    return best
+        slope, offset = queries.slopes[column], queries.offsets[column]
+        own = scores[column]
+        if column == first:
+            for row in range(count):
+                upper[row] = own[row] + slope * residuals[row] + offset
+        else:
+            for row in range(count):
+                upper[row] = max(upper[row], own[row] + slope * residuals[row] + offset)
+    most = np.float32(-4)
+    for row in range(count):
+        most = max(most, upper[row])
+    return most
 
 
 @compiled
-def _bound_best(
+def _surely(
     scores: NDArray[np.float32],
     shift: int,
     first: int,
@@ -136,24 +144,15 @@ def _bound_best(
     residuals: NDArray[np.float32],
     queries: QueryCodes,
     plan: Plan,
-    threshold: np.float32,
-) -> tuple[np.float32, np.float32, int]:
-    """`_bound` for `MAX` without negatives; the lower bound only where the upper is of use."""
-    # Written out: with `_bound` a scan for many takes twice as long, with `_best_of` a third more.
-    most, least, taken = LOWEST, LOWEST, 0
+) -> np.float32:
+    """Lower bound of a listing of rows first to last for `MAX` without negatives."""
+    least = LOWEST
     for row in range(first, last):
         if _counts(plan.rows, row):
-            taken += 1
             for column in range(plan.start, plan.middle):
                 error = queries.offsets[column] + queries.slopes[column] * residuals[row]
-                most = max(most, scores[column, row - shift] + error)
-    if most >= threshold:
-        for row in range(first, last):
-            if _counts(plan.rows, row):
-                for column in range(plan.start, plan.middle):
-                    error = queries.offsets[column] + queries.slopes[column] * residuals[row]
-                    least = max(least, scores[column, row - shift] - error)
-    return least, most, taken
+                least = max(least, scores[column, row - shift] - error)
+    return least
 
 
 @compiled
@@ -236,81 +235,6 @@ def planned(numbers: NDArray[np.int64]) -> Plan:
 
 
 @compiled
-def scan(
-    codes: Codes,
-    listings: NDArray[np.int64],
-    first: int,
-    last: int,
-    queries: QueryCodes,
-    numbers: NDArray[np.int64],
-    thresholds: NDArray[np.float32],
-    found: NDArray[np.int64],
-    lower: NDArray[np.float32],
-    upper: NDArray[np.float32],
-    counts: NDArray[np.int64],
-) -> int:
-    """Bound listings first to last for all queries in one pass over their codes.
-
-    `listings` int64 (L + 1): listing l owns rows listings[l] to listings[l + 1]. `numbers` int64
-    (A, 7): the plans. A listing whose upper bound reaches its plan's threshold (float32 (A,)) is
-    noted in `found`, `lower`, `upper` (A, last - first); `counts` (A,) says how many were. Returns
-    the number of rows whose codes were read.
-    """
-    plans = [planned(numbers[at]) for at in range(numbers.shape[0])]
-    masked = True
-    longest = 1
-    for plan in plans:
-        masked = masked and (plan.rows != 0 or plan.listings != 0)
-        longest = max(longest, plan.best, plan.middle - plan.start)
-    low, high = np.empty(longest, np.float32), np.empty(longest, np.float32)
-    wanted = np.ones(_ROWS, np.uint8)
-    scores = np.zeros((queries.values.shape[0], _ROWS), np.float32)
-    counts[:] = 0
-    done = 0
-    at = first
-    while at < last:
-        shift, stop = listings[at], at + 1
-        while stop < last and listings[stop + 1] - shift <= _ROWS:
-            stop += 1
-        rows = listings[stop] - shift
-        if rows > scores.shape[1]:
-            scores = np.zeros((queries.values.shape[0], rows), np.float32)
-            wanted = np.ones(rows, np.uint8)
-        if masked:
-            _want(listings, at, stop, plans, wanted[:rows])
-        done += products(codes, shift, listings[stop], wanted, queries, scores)
-        for ask in range(len(plans)):
-            plan, threshold = plans[ask], thresholds[ask]
-            negative = plan.end > plan.middle
-            if not negative and threshold > _reach(
-                scores, codes.residuals[shift : listings[stop]], queries, plan.start, plan.middle
-            ):
-                continue
-            size = plan.middle - plan.start if plan.aggregate == COVERAGE else plan.best
-            for listing in range(at, stop):
-                if not _counts(plan.listings, listing):
-                    continue
-                start, end = listings[listing], listings[listing + 1]
-                if plan.aggregate == MAX and not negative:
-                    least, most, taken = _bound_best(
-                        scores, shift, start, end, codes.residuals, queries, plan, threshold
-                    )
-                else:
-                    least, most, taken = _bound(
-                        scores, shift, start, end, codes.residuals, queries, plan, low[:size],
-                        high[:size],
-                    )  # fmt: skip
-                if taken and most >= threshold:
-                    place = counts[ask]
-                    found[ask, place] = listing
-                    lower[ask, place] = least
-                    upper[ask, place] = most
-                    counts[ask] = place + 1
-        at = stop
-    return done
-
-
-@compiled
 def keep_largest(best: NDArray[np.float32], held: int, values: NDArray[np.float32]) -> int:
     """Keep the largest of `values` in the min-heap `best`, `held` filled; returns how many are."""
     for value in values:
@@ -333,6 +257,104 @@ def keep_largest(best: NDArray[np.float32], held: int, values: NDArray[np.float3
                 at = child
             best[at] = value
     return held
+
+
+@compiled
+def scan(
+    codes: Codes,
+    listings: NDArray[np.int64],
+    first: int,
+    last: int,
+    queries: QueryCodes,
+    numbers: NDArray[np.int64],
+    thresholds: NDArray[np.float32],
+    ks: NDArray[np.int64],
+    found: NDArray[np.int64],
+    lower: NDArray[np.float32],
+    upper: NDArray[np.float32],
+    counts: NDArray[np.int64],
+) -> int:
+    """Bound listings first to last for all queries in one pass over their codes.
+
+    `listings` int64 (L + 1): listing l owns rows listings[l] to listings[l + 1]. `numbers` int64
+    (A, 7): the plans. A listing whose upper bound reaches its plan's threshold (float32 (A,), which
+    rises to the `ks`-th best lower bound seen here) is noted in `found`, `lower`, `upper`
+    (A, last - first); `counts` (A,) says how many were. Returns the number of rows whose codes were
+    read.
+    """
+    plans = [planned(numbers[at]) for at in range(numbers.shape[0])]
+    masked = True
+    longest = 1
+    for plan in plans:
+        masked = masked and (plan.rows != 0 or plan.listings != 0)
+        longest = max(longest, plan.best, plan.middle - plan.start)
+    low, high = np.empty(longest, np.float32), np.empty(longest, np.float32)
+    # Nothing is learned from fewer listings than a plan wants.
+    sizes = np.where(ks <= last - first, ks, 0)
+    best, held = np.empty((len(plans), sizes.max()), np.float32), np.zeros(len(plans), np.int64)
+    limits = thresholds.copy()
+    wanted, reach = np.ones(_ROWS, np.uint8), np.empty(_ROWS, np.float32)
+    scores = np.zeros((queries.values.shape[0], _ROWS), np.float32)
+    counts[:] = 0
+    done = 0
+    at = first
+    while at < last:
+        shift, stop = listings[at], at + 1
+        while stop < last and listings[stop + 1] - shift <= _ROWS:
+            stop += 1
+        rows = listings[stop] - shift
+        if rows > scores.shape[1]:
+            scores = np.zeros((queries.values.shape[0], rows), np.float32)
+            wanted, reach = np.ones(rows, np.uint8), np.empty(rows, np.float32)
+        if masked:
+            _want(listings, at, stop, plans, wanted[:rows])
+        done += products(codes, shift, listings[stop], wanted, queries, scores)
+        residuals = codes.residuals[shift : listings[stop]]
+        for ask in range(len(plans)):
+            plan = plans[ask]
+            negative = plan.end > plan.middle
+            plain = plan.aggregate == MAX and not negative
+            if not negative and limits[ask] > _reach(
+                scores, residuals, queries, plan.start, plan.middle, reach
+            ):
+                continue
+            if plain and plan.rows != 0:
+                for row in range(rows):
+                    if not _counts(plan.rows, shift + row):
+                        reach[row] = LOWEST
+            size = plan.middle - plan.start if plan.aggregate == COVERAGE else plan.best
+            for listing in range(at, stop):
+                if not _counts(plan.listings, listing):
+                    continue
+                start, end = listings[listing], listings[listing + 1]
+                if plain:
+                    most = LOWEST
+                    for row in range(start - shift, end - shift):
+                        most = max(most, reach[row])
+                    if most < limits[ask] or most == LOWEST:
+                        continue
+                    least = _surely(scores, shift, start, end, codes.residuals, queries, plan)
+                else:
+                    least, most, taken = _bound(
+                        scores, shift, start, end, codes.residuals, queries, plan, low[:size],
+                        high[:size],
+                    )  # fmt: skip
+                    if taken == 0 or most < limits[ask]:
+                        continue
+                place = counts[ask]
+                found[ask, place] = listing
+                lower[ask, place] = least
+                upper[ask, place] = most
+                counts[ask] = place + 1
+                size_k = sizes[ask]
+                if size_k:
+                    held[ask] = keep_largest(
+                        best[ask, :size_k], held[ask], lower[ask, place : place + 1]
+                    )
+                    if held[ask] == size_k:
+                        limits[ask] = max(limits[ask], best[ask, 0])
+        at = stop
+    return done
 
 
 @compiled

@@ -188,9 +188,7 @@ def _tile_scores(rows: int, queries: int, *, ahead: int = 0) -> Any:
                 )
                 place = builder.add(out, builder.mul(stride, ir.Constant(number, each)))
                 target = builder.inttoptr(place, floats.as_pointer())
-                builder.store(
-                    builder.fmul(found, builder.fmul(own, spread)), target, align=4
-                )
+                builder.store(builder.fmul(found, builder.fmul(own, spread)), target, align=4)
             return context.get_dummy_value()
 
         return signature, generate

@@ -22,9 +22,7 @@ _pread: Any = types.ExternalFunction(  # type: ignore[no-untyped-call]
 
 
 @compiled
-def _read(
-    descriptor: int, start: int, rows: NDArray[np.int64], out: NDArray[np.float32]
-) -> int:
+def _read(descriptor: int, start: int, rows: NDArray[np.int64], out: NDArray[np.float32]) -> int:
     """Read runs of neighbouring rows with one call each; the first row that is not whole, or -1."""
     width = 4 * out.shape[1]
     target = out.ctypes.data

@@ -169,7 +169,7 @@ def _bound(
     lower, upper = np.empty(shape, np.float32), np.empty(shape, np.float32)
     done = bounds.scan(
         block.codes, block.offsets, first, last, queries, np.array(plans, np.int64), thresholds,
-        found, lower, upper, counts,
+        np.array([ask.k for ask in asks]), found, lower, upper, counts,
     )  # fmt: skip
     return done, found, upper, lower, counts
 
