@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analytics.codes import Codes
+from analytics.rowfile import RowFile
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -21,7 +22,8 @@ class Block:
 
     `vectors` float32 (N, D), `codes` of the same rows, `offsets` int64 (L + 1): listing l owns rows
     offsets[l] to offsets[l + 1]; `listings`: L ids ascending; `images` uint8 (N, 16); `base`: row
-    number in the snapshot of the first row; `number`: of the shard.
+    number in the snapshot of the first row; `number`: of the shard; `file`: where the vectors lie,
+    None where they are in memory.
     """
 
     number: int
@@ -31,6 +33,7 @@ class Block:
     offsets: NDArray[np.int64]
     listings: pa.Array
     images: NDArray[np.uint8]
+    file: RowFile | None = None
 
     def __post_init__(self) -> None:
         """Make every array read-only: compiled code is made once for each kind of array."""
@@ -39,6 +42,12 @@ class Block:
         values, scales, residuals = self.codes
         sealed = Codes(_sealed(values), _sealed(scales), _sealed(residuals))
         object.__setattr__(self, "codes", sealed)
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Copy rows int64 (R,) of `vectors`: float32 (R, D). Of a file, no page stays mapped."""
+        if self.file is not None:
+            return self.file.rows(rows)
+        return np.ascontiguousarray(self.vectors[rows])
 
     def release(self) -> None:
         """Unmap the pages of `vectors` that were read: a host keeps codes in memory, not those."""

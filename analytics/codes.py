@@ -7,19 +7,17 @@ that a scan of codes tells which rows the float32 vectors must decide.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from analytics.compiler import compiled
 from cql.codec import NORM_TOLERANCE
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 LANES = 32
 """Codes are padded with zeros to a multiple of this: no loop has a tail."""
@@ -29,11 +27,8 @@ ROUNDING = 1.5e-6
 """More than float32 arithmetic adds to the error of a product of codes of unit vectors."""
 
 _TOGETHER = 4
-
-
-def compiled(function: Function) -> Function:
-    """Compile with numba for this CPU, cached on disk; strict IEEE arithmetic, without the GIL."""
-    return cast("Function", njit(cache=True, nogil=True, error_model="numpy")(function))
+_AHEAD = 16
+"""Rows: while many queries are scored with some rows, the memory of later ones is read already."""
 
 
 class Codes(NamedTuple):
@@ -123,64 +118,102 @@ def _encode(
         residuals[row] = np.float32(np.sqrt(lost) * (1 + 1e-6))
 
 
-def _vector_products(count: int, lanes: int) -> Any:
-    """An intrinsic: products of one row of int8 codes with `count` rows of int16 codes.
+def _tile_scores(rows: int, queries: int, *, ahead: int = 0) -> Any:
+    """An intrinsic: scores of `rows` rows of int8 codes against `queries` rows of int16 codes.
 
     Written as vector code that LLVM turns into multiply-add instructions of the CPU it finds: the
-    loop vectoriser leaves half of each register empty.
+    loop vectoriser leaves half of each register empty, and a tile reads every code from the cache
+    once for several products. `ahead` rows further on are fetched from memory meanwhile.
     """
 
     @intrinsic
-    def products(_context: Any, _row: Any, _queries: Any, _stride: Any, _size: Any) -> Any:
-        """Addresses of the row and the queries, bytes from query to query, codes -> int32 each."""
-        signature = types.UniTuple(types.int32, count)(  # type: ignore[no-untyped-call]
-            types.intp, types.intp, types.intp, types.intp
-        )
+    def scores(  # noqa: PLR0917 - numba types an intrinsic by position
+        _context: Any, _row: Any, _query: Any, _size: Any, _scale: Any, _asked: Any, _out: Any,
+        _stride: Any,
+    ) -> Any:  # fmt: skip
+        """Addresses of the first row and query, codes of each, addresses of their scales.
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            row, queries, stride, size = arguments
+        Then where float32 scores go, and the bytes from those of one query to those of the next.
+        """
+        signature = types.void(*[types.intp] * 7)  # type: ignore[no-untyped-call]
+
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            row, query, size, scale, asked, out, stride = arguments
+            number = size.type
             narrow, middle, wide, half = (
-                ir.VectorType(ir.IntType(bits), lanes // (2 if part else 1))
+                ir.VectorType(ir.IntType(bits), LANES // (2 if part else 1))
                 for bits, part in ((8, 0), (16, 0), (32, 0), (32, 1))
             )
-            number = row.type
+            nothing = ir.Constant(half, [0] * (LANES // 2))
             sums = [
-                cgutils.alloca_once_value(  # type: ignore[no-untyped-call]
-                    builder, ir.Constant(half, [0] * (lanes // 2))
-                )
-                for _ in range(count)
+                cgutils.alloca_once(builder, half)  # type: ignore[no-untyped-call]
+                for _ in range(rows * queries)
             ]
-            steps = builder.udiv(size, ir.Constant(number, lanes))
-            with cgutils.for_range(builder, steps) as loop:
-                at = builder.mul(loop.index, ir.Constant(number, lanes))
-                codes = _load(builder, builder.add(row, at), narrow)
-                codes = builder.sext(builder.sext(codes, middle), wide)
-                for each, total in enumerate(sums):
-                    start = builder.add(
-                        builder.add(queries, builder.mul(stride, ir.Constant(number, each))),
-                        builder.mul(at, ir.Constant(number, 2)),
-                    )
-                    product = builder.mul(codes, builder.sext(_load(builder, start, middle), wide))
-                    pairs = builder.add(
-                        _pick(builder, product, range(0, lanes, 2)),
-                        _pick(builder, product, range(1, lanes, 2)),
-                    )
-                    builder.store(builder.add(builder.load(total), pairs), total)
-            found = []
             for total in sums:
-                value, left = builder.load(total), lanes // 2
-                while left > 1:
-                    left //= 2
-                    value = builder.add(
-                        _pick(builder, value, range(left)),
-                        _pick(builder, value, range(left, 2 * left)),
-                    )
-                found.append(builder.extract_element(value, ir.Constant(ir.IntType(32), 0)))
-            return context.make_tuple(builder, signature.return_type, found)
+                builder.store(nothing, total)
+            steps = builder.udiv(size, ir.Constant(number, LANES))
+            with cgutils.for_range(builder, steps) as loop:
+                at = builder.mul(loop.index, ir.Constant(number, LANES))
+                held = []
+                for each in range(rows):
+                    start = builder.add(row, builder.mul(size, ir.Constant(number, each)))
+                    codes = _load(builder, builder.add(start, at), narrow)
+                    held.append(builder.sext(builder.sext(codes, middle), wide))
+                    if ahead:
+                        later = builder.mul(size, ir.Constant(number, ahead))
+                        _fetch(builder, builder.add(builder.add(start, at), later))
+                for each in range(queries):
+                    start = builder.add(query, builder.mul(size, ir.Constant(number, 2 * each)))
+                    place = builder.add(start, builder.mul(at, ir.Constant(number, 2)))
+                    values = builder.sext(_load(builder, place, middle), wide)
+                    for total, codes in zip(sums[each * rows :], held, strict=False):
+                        product = builder.mul(codes, values)
+                        pairs = builder.add(
+                            _pick(builder, product, range(0, LANES, 2)),
+                            _pick(builder, product, range(1, LANES, 2)),
+                        )
+                        builder.store(builder.add(builder.load(total), pairs), total)
+            floats = ir.VectorType(ir.FloatType(), rows)
+            own = _load(builder, scale, floats)
+            for each in range(queries):
+                totals = [builder.load(total) for total in sums[each * rows : (each + 1) * rows]]
+                found = builder.sitofp(_folded(builder, totals), floats)
+                place = builder.add(asked, ir.Constant(number, 4 * each))
+                factor = builder.load(builder.inttoptr(place, ir.FloatType().as_pointer()))
+                spread = builder.insert_element(
+                    ir.Constant(floats, ir.Undefined), factor, ir.Constant(ir.IntType(32), 0)
+                )
+                spread = builder.shuffle_vector(
+                    spread, spread, ir.Constant(ir.VectorType(ir.IntType(32), rows), [0] * rows)
+                )
+                place = builder.add(out, builder.mul(stride, ir.Constant(number, each)))
+                target = builder.inttoptr(place, floats.as_pointer())
+                builder.store(builder.fmul(found, builder.fmul(own, spread)), target, align=4)
+            return context.get_dummy_value()
 
         return signature, generate
 
-    return products
+    return scores
+
+
+def _folded(builder: Any, vectors: list[Any]) -> Any:
+    """Sums of the lanes of each of n vectors (n a power of two), as one vector of n lanes."""
+    blocks = 1
+    while len(vectors) > 1 or vectors[0].type.count > blocks:
+        # A vector holds `blocks` runs of lanes; the halves of each run are added.
+        width = vectors[0].type.count
+        half = width // blocks // 2
+        low = [2 * half * block + lane for block in range(blocks) for lane in range(half)]
+        pairs = [(vectors[0], vectors[0])]
+        if len(vectors) > 1:
+            low += [width + lane for lane in low]
+            pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+            blocks *= 2
+        high = [lane + half for lane in low]
+        vectors = [
+            builder.add(_blend(builder, *pair, low), _blend(builder, *pair, high)) for pair in pairs
+        ]
+    return vectors[0]
 
 
 def _load(builder: Any, address: Any, kind: Any) -> Any:
@@ -189,12 +222,36 @@ def _load(builder: Any, address: Any, kind: Any) -> Any:
     return value
 
 
+def _fetch(builder: Any, address: Any) -> None:
+    """Bring a line of memory nearer; an address that is not there does no harm."""
+    flag = ir.IntType(32)
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, soon, data = (ir.Constant(flag, number) for number in (0, 3, 1))
+    builder.call(prefetch, [builder.inttoptr(address, pointer), read, soon, data])
+
+
 def _pick(builder: Any, vector: Any, lanes: range) -> Any:
-    order = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
-    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), order)
+    return _blend(builder, vector, vector, list(lanes))
 
 
-_four = _vector_products(_TOGETHER, LANES)
+def _blend(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
+    """Lanes of two vectors, numbered through both."""
+    order = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+    return builder.shuffle_vector(left, right, order)
+
+
+_TILES = {
+    (rows, queries): _tile_scores(rows, queries)
+    for rows in (1, _TOGETHER)
+    for queries in (1, _TOGETHER)
+}
+_one, _one_row, _one_query, _tile = (
+    _TILES[shape] for shape in ((1, 1), (1, _TOGETHER), (_TOGETHER, 1), (_TOGETHER, _TOGETHER))
+)
+_first_tile = _tile_scores(_TOGETHER, _TOGETHER, ahead=_AHEAD)
+_first_query = _tile_scores(_TOGETHER, 1, ahead=_AHEAD)
 
 
 @compiled
@@ -206,7 +263,7 @@ def products(
     queries: QueryCodes,
     out: NDArray[np.float32],
 ) -> int:
-    """Score rows first to last against the queries: `out` float32 (Q, >= last - first).
+    """Score rows first to last against the queries: `out` float32 (Q, >= last - first), contiguous.
 
     Codes are contiguous. Rows of which `wanted` (uint8, one a row from `first` on) is 0 are passed
     over. Returns how many were scored.
@@ -214,24 +271,38 @@ def products(
     count, size = queries.values.shape
     whole = count - count % _TOGETHER
     rows, columns = codes.values.ctypes.data, queries.values.ctypes.data
-    done = 0
-    for row in range(first, last):
+    scales, asked = codes.scales.ctypes.data, queries.scales.ctypes.data
+    found, stride = out.ctypes.data, 4 * out.shape[1]
+    done, row = 0, first
+    while row < last:
         place = row - first
         if not wanted[place]:
+            row += 1
             continue
-        done += 1
+        together = row + _TOGETHER <= last
+        if together:
+            for at in range(1, _TOGETHER):
+                together = together and wanted[place + at] != 0
+        start, own = rows + row * size, scales + 4 * row
         for query in range(0, whole, _TOGETHER):
-            found = _four(rows + row * size, columns + 2 * query * size, 2 * size, size)
-            for each in range(_TOGETHER):
-                scale = codes.scales[row] * queries.scales[query + each]
-                out[query + each, place] = np.float32(found[each]) * scale
+            values, scale = columns + 2 * query * size, asked + 4 * query
+            target = found + query * stride + 4 * place
+            if together and query == 0:
+                _first_tile(start, values, size, own, scale, target, stride)
+            elif together:
+                _tile(start, values, size, own, scale, target, stride)
+            else:
+                _one_row(start, values, size, own, scale, target, stride)
         for query in range(whole, count):
-            total = np.int32(0)
-            for at in range(size):
-                product = np.int32(
-                    np.int32(codes.values[row, at]) * np.int32(queries.values[query, at])
-                )
-                total = np.int32(total + product)
-            scale = codes.scales[row] * queries.scales[query]
-            out[query, place] = np.float32(total) * scale
+            values, scale = columns + 2 * query * size, asked + 4 * query
+            target = found + query * stride + 4 * place
+            if together and query == 0:
+                _first_query(start, values, size, own, scale, target, stride)
+            elif together:
+                _one_query(start, values, size, own, scale, target, stride)
+            else:
+                _one(start, values, size, own, scale, target, stride)
+        taken = _TOGETHER if together else 1
+        done += taken
+        row += taken
     return done

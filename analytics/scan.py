@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import bounds
+from analytics import bounds, scores
 from analytics.blocks import Block
 from analytics.codes import QueryCodes, encode_queries
 
@@ -21,7 +21,13 @@ _FIRST_ROWS = 2048
 """The first tasks are small: they find a threshold that spares the others work."""
 
 _SETTLED = 128
-"""Listings that one call scores exactly: small, so that all threads have work."""
+"""Listings that one call settles: small, so that all threads have work."""
+
+_READ_BYTES = 8 * 2**20
+"""Vectors that a thread reads at a time."""
+
+_FEW_ROWS = 2048
+"""Up to here all rows that one ask leaves are scored exactly at once, without a rough pass."""
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """`map` of a thread pool, or a plain loop."""
@@ -163,45 +169,69 @@ def _bound(
     lower, upper = np.empty(shape, np.float32), np.empty(shape, np.float32)
     done = bounds.scan(
         block.codes, block.offsets, first, last, queries, np.array(plans, np.int64), thresholds,
-        found, lower, upper, counts,
+        np.array([ask.k for ask in asks]), found, lower, upper, counts,
     )  # fmt: skip
     return done, found, upper, lower, counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """Listings of one block that one ask still has to score."""
+    """Listings of one block that one ask still has to score, and their rows that matter.
+
+    Listing c of `chosen` has `rows` starts[c] to starts[c + 1].
+    """
 
     state: _State
     number: int
     chosen: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    def kept(self, listings: NDArray[np.bool_]) -> _Piece:
+        """Only some of the listings."""
+        sizes = np.diff(self.starts)
+        starts = np.r_[0, np.cumsum(sizes[listings])]
+        rows = self.rows[np.repeat(listings, sizes)]
+        return _Piece(self.state, self.number, self.chosen[listings], rows, starts)
 
 
 def _settle(
     blocks: Sequence[Block], states: Sequence[_State], scanned: int, each: Map
 ) -> list[Listings]:
-    """Score what the bounds left: roughly first, then exactly what that leaves."""
-    pieces = [piece for state in states for piece in _left(state, len(blocks))]
-    rough = list(each(lambda piece: _score(blocks[piece.number], piece, exact=False), pieces))
-    values: dict[int, list[NDArray[np.float32]]] = {id(state): [] for state in states}
-    read = dict.fromkeys(values, 0)
-    for piece, (value, _, rows) in zip(pieces, rough, strict=True):
-        values[id(piece.state)].append(value)
-        read[id(piece.state)] += rows
-    slack = 2 * float(bounds.ROUNDING)
-    cuts = {id(state): _kth(values[id(state)], state.ask.k) - slack for state in states}
-    last = []
-    for piece, (value, _, _) in zip(pieces, rough, strict=True):
-        chosen = piece.chosen[value >= cuts[id(piece.state)]]
-        if len(chosen):
-            last.append(_Piece(piece.state, piece.number, chosen))
-    exact = list(each(lambda piece: _score(blocks[piece.number], piece, exact=True), last))
+    """Score what the bounds left: where that is much, roughly first, then what is left of it."""
+    parts = [part for state in states for part in _left(state, len(blocks))]
+    pieces = list(each(lambda part: _narrowed(blocks[part[1]], *part), parts))
+    read = {id(state): 0 for state in states}
+    for piece in pieces:
+        read[id(piece.state)] += len(piece.rows)
+    many = [piece for piece in pieces if read[id(piece.state)] > _FEW_ROWS]
+    if many:
+        pieces = [piece for piece in pieces if read[id(piece.state)] <= _FEW_ROWS]
+        pieces += _likely(blocks, many, each)
+    exact = list(each(lambda piece: _score(blocks[piece.number], piece, exact=True), pieces))
     found: dict[int, list[_Scored]] = {id(state): [] for state in states}
-    for piece, (value, winners, _) in zip(last, exact, strict=True):
+    for piece, (value, winners) in zip(pieces, exact, strict=True):
         found[id(piece.state)].append(_Scored(piece.number, piece.chosen, value, winners))
     return [
         _ranked(blocks, found[id(state)], state.ask.k, scanned, read[id(state)]) for state in states
     ]
+
+
+def _likely(blocks: Sequence[Block], pieces: Sequence[_Piece], each: Map) -> list[_Piece]:
+    """The listings whose rough score is near enough to the k-th best one."""
+    rough = list(each(lambda piece: _score(blocks[piece.number], piece, exact=False), pieces))
+    values: dict[int, list[NDArray[np.float32]]] = {}
+    for piece, (value, _) in zip(pieces, rough, strict=True):
+        values.setdefault(id(piece.state), []).append(value)
+    slack = 2 * float(bounds.ROUNDING)
+    ks = {id(piece.state): piece.state.ask.k for piece in pieces}
+    cuts = {own: _kth(every, ks[own]) - slack for own, every in values.items()}
+    left = []
+    for piece, (value, _) in zip(pieces, rough, strict=True):
+        near = value >= cuts[id(piece.state)]
+        if near.any():
+            left.append(piece.kept(near))
+    return left
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,31 +267,41 @@ def _ranked(
     )
 
 
-def _left(state: _State, blocks: int) -> list[_Piece]:
-    """Listings whose upper bound reaches the final threshold, in pieces."""
+def _left(state: _State, blocks: int) -> list[tuple[_State, int, NDArray[np.int64]]]:
+    """Listings whose upper bound reaches the final threshold, in pieces: (state, block, which)."""
     threshold = state.threshold
     pieces = []
     for number in range(blocks):
         own = [listings[upper >= threshold] for at, listings, upper in state.found if at == number]
         if own:
             chosen = np.sort(np.concatenate(own))
-            pieces += [_Piece(state, number, part) for part in _cut(chosen)]
+            pieces += [(state, number, part) for part in _cut(chosen)]
     return pieces
+
+
+def _narrowed(block: Block, state: _State, number: int, chosen: NDArray[np.int64]) -> _Piece:
+    most = int((block.offsets[chosen + 1] - block.offsets[chosen]).sum())
+    rows, starts = np.empty(most, np.int64), np.empty(len(chosen) + 1, np.int64)
+    mask = state.ask.mask(number)
+    plan = np.array(_plan(state.ask, 0, mask, _NONE), np.int64)
+    count = bounds.narrow(block.codes, block.offsets, chosen, state.codes, plan, rows, starts)
+    return _Piece(state, number, chosen, rows[:count], starts)
 
 
 def _score(
     block: Block, piece: _Piece, *, exact: bool
-) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
-    ask, chosen = piece.state.ask, piece.chosen
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Scores of a piece's listings and the rows that won; no more is read at a time than fits."""
+    examples, chosen = piece.state.examples, piece.chosen
+    pairs = np.empty((len(piece.rows), len(examples)), np.float32)
+    step = max(1, _READ_BYTES // (4 * examples.shape[1]))
+    product = scores.exactly if exact else scores.roughly
+    for at in range(0, len(piece.rows), step):
+        product(block.gather(piece.rows[at : at + step]), examples, pairs[at : at + step])
     values, winners = np.empty(len(chosen), np.float32), np.empty(len(chosen), np.int64)
-    mask = ask.mask(piece.number)
-    read = bounds.settle(
-        block.vectors, block.codes, block.offsets, chosen, piece.state.examples, piece.state.codes,
-        np.array(_plan(ask, 0, mask, _NONE), np.int64), exact, values, winners,
-    )  # fmt: skip
-    # At once: the kernel maps sixteen pages for each that is read.
-    block.release()
-    return values, winners, read
+    plan = np.array(_plan(piece.state.ask, 0, _NONE, _NONE), np.int64)
+    scores.listings(pairs, piece.starts, piece.rows, plan, values, winners)
+    return values, winners
 
 
 def _cut(chosen: NDArray[np.int64]) -> list[NDArray[np.int64]]:

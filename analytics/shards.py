@@ -23,6 +23,7 @@ from analytics.blocks import Block
 from analytics.codes import Codes, encode, width
 from analytics.placement import FILES, ROLE, cover
 from analytics.pointers import live_snapshots
+from analytics.rowfile import RowFile
 from analytics.shelf import arrange, folder, here, sha256
 from analytics.stream import check_vectors, cut, decode, uuid_bytes
 from cql.errors import IntegrityError
@@ -230,6 +231,7 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
         offsets=offsets,
         listings=names,
         images=images,
+        file=RowFile(found["vectors.npy"], start=vectors.offset, dim=dim),
     )
 
 
