@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analytics import shards, shelf
-from analytics.host import Host
+from analytics.host import Host, warm
 from cql import codec
 from cql.errors import ConflictError, NotFoundError
 from cql.progress import CancelledError
@@ -367,6 +367,7 @@ class World:
 
         Returns the folders that take the place of `shards`.
         """
+        warm(self.vectors.shape[1])  # tests that wait for hosts do not wait for the compiler
         version = self.store.pointers["snapshot"]
         disks = [self.settings.data_dir / f"disk{index}" for index in range(count)]
         if divided:
