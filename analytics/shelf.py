@@ -124,12 +124,13 @@ class Shelf:
         rows = self._store.services(FILES)
         peers = [row for row in rows if row.service_id != self._id]
         away = self._count - len({index for row in rows for index in row.shards})
-        for name, digest in lacking.items():
-            self._fetch(peers, away, version, name, digest)
-        log.info(
-            "snapshot %s: %d files fetched in %.1f s", version, len(lacking),
-            time.monotonic() - began,
-        )  # fmt: skip
+        fetched = [
+            name
+            for name, digest in lacking.items()
+            if self._fetch(peers, away, version, name, digest)
+        ]
+        spent = time.monotonic() - began
+        log.info("snapshot %s: %d files fetched in %.1f s", version, len(fetched), spent)
 
     def forget(self, version: UUID) -> bool:
         """Delete the files of a snapshot whose row is gone, and say so; those of another stay."""
@@ -149,7 +150,8 @@ class Shelf:
 
     def _fetch(
         self, peers: Iterable[Service], away: int, version: UUID, name: str, digest: str
-    ) -> None:
+    ) -> bool:
+        """Whether a host had the file. UnavailableError where one may have it that is away."""
         trouble = f"{away} of {self._count} hosts have not started" if away > 0 else ""
         for peer in peers:
             try:
@@ -159,9 +161,10 @@ class Shelf:
             except UnavailableError as error:
                 trouble = str(error)
             else:
-                return
+                return True
         if trouble:
-            raise UnavailableError(f"{name} must come from another host: {trouble}: wait")
+            raise UnavailableError(f"{name} must come from another host: {trouble}")
+        return False
 
     def _copy(self, address: str, version: UUID, name: str, digest: str) -> None:
         path = folder(self._settings, version) / name
