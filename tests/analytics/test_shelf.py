@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -33,13 +33,12 @@ Make = Callable[..., World]
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pieces, short waits: every file takes several calls."""
     monkeypatch.setattr(shelf, "PIECE", 1000)
     monkeypatch.setattr(hosts, "_COPY_S", 0.05)
     monkeypatch.setattr(hosts, "_RETRY_S", 0.2)
     monkeypatch.setattr(hosts, "_PATIENCE_S", 0.5)
-    return iter([None])
 
 
 def files_of(world: World, disk: Path, number: int) -> list[Path]:

@@ -93,3 +93,25 @@ def test_a_rendered_sample_is_not_rendered_again(engine: Engine, tmp_path: Path)
     parameters = {"folder": str(tmp_path), "images": 10, "seed": 1}
     engine._render(parameters, lambda *call: said.append(call[-1]))
     assert said == ["rendered before"]
+
+
+def test_every_live_model_is_hosted_whatever_becomes_of_the_others(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = {name: SimpleNamespace(model_id=name, snapshot_id=name) for name in ("a", "b", "c")}
+    monkeypatch.setattr("dashboard.engine.live_snapshots", lambda _store: live)
+    engine._store = SimpleNamespace(live=lambda _name: "a")  # type: ignore[assignment]
+    started: list[str] = []
+    told: list[Any] = []
+
+    def ready(_timeout: float, *, model_id: str) -> None:
+        if model_id == "b":
+            raise UnavailableError("hosts must hold the snapshot, they do not")
+
+    engine._hosts = SimpleNamespace(  # type: ignore[assignment]
+        start=lambda snapshot: started.append(snapshot.model_id), ready=ready
+    )
+    beacon: Any = SimpleNamespace(update=lambda **row: told.append(row["snapshot_id"]))
+    engine._serve_live(beacon)
+    assert started == ["a", "b", "c"]
+    assert told == ["a", "a"]

@@ -160,12 +160,15 @@ def test_an_example_of_an_open_search_is_dropped_and_comes_back() -> None:
 
 def test_options_outlive_a_picture_and_examples_do_not() -> None:
     state = moves.mark(moves.open_image(EMPTY, IMAGE), OTHER, "minus")
-    for name, value in (("stock", "1"), ("by", "mean"), ("k", 500), ("scope", f"result:{QUERY}")):
+    chosen = (("stock", "1"), ("by", "mean"), ("model", "wide@1"), ("k", 500))
+    for name, value in (*chosen, ("scope", f"result:{QUERY}")):
         state = moves.option(state, name, value)
-    options = Terms(stock=True, by="mean", k=500, scope="result", within=UUID(QUERY))
+    options = Terms(
+        stock=True, by="mean", model="wide@1", k=500, scope="result", within=UUID(QUERY)
+    )
     assert moves.open_image(state, OTHER).terms == options
     closed = moves.close(state).terms
-    assert closed == Terms(stock=True, by="mean", k=500)
+    assert closed == Terms(stock=True, by="mean", model="wide@1", k=500)
     assert moves.option(state, "scope", "all").terms.within is None
     assert moves.option(state, "k", "many").terms.k is None
 
@@ -190,6 +193,8 @@ def test_dates_are_bounds() -> None:
         (ids.explore_option("by", "max"), "max", EMPTY),
         (ids.explore_option("by", "max"), None, EMPTY),
         (ids.explore_option("by", "max"), "mean", ExploreState(terms=Terms(by="mean"))),
+        (ids.explore_option("model", "m@1"), "n@1", ExploreState(terms=Terms(model="n@1"))),
+        (ids.explore_option("model", "m@1"), "m@1", ExploreState()),
         (ids.explore_mark(OTHER, "minus"), 1, ExploreState(terms=Terms(minus=(UUID(OTHER),)))),
         (ids.explore_mark(OTHER, "minus"), None, EMPTY),
         ({"type": ids.EXPLORE_STOCK, "to": "1"}, 1, ExploreState(terms=Terms(stock=True))),
