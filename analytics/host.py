@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
 _RETRY_S = 2.0
-_PATIENCE_S = 20.0
-"""Seconds in which another host may come up that has a file: longer than a heartbeat lasts."""
+_PATIENCE_S = 60.0
+"""Seconds in which another host may come up that has a file: longer than Spark needs for it."""
 
 _COPY_S = 5.0
 _SWEEP_S = 3600.0

@@ -75,7 +75,8 @@ def test_a_damaged_snapshot_is_built_again_and_the_others_are_not(
     def build(*given: Any, reuse: bool) -> Snapshot:
         built.append(given[-1])
         assert not reuse
-        return one.cut(2)
+        made: Snapshot = one.cut(2)
+        return made
 
     monkeypatch.setattr(shards, "build", build)
     hosts._care()

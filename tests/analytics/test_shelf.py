@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Callable
@@ -11,14 +13,16 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from analytics import host as hosts
-from analytics import shelf
+from analytics import shards, shelf
 from analytics.host import Host
 from analytics.placement import DAMAGED, FILES, cover
 from analytics.search import Request
 from analytics.shelf import VARIABLE, Shelf, arrange, folder, here
+from cql import codec
 from cql.errors import NotFoundError, UnavailableError
 from cql.records import Service
 from cql.settings import Settings
@@ -291,3 +295,41 @@ def test_hardly_any_rows_on_two_machines(world: Make) -> None:
     one.machines(2)
     until(lambda: covered(one))
     check(one)
+
+
+@pytest.mark.parametrize("own", ["", "own"])
+def test_a_task_writes_on_the_disk_of_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.9")
+    if own:
+        monkeypatch.setenv(VARIABLE, str(tmp_path / own))
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        spark_master="spark://m:7077",
+        shards_dir=str(tmp_path / "given"),
+        shard_rows=2,
+    )
+    vectors = unit(np.random.default_rng(0), 3, 8)
+    blobs, crcs = codec.encode(vectors)
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "listing_id": ["a", "b", "c"],
+            "image_id": [str(uuid4()) for _ in range(3)],
+            "feature_vector": blobs,
+            "dim": [8] * 3,
+            "dtype": ["float32"] * 3,
+            "crc32c": crcs,
+            "mark": [1, 2, 3],
+        },
+        schema=shards._TABLE,
+    )
+    version = uuid4()
+    # As it travels to the task.
+    travelled = pickle.loads(pickle.dumps(settings))
+    made = list(shards._task(iter([batch]), settings=travelled, snapshot_id=version, dim=8))
+    rows = [json.loads(each.column("shard")[0].as_py()) for each in made]
+    assert [(row["machine"], row["rows"]) for row in rows] == [("127.0.0.9", 2), ("127.0.0.9", 1)]
+    path = tmp_path / (own or "given") / str(version)
+    assert {each.name for each in path.iterdir()} == {n for row in rows for n in row["files"]}
+    assert not (tmp_path / "data" / "shards").exists()
