@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GROUP = "sightline-hosts"
+_CARE_S = 2.0
 _STEADY_S = 15.0
 """A host job that ran for this long had started well."""
 
@@ -138,10 +139,14 @@ class Hosts:
                 log.warning("host job: %s", cause)
 
     def _supervise(self) -> None:
-        while not self._stop.wait(2.0):
+        pause = _CARE_S
+        while not self._stop.wait(pause):
             try:
                 self._care()
+                pause = _CARE_S
             except SightlineError as error:
+                # Building a snapshot again is work, and what stands in its way may stay.
+                pause = min(60.0, 2 * pause)
                 log.warning("care of the hosts: %s", error)
 
     def _care(self) -> None:

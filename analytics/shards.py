@@ -24,7 +24,7 @@ from analytics.codes import Codes, encode, width
 from analytics.placement import FILES, ROLE, cover
 from analytics.pointers import live_snapshots
 from analytics.rowfile import RowFile
-from analytics.shelf import arrange, folder, here, sha256
+from analytics.shelf import arrange, folder, here, machine_of, sha256
 from analytics.stream import check_vectors, cut, decode, uuid_bytes
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
@@ -314,6 +314,13 @@ def _write_all(
     made = [json.loads(row["shard"]) for row in written]
     hosts = store.services(FILES) if settings.shards_dir else []
     order = arrange([(each["stem"], each["machine"]) for each in made], hosts, settings.shard_hosts)
+    apart = {each["machine"] for each in made} - {machine_of(host) for host in hosts}
+    if hosts and apart:
+        log.warning(
+            "shards were written by %s, where no host runs that could serve them: raise shard_hosts "
+            "to one a machine",
+            ", ".join(sorted(apart)),
+        )
     shards = [
         Shard(
             snapshot_id=snapshot_id,

@@ -211,15 +211,20 @@ def arrange(written: Sequence[tuple[str, str]], hosts: Iterable[Service], count:
     """
     left = sorted(range(len(written)), key=lambda at: written[at][0])
     order: list[int | None] = [None] * len(left)
-    living = {index: row.address for row in hosts for index in row.shards}
+    living = {index: machine_of(row) for row in hosts for index in row.shards}
     for number in range(len(order)):
-        machine = urlsplit(living.get(number % count, "")).hostname
+        machine = living.get(number % count)
         own = next((at for at in left if written[at][1] == machine), None)
         if own is not None:
             order[number] = own
             left.remove(own)
     rest = iter(left)
     return [next(rest) if at is None else at for at in order]
+
+
+def machine_of(host: Service) -> str:
+    """Address of the machine that a host runs on."""
+    return urlsplit(host.address).hostname or ""
 
 
 def prune(settings: Settings, store: Store) -> None:
