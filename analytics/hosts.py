@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 _GROUP = "sightline-hosts"
 _CARE_S = 2.0
+"""Seconds between two looks at what hosts report."""
+
 _STEADY_S = 15.0
 """A host job that ran for this long had started well."""
 
