@@ -317,8 +317,8 @@ def _write_all(
     apart = {each["machine"] for each in made} - {machine_of(host) for host in hosts}
     if hosts and apart:
         log.warning(
-            "shards were written by %s, where no host runs to serve them: raise shard_hosts to one a "
-            "machine",
+            "shards were written by %s, where no host runs to serve them: raise shard_hosts to one "
+            "a machine",
             ", ".join(sorted(apart)),
         )
     shards = [
