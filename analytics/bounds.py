@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from analytics.codes import Codes, QueryCodes, products
 from analytics.compiler import compiled
+from analytics.heaps import keep, keep_largest, mean
 
 MAX, MEAN, COVERAGE = 0, 1, 2
 
@@ -63,29 +64,6 @@ _byte = cast("Callable[[int], int]", _byte_at)
 @compiled
 def _counts(mask: int, at: int) -> bool:
     return mask == 0 or _byte(mask + at) != 0
-
-
-@compiled
-def keep(best: NDArray[np.float32], held: int, value: np.float32) -> int:
-    """Insert into descending `best`, of which `held` are filled; returns how many are now."""
-    if held == best.size:
-        if value <= best[held - 1]:
-            return held
-        held -= 1
-    at = held
-    while at > 0 and best[at - 1] < value:
-        best[at] = best[at - 1]
-        at -= 1
-    best[at] = value
-    return held + 1
-
-
-@compiled
-def mean(best: NDArray[np.float32], held: int) -> np.float32:
-    total = 0.0
-    for at in range(held):
-        total += np.float64(best[at])
-    return np.float32(total / held)
 
 
 @compiled
@@ -231,32 +209,100 @@ def _want(
 
 @compiled
 def planned(numbers: NDArray[np.int64]) -> Plan:
+    """The plan that an array of its seven numbers says."""
     return Plan(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6])
 
 
+class Found(NamedTuple):
+    """What a scan notes of A plans: listings that can be hits, and how good the best surely are.
+
+    `listings` int64, `lower` and `upper` float32 (A, L), of each row `counts` int64 (A,) filled.
+    `limits` float32 (A,): what an upper bound must reach. `best` float32 (A, k): heaps of lower
+    bounds, `held` int64 (A,) of each filled; `sizes` int64 (A,): how many a plan wants, 0 where
+    that is more than there are listings.
+    """
+
+    listings: NDArray[np.int64]
+    lower: NDArray[np.float32]
+    upper: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    limits: NDArray[np.float32]
+    best: NDArray[np.float32]
+    held: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
 @compiled
-def keep_largest(best: NDArray[np.float32], held: int, values: NDArray[np.float32]) -> int:
-    """Keep the largest of `values` in the min-heap `best`, `held` filled; returns how many are."""
-    for value in values:
-        if held < best.size:
-            at = held
-            held += 1
-            while at > 0 and best[(at - 1) // 2] > value:
-                best[at] = best[(at - 1) // 2]
-                at = (at - 1) // 2
-            best[at] = value
-        elif value > best[0]:
-            at = 0
-            while 2 * at + 1 < held:
-                child = 2 * at + 1
-                if child + 1 < held and best[child + 1] < best[child]:
-                    child += 1
-                if best[child] >= value:
-                    break
-                best[at] = best[child]
-                at = child
-            best[at] = value
-    return held
+def _note(found: Found, ask: int, listing: int, least: np.float32, most: np.float32) -> None:
+    place = found.counts[ask]
+    found.listings[ask, place] = listing
+    found.lower[ask, place] = least
+    found.upper[ask, place] = most
+    found.counts[ask] = place + 1
+    size = found.sizes[ask]
+    if size:
+        own = found.lower[ask, place : place + 1]
+        found.held[ask] = keep_largest(found.best[ask, :size], found.held[ask], own)
+        if found.held[ask] == size:
+            found.limits[ask] = max(found.limits[ask], found.best[ask, 0])
+
+
+@compiled
+def _note_best(
+    scores: NDArray[np.float32],
+    reach: NDArray[np.float32],
+    listings: NDArray[np.int64],
+    run: tuple[int, int],
+    residuals: NDArray[np.float32],
+    queries: QueryCodes,
+    plan: Plan,
+    ask: int,
+    found: Found,
+) -> None:
+    """Note listings of a run for `MAX` without negatives; `reach`: upper bounds of its rows."""
+    first, last = run
+    shift = listings[first]
+    if plan.rows != 0:
+        for row in range(shift, listings[last]):
+            if not _counts(plan.rows, row):
+                reach[row - shift] = LOWEST
+    for listing in range(first, last):
+        if not _counts(plan.listings, listing):
+            continue
+        start, end = listings[listing], listings[listing + 1]
+        most = LOWEST
+        for row in range(start - shift, end - shift):
+            most = max(most, reach[row])
+        if most >= found.limits[ask] and most > LOWEST:
+            least = _surely(scores, shift, start, end, residuals, queries, plan)
+            _note(found, ask, listing, least, most)
+
+
+@compiled
+def _note_any(
+    scores: NDArray[np.float32],
+    listings: NDArray[np.int64],
+    run: tuple[int, int],
+    residuals: NDArray[np.float32],
+    queries: QueryCodes,
+    plan: Plan,
+    ask: int,
+    found: Found,
+) -> None:
+    """Note listings of a run, whatever the plan."""
+    first, last = run
+    shift = listings[first]
+    size = plan.middle - plan.start if plan.aggregate == COVERAGE else plan.best
+    low, high = np.empty(size, np.float32), np.empty(size, np.float32)
+    for listing in range(first, last):
+        if not _counts(plan.listings, listing):
+            continue
+        least, most, taken = _bound(
+            scores, shift, listings[listing], listings[listing + 1], residuals, queries, plan, low,
+            high,
+        )  # fmt: skip
+        if taken and most >= found.limits[ask]:
+            _note(found, ask, listing, least, most)
 
 
 @compiled
@@ -267,35 +313,20 @@ def scan(
     last: int,
     queries: QueryCodes,
     numbers: NDArray[np.int64],
-    thresholds: NDArray[np.float32],
-    ks: NDArray[np.int64],
-    found: NDArray[np.int64],
-    lower: NDArray[np.float32],
-    upper: NDArray[np.float32],
-    counts: NDArray[np.int64],
+    found: Found,
 ) -> int:
     """Bound listings first to last for all queries in one pass over their codes.
 
     `listings` int64 (L + 1): listing l owns rows listings[l] to listings[l + 1]. `numbers` int64
-    (A, 7): the plans. A listing whose upper bound reaches its plan's threshold (float32 (A,), which
-    rises to the `ks`-th best lower bound seen here) is noted in `found`, `lower`, `upper`
-    (A, last - first); `counts` (A,) says how many were. Returns the number of rows whose codes were
-    read.
+    (A, 7): the plans. A listing whose upper bound reaches its plan's limit is noted in `found`;
+    limits rise to the k-th best lower bound seen. Returns the number of rows whose codes were read.
     """
     plans = [planned(numbers[at]) for at in range(numbers.shape[0])]
     masked = True
-    longest = 1
     for plan in plans:
         masked = masked and (plan.rows != 0 or plan.listings != 0)
-        longest = max(longest, plan.best, plan.middle - plan.start)
-    low, high = np.empty(longest, np.float32), np.empty(longest, np.float32)
-    # Nothing is learned from fewer listings than a plan wants.
-    sizes = np.where(ks <= last - first, ks, 0)
-    best, held = np.empty((len(plans), sizes.max()), np.float32), np.zeros(len(plans), np.int64)
-    limits = thresholds.copy()
     wanted, reach = np.ones(_ROWS, np.uint8), np.empty(_ROWS, np.float32)
     scores = np.zeros((queries.values.shape[0], _ROWS), np.float32)
-    counts[:] = 0
     done = 0
     at = first
     while at < last:
@@ -309,50 +340,19 @@ def scan(
         if masked:
             _want(listings, at, stop, plans, wanted[:rows])
         done += products(codes, shift, listings[stop], wanted, queries, scores)
-        residuals = codes.residuals[shift : listings[stop]]
+        own = codes.residuals[shift : listings[stop]]
         for ask in range(len(plans)):
             plan = plans[ask]
             negative = plan.end > plan.middle
-            plain = plan.aggregate == MAX and not negative
-            if not negative and limits[ask] > _reach(
-                scores, residuals, queries, plan.start, plan.middle, reach
+            if not negative and found.limits[ask] > _reach(
+                scores, own, queries, plan.start, plan.middle, reach
             ):
                 continue
-            if plain and plan.rows != 0:
-                for row in range(rows):
-                    if not _counts(plan.rows, shift + row):
-                        reach[row] = LOWEST
-            size = plan.middle - plan.start if plan.aggregate == COVERAGE else plan.best
-            for listing in range(at, stop):
-                if not _counts(plan.listings, listing):
-                    continue
-                start, end = listings[listing], listings[listing + 1]
-                if plain:
-                    most = LOWEST
-                    for row in range(start - shift, end - shift):
-                        most = max(most, reach[row])
-                    if most < limits[ask] or most == LOWEST:
-                        continue
-                    least = _surely(scores, shift, start, end, codes.residuals, queries, plan)
-                else:
-                    least, most, taken = _bound(
-                        scores, shift, start, end, codes.residuals, queries, plan, low[:size],
-                        high[:size],
-                    )  # fmt: skip
-                    if taken == 0 or most < limits[ask]:
-                        continue
-                place = counts[ask]
-                found[ask, place] = listing
-                lower[ask, place] = least
-                upper[ask, place] = most
-                counts[ask] = place + 1
-                size_k = sizes[ask]
-                if size_k:
-                    held[ask] = keep_largest(
-                        best[ask, :size_k], held[ask], lower[ask, place : place + 1]
-                    )
-                    if held[ask] == size_k:
-                        limits[ask] = max(limits[ask], best[ask, 0])
+            run = (at, stop)
+            if plan.aggregate == MAX and not negative:
+                _note_best(scores, reach, listings, run, codes.residuals, queries, plan, ask, found)
+            else:
+                _note_any(scores, listings, run, codes.residuals, queries, plan, ask, found)
         at = stop
     return done
 

@@ -7,6 +7,7 @@ that a scan of codes tells which rows the float32 vectors must decide.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,7 +94,7 @@ def _up(values: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.nextafter(values.astype(np.float32), np.float32(np.inf))
 
 
-@compiled
+@partial(compiled, fast=True)
 def _encode(
     vectors: NDArray[np.float32],
     values: NDArray[np.int8],
@@ -127,7 +128,7 @@ def _tile_scores(rows: int, queries: int, *, ahead: int = 0) -> Any:
     """
 
     @intrinsic
-    def scores(  # noqa: PLR0917 - numba types an intrinsic by position
+    def scores(
         _context: Any, _row: Any, _query: Any, _size: Any, _scale: Any, _asked: Any, _out: Any,
         _stride: Any,
     ) -> Any:  # fmt: skip
@@ -135,7 +136,7 @@ def _tile_scores(rows: int, queries: int, *, ahead: int = 0) -> Any:
 
         Then where float32 scores go, and the bytes from those of one query to those of the next.
         """
-        signature = types.void(*[types.intp] * 7)  # type: ignore[no-untyped-call]
+        signature = types.void(*[types.intp] * 7)
 
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             row, query, size, scale, asked, out, stride = arguments
@@ -227,7 +228,10 @@ def _fetch(builder: Any, address: Any) -> None:
     flag = ir.IntType(32)
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    module = builder.module
+    prefetch = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+        module, kind, "llvm.prefetch.p0"
+    )
     read, soon, data = (ir.Constant(flag, number) for number in (0, 3, 1))
     builder.call(prefetch, [builder.inttoptr(address, pointer), read, soon, data])
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from numba import config, njit
+import numba
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -22,12 +22,13 @@ def compiled(function: Function, *, fast: bool = False) -> Function:
     numba compares a cached function with its own file alone, but has built into it what it calls
     from others: the folder of the cache is named by all sources that hold compiled functions.
     """
+    config: Any = numba.config
     before = config.CACHE_DIR
     folder = _folder(before)
     if folder:
         config.CACHE_DIR = folder
     try:
-        made = njit(cache=True, nogil=True, error_model="numpy", fastmath=fast)(function)
+        made = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fast)(function)
     finally:
         config.CACHE_DIR = before
     return cast("Function", made)

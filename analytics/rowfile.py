@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -15,9 +15,9 @@ from analytics.compiler import compiled
 from cql.errors import IntegrityError
 
 # The C library's own call (POSIX.1-2001): no page is faulted in, and no interpreter is waited for.
-_pread: Any = types.ExternalFunction(  # type: ignore[no-untyped-call]
+_pread: Any = types.ExternalFunction(
     "pread",
-    types.intp(types.intc, types.intp, types.uintp, types.int64),  # type: ignore[no-untyped-call]
+    types.intp(types.intc, types.intp, types.uintp, types.int64),
 )
 
 
@@ -53,7 +53,7 @@ class RowFile:
     def rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Read rows int64 (R,): float32 (R, D). IntegrityError where the file ends before."""
         out = np.empty((len(rows), self._dim), np.float32)
-        lost = cast("int", _read(self._descriptor, self._start, rows, out))
+        lost = _read(self._descriptor, self._start, rows, out)
         if lost >= 0:
             raise IntegrityError(
                 f"{self._path.name} must hold row {lost}, it ends before: rebuild the snapshot"

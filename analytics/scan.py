@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analytics import bounds, scores
 from analytics.blocks import Block
 from analytics.codes import QueryCodes, encode_queries
+from analytics.heaps import keep_largest
 
 AGGREGATES = {"max": bounds.MAX, "mean": bounds.MEAN, "coverage": bounds.COVERAGE}
 
@@ -108,17 +109,20 @@ def best_listings(
     def run(task: tuple[int, int, int]) -> None:
         nonlocal scanned
         number, first, last = task
-        done, found, upper, lower, counts = _bound(
+        done, found = _bound(
             blocks[number], number, asks, together, thresholds, first=first, last=last
         )
         with lock:
             scanned += done
             for at, state in enumerate(states):
-                count = int(counts[at])
+                count = int(found.counts[at])
                 if not count:
                     continue
-                state.found.append((number, found[at, :count].copy(), upper[at, :count].copy()))
-                state.held = bounds.keep_largest(state.best, state.held, lower[at, :count])
+                own = slice(count)
+                state.found.append(
+                    (number, found.listings[at, own].copy(), found.upper[at, own].copy())
+                )
+                state.held = keep_largest(state.best, state.held, found.lower[at, own])
                 thresholds[at] = state.threshold
 
     for _ in each(run, _tasks(blocks)):
@@ -158,20 +162,28 @@ def _bound(
     *,
     first: int,
     last: int,
-) -> tuple[int, NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+) -> tuple[int, bounds.Found]:
     held = [(ask.mask(number), ask.eligible(number)) for ask in asks]  # while addresses are used
     plans, start = [], 0
     for ask, masks in zip(asks, held, strict=True):
         plans.append(_plan(ask, start, *masks))
         start = plans[-1].end
-    shape = (len(asks), last - first)
-    found, counts = np.empty(shape, np.int64), np.zeros(len(asks), np.int64)
-    lower, upper = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    done = bounds.scan(
-        block.codes, block.offsets, first, last, queries, np.array(plans, np.int64), thresholds,
-        np.array([ask.k for ask in asks]), found, lower, upper, counts,
-    )  # fmt: skip
-    return done, found, upper, lower, counts
+    count, size = len(asks), last - first
+    # Nothing is learned from fewer listings than a query wants.
+    sizes = np.array([ask.k if ask.k <= size else 0 for ask in asks])
+    found = bounds.Found(
+        listings=np.empty((count, size), np.int64),
+        lower=np.empty((count, size), np.float32),
+        upper=np.empty((count, size), np.float32),
+        counts=np.zeros(count, np.int64),
+        limits=thresholds.copy(),
+        best=np.empty((count, int(sizes.max())), np.float32),
+        held=np.zeros(count, np.int64),
+        sizes=sizes,
+    )
+    numbers = np.array(plans, np.int64)
+    done = bounds.scan(block.codes, block.offsets, first, last, queries, numbers, found)
+    return done, found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

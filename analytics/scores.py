@@ -11,8 +11,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.bounds import COVERAGE, LOWEST, MEAN, Plan, keep, mean, planned
+from analytics.bounds import COVERAGE, LOWEST, MEAN, Plan, planned
 from analytics.compiler import compiled
+from analytics.heaps import keep, mean
 
 _TOGETHER = 4
 """Sums that are added to in turn: each addition waits for the last one of its own sum alone."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -45,6 +47,8 @@ _PARTS = (
 )  # fmt: skip
 _SMALLEST = 4096
 """Rows below which a shard is not split to keep more cores busy."""
+
+_CHUNK = 2**20
 
 _TABLE = pa.schema(
     [
@@ -139,45 +143,71 @@ def write(
 
     Returns rows, listings, first_listing, last_listing and files (name to sha256).
     """
-    keys = images.view(">u8").astype(np.uint64)
-    order = np.lexsort((keys[:, 1], keys[:, 0], _codes(listings)))
-    ordered = listings[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    names = pa.array(ordered[starts].tolist(), pa.string())
+    order = _order(pa.array(listings, pa.string()), images)
+    return _write(path, stem, listings[order], images[order], vectors[order])
+
+
+def _write(
+    path: Path,
+    stem: str,
+    listings: NDArray[np.object_],
+    images: NDArray[np.uint8],
+    vectors: NDArray[np.float32],
+) -> dict[str, Any]:
+    """`write` for rows that are in order."""
+    starts = np.flatnonzero(np.r_[True, listings[1:] != listings[:-1]])
     path.mkdir(parents=True, exist_ok=True)
-    sorted_vectors = np.ascontiguousarray(vectors[order], "<f4")
-    codes = encode(sorted_vectors)
+    codes = encode(vectors)
     contents: tuple[Any, ...] = (
-        sorted_vectors,
+        np.ascontiguousarray(vectors, "<f4"),
         codes.values,
         codes.scales,
         codes.residuals,
-        np.append(starts, len(ordered)).astype("<i8"),
-        np.ascontiguousarray(images[order]),
-        names,
+        np.append(starts, len(listings)).astype("<i8"),
+        np.ascontiguousarray(images),
+        pa.table({"listing_id": pa.array(listings[starts].tolist(), pa.string())}),
     )
     files = {}
     for suffix, content in zip(_PARTS, contents, strict=True):
         target = path / f"{stem}.{suffix}"
-        draft = target.with_name(f".{target.name}.{os.getpid()}.{time.time_ns()}")
-        with draft.open("wb") as file:
-            if isinstance(content, np.ndarray):
-                np.save(file, content, allow_pickle=False)
-            else:
-                table = pa.table({"listing_id": content})
-                with pa.ipc.new_file(file, table.schema) as writer:
-                    writer.write_table(table)
-            file.flush()
-            os.fsync(file.fileno())
-        files[target.name] = sha256(draft)
-        draft.replace(target)
+        files[target.name] = _put(target, content)
     return {
-        "rows": len(ordered),
+        "rows": len(listings),
         "listings": len(starts),
-        "first_listing": ordered[0],
-        "last_listing": ordered[-1],
+        "first_listing": listings[0],
+        "last_listing": listings[-1],
         "files": files,
     }
+
+
+def _put(target: Path, content: NDArray[Any] | pa.Table) -> str:
+    """Write a file, which appears whole; its sha256.
+
+    It is not forced to the disk: whoever opens it compares it with its sha256, and what a machine
+    lost with its power is built again.
+    """
+    draft = target.with_name(f".{target.name}.{os.getpid()}.{time.time_ns()}")
+    with draft.open("wb") as file:
+        if isinstance(content, np.ndarray):
+            head = io.BytesIO()
+            np.lib.format.write_array_header_1_0(
+                head, np.lib.format.header_data_from_array_1_0(content)
+            )
+            parts: tuple[Any, ...] = (head.getvalue(), content.reshape(-1).view(np.uint8))
+        else:
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_file(sink, content.schema) as writer:
+                writer.write_table(content)
+            parts = (sink.getvalue(),)
+        digest = hashlib.sha256()
+        for part in parts:
+            for at in range(0, len(part), _CHUNK):
+                # Hashed while the processor's caches hold it.
+                piece = part[at : at + _CHUNK]
+                digest.update(piece)
+                file.write(piece)
+    draft.replace(target)
+    return digest.hexdigest()
 
 
 def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
@@ -357,7 +387,11 @@ def _task(
         images = uuid_bytes(table.column("image_id"))
         listings = table.column("listing_id").to_numpy(zero_copy_only=False)
         stem = f"{partition:05d}-{number:05d}"
-        made = write(path, stem, listings, images, decode(table, dim))
+        order = _order(table.column("listing_id"), images)
+        places = np.empty_like(order)
+        places[order] = np.arange(len(order))
+        vectors = decode(table, dim, places=places)
+        made = _write(path, stem, listings[order], images[order], vectors)
         mark = int(table.column("mark").to_numpy().astype(object).sum()) % 2**64
         yield pa.record_batch(
             [
@@ -368,6 +402,12 @@ def _task(
         )
 
 
-def _codes(listings: Sequence[str] | NDArray[np.object_]) -> NDArray[np.intp]:
-    _, codes = np.unique(np.asarray(listings, object), return_inverse=True)
-    return np.asarray(codes, np.intp)
+def _order(listings: pa.Array | pa.ChunkedArray, images: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Order of rows by listing id, then image id (uint8 (N, 16))."""
+    coded = listings.dictionary_encode()
+    coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+    names = np.array(coded.dictionary.to_pylist(), object)
+    ranks = np.empty(len(names), np.intp)
+    ranks[np.argsort(names)] = np.arange(len(names))
+    keys = images.view(">u8").astype(np.uint64)
+    return np.lexsort((keys[:, 1], keys[:, 0], ranks[coded.indices.to_numpy()]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cql import codec
@@ -18,44 +20,43 @@ def cut(batches: Iterable[pa.RecordBatch], shard_rows: int) -> Iterator[pa.Table
 
     A table has at most `shard_rows` rows unless one listing alone has more.
     """
-    held: list[pa.Table] = []  # whole listings
-    last: list[pa.Table] = []  # slices of the listing that may go on in the next batch
-    name, rows = None, 0
+    held: list[pa.Table] = []
+    rows = 0
+    starts: list[int] = []
+    """Rows of `held` at which a listing starts; the last of them may go on in the next batch."""
+    name = None
     for batch in batches:
-        for part in _runs(batch):
-            if part["listing_id"][0].as_py() != name:
-                if held and rows + _size(last) > shard_rows:
-                    yield pa.concat_tables(held)
-                    held, rows = [], 0
-                rows += _size(last)
-                held.extend(last)
-                last = []
-                name = part["listing_id"][0].as_py()
-            last.append(part)
-    if held and rows + _size(last) > shard_rows:
+        if not len(batch):
+            continue
+        names = batch.column(batch.schema.get_field_index("listing_id"))
+        runs = pc.run_end_encode(names)
+        first = runs.values[0].as_py()
+        ends = runs.run_ends.to_numpy()
+        if first != name:
+            starts.append(rows)
+        starts += (rows + ends[:-1]).tolist()
+        name = runs.values[-1].as_py()
+        held.append(pa.Table.from_batches([batch]))
+        rows += len(batch)
+        while rows > shard_rows and len(starts) > 1:
+            # What is before the last start is whole; of that, as much as a table may hold.
+            place = max(1, bisect_right(starts, shard_rows) - 1)
+            size = starts[place]
+            every = pa.concat_tables(held)
+            yield every.slice(0, size)
+            held, rows = [every.slice(size)], rows - size
+            starts = [start - size for start in starts[place:]]
+    if rows:
         yield pa.concat_tables(held)
-        held = []
-    if held or last:
-        yield pa.concat_tables(held + last)
 
 
-def _runs(batch: pa.RecordBatch) -> Iterator[pa.Table]:
-    """Slices of a batch that belong to one listing each."""
-    table = pa.Table.from_batches([batch])
-    names = table["listing_id"].to_numpy(zero_copy_only=False)
-    if len(names) == 0:
-        return
-    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-    for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
-        yield table.slice(start, end - start)
+def decode(
+    table: pa.Table, dim: int, *, places: NDArray[np.intp] | None = None
+) -> NDArray[np.float32]:
+    """Decode the blobs of a table of features, (N, dim); IntegrityError for one that is damaged.
 
-
-def _size(tables: Sequence[pa.Table]) -> int:
-    return sum(len(table) for table in tables)
-
-
-def decode(table: pa.Table, dim: int) -> NDArray[np.float32]:
-    """Decode the blobs of a table of features, (N, dim); IntegrityError for one that is damaged."""
+    `places`: where each row of the table goes (default: in order).
+    """
     for column, rule in (("dim", dim), ("dtype", "float32")):
         seen = set(table[column].unique().to_pylist())
         if seen - {rule}:
@@ -63,10 +64,31 @@ def decode(table: pa.Table, dim: int) -> NDArray[np.float32]:
                 f"{column} of every feature must be {rule}, saw {sorted(map(str, seen))}: "
                 "extract again with one model"
             )
-    blobs, crcs = table["feature_vector"].to_pylist(), table["crc32c"].to_pylist()
-    vectors = codec.decode(blobs, crcs, dim=dim)
+    vectors = np.empty((len(table), dim), np.float32)
+    crcs = table["crc32c"].to_numpy()
+    at = 0
+    for chunk in table["feature_vector"].chunks:
+        part = slice(at, at + len(chunk))
+        found = _rows(chunk, crcs[part], dim)
+        if places is None:
+            vectors[part] = found
+        else:
+            vectors[places[part]] = found
+        at = part.stop
     check_vectors(vectors, dim, "stored features")
     return vectors
+
+
+def _rows(chunk: pa.BinaryArray, crcs: NDArray[np.int64], dim: int) -> NDArray[np.float32]:
+    """The vectors of an array of blobs, (N, dim): a view of its memory where that can be."""
+    width = 4 * dim
+    _, places, data = chunk.buffers()
+    offsets = np.frombuffer(places, "<i4")[chunk.offset : chunk.offset + len(chunk) + 1]
+    if chunk.null_count or (np.diff(offsets) != width).any() or data is None:
+        return codec.decode(chunk.to_pylist(), crcs.tolist(), dim=dim)
+    raw = data.slice(int(offsets[0]), width * len(chunk)).to_pybytes()
+    codec.verify([raw[at : at + width] for at in range(0, len(raw), width)], crcs.tolist())
+    return np.frombuffer(data, "<f4", len(chunk) * dim, int(offsets[0])).reshape(-1, dim)
 
 
 def uuid_bytes(ids: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:

@@ -40,15 +40,22 @@ def decode(blobs: Sequence[bytes], crcs: Sequence[int], *, dim: int) -> NDArray[
             )
     if not blobs:
         return np.empty((0, dim), np.float32)
-    pairs = zip(blobs, crcs, strict=True)
-    wrong = [row for row, (blob, crc) in enumerate(pairs) if crc32c(blob) != crc]
+    verify(blobs, crcs)
+    flat = np.frombuffer(b"".join(blobs), "<f4")
+    return flat.reshape(len(blobs), dim).astype(np.float32)
+
+
+def verify(blobs: Sequence[bytes], crcs: Sequence[int]) -> None:
+    """`IntegrityError` where a stored vector's CRC-32C is not what was stored with it."""
+    value = google_crc32c.value
+    wrong = [
+        row for row, (blob, crc) in enumerate(zip(blobs, crcs, strict=True)) if value(blob) != crc
+    ]
     if wrong:
         raise IntegrityError(
             f"stored vectors must match their CRC-32C, {len(wrong)} of {len(blobs)} do not "
             f"(first: row {wrong[0]}): extract their images again"
         )
-    flat = np.frombuffer(b"".join(blobs), "<f4")
-    return flat.reshape(len(blobs), dim).astype(np.float32)
 
 
 def check(vectors: NDArray[np.float32]) -> None:
