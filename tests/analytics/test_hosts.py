@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from analytics import shards
+from analytics.host import warm
 from analytics.hosts import Hosts
 from analytics.pointers import live_of, point, target_of
 from cql.errors import UnavailableError
@@ -40,6 +41,7 @@ def two(world: Make) -> tuple[World, Cared, Snapshot, Snapshot]:
     first = one.fill(vectors, OWNERS)
     second = one.fill(vectors, OWNERS, model=OTHER)
     one.store.pointers.clear()
+    warm(vectors.shape[1])  # nobody below waits for the compiler
     one.host()
     return one, Cared(one), first, second
 
