@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from analytics.blocks import Block
 from analytics.codes import Codes, encode, width
-from analytics.placement import FILES, ROLE, cover
 from analytics.pointers import live_snapshots
 from analytics.rowfile import RowFile
-from analytics.shelf import arrange, folder, here, machine_of, sha256
+from analytics.shelf import folder, here, is_whole, numbered, sha256
 from analytics.stream import check_vectors, cut, decode, uuid_bytes
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
@@ -110,7 +109,7 @@ def build(
         rows = contents.rows
         progress("shards", 0, rows, "counted")
         same = live is not None and live.fingerprint == contents.fingerprint(model_id)
-        if reuse and live is not None and same and _whole(settings, store, live):
+        if reuse and live is not None and same and is_whole(settings, store, live):
             progress("shards", rows, rows, "unchanged")
             return live
     snapshot_id = uuid5(NAMESPACE, f"snapshot\0{model_id}\0{time.time_ns()}\0{os.getpid()}")
@@ -307,17 +306,6 @@ def _contents(frame: DataFrame) -> Contents:
     return Contents(rows=row["rows"], listings=row["listings"], mark=int(row["mark"]) % 2**64)
 
 
-def _whole(settings: Settings, store: Store, snapshot: Snapshot) -> bool:
-    """Whether the files of a snapshot are there, here or on the disks of hosts that hold it."""
-    shards = store.shards(snapshot.snapshot_id)
-    path = folder(settings, snapshot.snapshot_id)
-    if len(shards) == snapshot.shards and all(
-        (path / name).exists() for shard in shards for name in shard.files
-    ):
-        return True
-    return bool(settings.shards_dir) and cover(store.services(ROLE), snapshot) is not None
-
-
 def _write_all(
     frame: DataFrame, settings: Settings, store: Store, snapshot_id: UUID, *, rows: int, dim: int
 ) -> tuple[list[Shard], Contents]:
@@ -342,15 +330,7 @@ def _write_all(
         .collect()
     )
     made = [json.loads(row["shard"]) for row in written]
-    hosts = store.services(FILES) if settings.shards_dir else []
-    order = arrange([(each["stem"], each["machine"]) for each in made], hosts, settings.shard_hosts)
-    apart = {each["machine"] for each in made} - {machine_of(host) for host in hosts}
-    if hosts and apart:
-        log.warning(
-            "shards were written by %s, where no host runs to serve them: raise shard_hosts to one "
-            "a machine",
-            ", ".join(sorted(apart)),
-        )
+    order = numbered(settings, store, [(each["stem"], each["machine"]) for each in made])
     shards = [
         Shard(
             snapshot_id=snapshot_id,

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import numpy as np
 
-from analytics.placement import FILES
+from analytics.placement import FILES, ROLE, cover
 from analytics.pointers import live_snapshots, wanted
 from cql.errors import IntegrityError, NotFoundError, UnavailableError
 from cql.records import Service, Shard, Snapshot
@@ -202,6 +202,30 @@ class Shelf:
         return found
 
 
+def is_whole(settings: Settings, store: Store, snapshot: Snapshot) -> bool:
+    """Whether the files of a snapshot are there, here or on the disks of hosts that hold it."""
+    shards = store.shards(snapshot.snapshot_id)
+    path = folder(settings, snapshot.snapshot_id)
+    if len(shards) == snapshot.shards and all(
+        (path / name).exists() for shard in shards for name in shard.files
+    ):
+        return True
+    return bool(settings.shards_dir) and cover(store.services(ROLE), snapshot) is not None
+
+
+def numbered(settings: Settings, store: Store, written: Sequence[tuple[str, str]]) -> list[int]:
+    """Order in which shards are numbered, by the hosts that live now; see `arrange`."""
+    hosts = store.services(FILES) if settings.shards_dir else []
+    apart = {machine for _, machine in written} - {_machine_of(host) for host in hosts}
+    if hosts and apart:
+        log.warning(
+            "shards were written by %s, where no host runs to serve them: raise shard_hosts to one "
+            "a machine",
+            ", ".join(sorted(apart)),
+        )
+    return arrange(written, hosts, settings.shard_hosts)
+
+
 def arrange(written: Sequence[tuple[str, str]], hosts: Iterable[Service], count: int) -> list[int]:
     """Order in which shards are numbered, so that hosts hold what lies on their own disk.
 
@@ -211,7 +235,7 @@ def arrange(written: Sequence[tuple[str, str]], hosts: Iterable[Service], count:
     """
     left = sorted(range(len(written)), key=lambda at: written[at][0])
     order: list[int | None] = [None] * len(left)
-    living = {index: machine_of(row) for row in hosts for index in row.shards}
+    living = {index: _machine_of(row) for row in hosts for index in row.shards}
     for number in range(len(order)):
         machine = living.get(number % count)
         own = next((at for at in left if written[at][1] == machine), None)
@@ -220,11 +244,6 @@ def arrange(written: Sequence[tuple[str, str]], hosts: Iterable[Service], count:
             left.remove(own)
     rest = iter(left)
     return [next(rest) if at is None else at for at in order]
-
-
-def machine_of(host: Service) -> str:
-    """Address of the machine that a host runs on."""
-    return urlsplit(host.address).hostname or ""
 
 
 def prune(settings: Settings, store: Store) -> None:
@@ -254,6 +273,11 @@ def sha256(path: Path) -> str:
     """Digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _machine_of(host: Service) -> str:
+    """Address of the machine that a host runs on."""
+    return urlsplit(host.address).hostname or ""
 
 
 def _lying(settings: Settings) -> list[tuple[UUID, float]]:
