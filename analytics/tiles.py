@@ -135,6 +135,17 @@ class MapTable:
         """Number of points."""
         return len(self._images)
 
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """Image id of each row: uint8 (N, 16)."""
+        return self._images
+
+    @property
+    def clusters(self) -> NDArray[np.int32]:
+        """Cluster number of each row, -1 for none: int32 (N,)."""
+        found: NDArray[np.int32] = self._arrays["cluster_number"]
+        return found
+
     def columns(self) -> list[Column]:
         """`cluster`, `outlier_score`, `membership`, `knn_distance`, then `attr:<name>` by name."""
         return list(self._columns.values())

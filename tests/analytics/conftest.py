@@ -192,14 +192,21 @@ class Memory:
 
     def put_clusters(self, clusters: Iterable[Cluster]) -> int:
         for cluster in clusters:
-            self.map_clusters.setdefault(cluster.map_id, []).append(cluster)
+            held = self.map_clusters.setdefault(cluster.map_id, [])
+            held[:] = [each for each in held if each.cluster != cluster.cluster]
+            held.append(cluster)
         return 0
 
     def clusters(self, map_id: UUID) -> list[Cluster]:
         return self.map_clusters.get(map_id, [])
 
-    def put_outliers(self, map_id: UUID, outliers: Iterable[Outlier]) -> int:
-        self.odd[map_id] = sorted(outliers, key=lambda each: (-each.score, each.image_id))
+    def put_outliers(
+        self, map_id: UUID, outliers: Iterable[Outlier], *, ranked: int | None = None
+    ) -> int:
+        given = list(outliers)
+        self.odd[map_id] = sorted(given, key=lambda each: (-np.float32(each.score), each.image_id))
+        assert ranked in {None, len(given)}
+        assert ranked is None or given == self.odd[map_id]
         return len(self.odd[map_id])
 
     def put_job(self, job: Job) -> Job:
