@@ -58,15 +58,25 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Making:
-    """What every step of a map is given. `previous` is the map that was live when it began."""
+    """What every step of a map is given. `previous` is the map that was live when it began.
+
+    A step in a process of its own gets no `searcher`.
+    """
 
     settings: Settings
-    searcher: Searcher
+    searcher: Searcher | None
     snapshot: Snapshot
     map_id: UUID
     chosen: Parameters
     seed: int
     previous: UUID | None
+
+    @property
+    def hosts(self) -> Searcher:
+        """The searcher, for a step of the engine's own process."""
+        if self.searcher is None:
+            raise UnavailableError("a step that asks the hosts must run in the engine")
+        return self.searcher
 
     @property
     def data(self) -> str:
@@ -90,12 +100,12 @@ class Space:
 
 
 def _collect(making: Making, progress: Progress) -> Collection:
-    return collect(making.searcher, making.snapshot, progress=progress)
+    return collect(making.hosts, making.snapshot, progress=progress)
 
 
 def _graph(making: Making, progress: Progress, rows: Collection) -> Graph:
     count = making.chosen.neighbours
-    return graph(making.searcher, making.snapshot, rows, count, progress=progress)
+    return graph(making.hosts, making.snapshot, rows, count, progress=progress)
 
 
 def _layout(making: Making, progress: Progress, rows: Collection, near: Graph) -> Layout:
@@ -134,6 +144,10 @@ def _outliers(making: Making, _: Progress, near: Graph, found: Clusters) -> Outl
     return outliers.score(near, found, k=making.chosen.outlier_neighbours)
 
 
+def _bare(making: Making) -> Making:
+    return dataclasses.replace(making, searcher=None)
+
+
 def _chosen(*names: str) -> Callable[[Making], Mapping[str, Any]]:
     """The parameters that a step depends on, and the seed where it is named."""
 
@@ -164,6 +178,7 @@ STEPS: tuple[Step[Making], ...] = (
     Step(
         name="layout",
         make=_layout,
+        apart=True,
         reads=("collect", "graph"),
         writes=Layout,
         depends=_chosen("version", "map_neighbours", "map_min_dist", "seed"),
@@ -171,6 +186,7 @@ STEPS: tuple[Step[Making], ...] = (
     Step(
         name="space",
         make=_space,
+        apart=True,
         reads=("collect", "graph"),
         writes=Space,
         depends=_chosen("version", "cluster_neighbours", "cluster_dims", "seed"),
@@ -178,6 +194,7 @@ STEPS: tuple[Step[Making], ...] = (
     Step(
         name="clusters",
         make=_clusters,
+        apart=True,
         reads=("space",),
         writes=Clusters,
         depends=_chosen("version", "min_samples"),
@@ -222,7 +239,7 @@ def analyse(
                 f"a snapshot of model {model_id} must be live, it is of {snapshot.model_id}: "
                 "build and host it first"
             )
-        listings = {listing.listing_id: listing for listing in store.iter_listings()}
+        listings = _listings(store, snapshot, progress)
         map_id = _identity(snapshot, listings, chosen, seed)
         stored = _stored(store, map_id)
         if stored is None:
@@ -236,7 +253,7 @@ def analyse(
                 previous=store.live("map"),
             )
             folder = _work(settings) / str(map_id)
-            done = run(STEPS, making, folder, progress, rows=snapshot.rows)
+            done = run(STEPS, making, folder, progress, rows=snapshot.rows, bare=_bare)
             made = _made(making, done, listings)
             stored = publish(settings, store, made, progress)
         elif stored.snapshot_id != snapshot.snapshot_id:
@@ -244,7 +261,7 @@ def analyse(
             stored = dataclasses.replace(stored, snapshot_id=snapshot.snapshot_id)
             store.put_map(stored)
     progress("tiles", 0, stored.rows_scored)
-    MapTable.open(settings, store, map_id)
+    MapTable.open(settings, store, map_id, progress=progress)
     progress("tiles", stored.rows_scored, stored.rows_scored)
     _go_live(store, map_id)
     _forget(settings, store, map_id)
@@ -282,6 +299,15 @@ def _made(making: Making, done: Mapping[str, Any], listings: Mapping[str, Listin
             "clustered": float((found.labels >= 0).mean()) if len(found.labels) else 0.0,
         },
     )
+
+
+def _listings(store: Store, snapshot: Snapshot, progress: Progress) -> dict[str, Listing]:
+    found: dict[str, Listing] = {}
+    for listing in store.iter_listings():
+        if len(found) % 2_000 == 0:
+            progress("collect", 0, snapshot.rows, "reading listings")
+        found[listing.listing_id] = listing
+    return found
 
 
 def _identity(

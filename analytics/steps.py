@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from analytics import kept
+from analytics import apart, kept
+from analytics.apart import Order
 from cql.errors import IntegrityError
 from cql.progress import Progress
 
 log = logging.getLogger(__name__)
 
 Context = TypeVar("Context")
+
+APART_ROWS = 5_000
+"""Rows from which a long step gets a process of its own; below, starting one costs more."""
 
 KEPT = "kept from an earlier run"
 """Message of the progress of a step whose result was there."""
@@ -35,6 +39,8 @@ class Step(Generic[Context]):
     `depends` says what the result follows from beside what the step reads; `version` changes with
     the method. `stamp`: what only the file of this step depends on, not what is made from it.
     `folder`: where results are kept that outlive the map; None for those that leave with the work.
+    `apart`: its `make` needs nothing but `bare(context)` and what it reads, and may take long in
+    one call: from `APART_ROWS` rows on it runs in a process of its own (`analytics.apart`).
     """
 
     name: str
@@ -45,6 +51,7 @@ class Step(Generic[Context]):
     stamp: Callable[[Context], str] = lambda _: ""
     folder: Callable[[Context], Path] | None = None
     version: int = 1
+    apart: bool = False
 
 
 def run(
@@ -54,14 +61,17 @@ def run(
     progress: Progress,
     *,
     rows: int = 1,
+    bare: Callable[[Context], Context] = lambda context: context,
 ) -> dict[str, Any]:
     """Carry out the steps in order and return their results by name.
 
     A step whose result is kept for the same inputs is not carried out again. Each result is read
     back from its file, so a run that was interrupted goes on with the very same numbers.
-    `rows`: what each step is about, as its progress tells it when it is done.
+    `rows`: what each step is about, as its progress tells it when it is done. `bare`: the context
+    without what cannot go to another process.
     """
     results: dict[str, Any] = {}
+    places: dict[str, tuple[Path, type[Any], str]] = {}
     keys: dict[str, str] = {}
     for step in steps:
         keys[step.name] = key = _key(step, context, keys)
@@ -70,10 +80,25 @@ def run(
         path = place / f"{step.name}-{key}-{stamp}"
         progress(step.name, 0, rows)
         found = _kept(step, path, key)
+        places[step.name] = (path, step.writes, key)
         if found is None:
-            made = step.make(context, _named(step.name, progress), *_read(step, results))
-            kept.save(path, made, key=key)
-            del made  # the file's pages can leave memory, its own could not
+            note = _named(step.name, progress)
+            if step.apart and rows >= APART_ROWS:
+                reads = tuple(places[name] for name in step.reads)
+                apart.carry_out(
+                    Order(
+                        name=step.name,
+                        make=step.make,
+                        context=bare(context),
+                        reads=reads,
+                        path=path,
+                        key=key,
+                    ),
+                    note,
+                )
+            else:
+                # Not held here: the file's pages can leave memory, the result's own could not.
+                kept.save(path, step.make(context, note, *_read(step, results)), key=key)
             found = kept.load(path, step.writes, key=key)
             progress(step.name, rows, rows)
         else:

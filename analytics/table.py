@@ -18,6 +18,7 @@ from analytics import columns as attributes
 from analytics.columns import Column
 from cql.access import blocks
 from cql.errors import IntegrityError
+from cql.progress import Progress, silent
 from cql.records import MapVersion
 from cql.store import Store
 
@@ -36,7 +37,7 @@ _READ = {
     "cluster": np.int32,
     **dict.fromkeys(_NUMBERS, np.float32),
 }
-_BLOCK = 10_000
+_BLOCK = 5_000
 
 
 def morton(x: NDArray[np.integer[Any]], y: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
@@ -69,9 +70,12 @@ class _Points:
     values: Mapping[str, NDArray[Any]]
 
 
-def build(store: Store, version: MapVersion, path: Path) -> None:
-    """Write the table of a map from Cassandra, atomically; its rows do not depend on the reader."""
-    points = _points(store, version)
+def build(store: Store, version: MapVersion, path: Path, *, progress: Progress = silent) -> None:
+    """Write the table of a map from Cassandra, atomically; its rows do not depend on the reader.
+
+    The step that `progress` hears of is called tiles.
+    """
+    points = _points(store, version, progress)
     images, x, y = points.images, points.values["x"], points.values["y"]
     found = attributes.read(store, points.listings, set(points.listings))
     known, arrays = _measures(store, version, points)
@@ -100,7 +104,7 @@ def build(store: Store, version: MapVersion, path: Path) -> None:
     _write(pa.table(data).replace_schema_metadata(meta), path)
 
 
-def _points(store: Store, version: MapVersion) -> _Points:
+def _points(store: Store, version: MapVersion, progress: Progress) -> _Points:
     """All points of a map in table order, read block by block: a record lives for a moment."""
     images: list[bytes] = []
     listings: list[str] = []
@@ -110,6 +114,7 @@ def _points(store: Store, version: MapVersion) -> _Points:
         listings += [point.listing_id for point in block]
         for name, dtype in _READ.items():
             parts[name].append(np.array([getattr(point, name) for point in block], dtype))
+        progress("tiles", len(listings), version.rows_scored, "reading points")
     if len(listings) != version.rows_scored:
         raise IntegrityError(
             f"map {version.map_id} must have {version.rows_scored} points, {len(listings)} are "

@@ -254,7 +254,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Work that an engine claims. `state`: queued, running, done, failed, cancelled."""
+    """Work that an engine claims. `state`: queued, running, done, failed, cancelled.
+
+    `steps` is JSON (`analytics.jobs.steps`). `worked_s`, `cpu_s` and `peak_bytes` are what it cost
+    over all tries: seconds, CPU seconds and the most memory of the engine and the processes below
+    it. `left_s`: seconds left by the steps of earlier jobs of its kind, None where none tells.
+    """
 
     job_id: UUID
     kind: str
@@ -271,6 +276,11 @@ class Job:
     started_at: datetime | None = None
     heartbeat_at: datetime | None = None
     finished_at: datetime | None = None
+    steps: str = ""
+    worked_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

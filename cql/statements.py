@@ -215,8 +215,9 @@ TAKE_OVER_JOB = _cas(
     "WHERE job_id = ? IF state = 'running' AND owner = ? AND heartbeat_at = ?"
 )
 UPDATE_JOB = _cas(
-    "UPDATE {keyspace}.jobs SET step = ?, done = ?, total = ?, rate = ?, message = ?, "
-    "heartbeat_at = ? WHERE job_id = ? IF state = 'running' AND owner = ?"
+    "UPDATE {keyspace}.jobs SET step = ?, done = ?, total = ?, rate = ?, message = ?, steps = ?, "
+    "worked_s = ?, cpu_s = ?, peak_bytes = ?, left_s = ?, heartbeat_at = ? "
+    "WHERE job_id = ? IF state = 'running' AND owner = ?"
 )
 FINISH_JOB = _cas(
     "UPDATE {keyspace}.jobs SET state = ?, error = ?, finished_at = ? "

@@ -137,6 +137,11 @@ def _collection(router: APIRouter, services: Services) -> None:
         """Ask a job to stop; a running one stops at its next step."""
         return services.cancel_job(job_id)
 
+    @router.post("/jobs/{job_id}/again", tags=["jobs"])
+    def again(job_id: UUID) -> JobView:
+        """Queue a job that failed or was cancelled once more; finished steps are not repeated."""
+        return services.run_again(job_id)
+
 
 def _map(router: APIRouter, services: Services) -> None:
     @router.get("/map", tags=["map"])

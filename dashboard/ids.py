@@ -186,6 +186,11 @@ def verdict_version(image_id: str) -> dict[str, str]:
     return {"type": "verdict-version", "image": image_id}
 
 
+def job_again(job_id: str) -> dict[str, str]:
+    """Return the button that runs one job again."""
+    return {"type": "job-again", "job": job_id}
+
+
 def job_cancel(job_id: str) -> dict[str, str]:
     """Return the button that cancels one job."""
     return {"type": "job-cancel", "job": job_id}

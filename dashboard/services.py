@@ -14,6 +14,7 @@ from uuid import UUID
 
 import numpy as np
 
+from analytics import jobs
 from analytics.search import Request, Searcher
 from analytics.tiles import Selection
 from cql.errors import InputError, NotFoundError
@@ -372,6 +373,13 @@ class Services:
         self._store.job(job_id)
         self._store.cancel_job(job_id)
         return self.job(job_id)
+
+    def run_again(self, job_id: UUID) -> JobView:
+        """Queue a job that failed or was cancelled once more; it continues where that one ended.
+
+        NotFoundError, InputError.
+        """
+        return present.job_view(jobs.again(self._store, job_id))
 
     def health(self) -> HealthView:
         """Whether searching works right now, and what is missing."""

@@ -473,6 +473,14 @@ def test_of_racing_engines_one_claims_a_job(store: Store) -> None:
     store.update_job(job.job_id, owner, done=4, rate=2.5)
     found = store.job(job.job_id)
     assert (found.step, found.done, found.total, found.rate) == ("decode", 4, 9, 2.5)
+    assert (found.steps, found.cpu_s, found.peak_bytes, found.left_s) == ("", 0.0, 0, None)
+    went = {"steps": "[]", "worked_s": 2.0, "cpu_s": 1.5, "peak_bytes": 2**40, "left_s": 9.0}
+    store.update_job(job.job_id, owner, **went)
+    store.update_job(job.job_id, owner, done=5)
+    found = store.job(job.job_id)
+    assert {name: getattr(found, name) for name in went} == went
+    store.update_job(job.job_id, owner, left_s=None)
+    assert store.job(job.job_id).left_s is None
     with pytest.raises(InputError, match="sped"):
         store.update_job(job.job_id, owner, sped=1)
     with pytest.raises(ConflictError, match="running for"):
