@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import clustering, outliers, projection
+from analytics import clustering, comparison, outliers, projection
 from analytics.clustering import Clusters
 from analytics.neighbours import Collection, Graph, collect, graph
 from analytics.outliers import Outliers
@@ -207,7 +207,7 @@ STEPS: tuple[Step[Making], ...] = (
         depends=_chosen("version", "outlier_neighbours"),
     ),
 )
-"""Steps whose results are kept in files; storing and tiles follow, which Cassandra keeps."""
+"""Steps whose results are kept in files; those that follow write to Cassandra."""
 
 
 def analyse(
@@ -222,9 +222,9 @@ def analyse(
 ) -> MapVersion:
     """Make the map of the live snapshot of `model_id` and move the live map to it.
 
-    Steps (names given to `progress`): those of `STEPS`, then store and tiles. What a step made is
-    kept below `data_dir/work/<map id>` until the map is live: a run that was cancelled, killed or
-    failed continues after its last finished step when it is asked for again.
+    Steps (names given to `progress`): those of `STEPS`, then store, changes and tiles. What a step
+    made is kept below `data_dir/work/<map id>` until the map is live: a run that was cancelled,
+    killed or failed continues after its last finished step when it is asked for again.
     Idempotent: the same data, listing texts, parameters and seed give the same map id and the same
     rows, also over a snapshot that was sharded anew; a map that is stored already is made live.
     A failed step leaves the previous live map. UnavailableError when no hosts hold the snapshot.
@@ -255,7 +255,12 @@ def analyse(
             folder = _work(settings) / str(map_id)
             done = run(STEPS, making, folder, progress, rows=snapshot.rows, bare=_bare)
             made = _made(making, done, listings)
-            stored = publish(settings, store, made, progress)
+            stored, found = publish(settings, store, made, progress)
+            progress("changes", 0, len(found))
+            comparison.record(settings, store, made, found, progress)
+            # Last: whoever sees the map's row sees all of it.
+            store.put_map(stored)
+            progress("changes", len(found), len(found))
         elif stored.snapshot_id != snapshot.snapshot_id:
             # The same data, sharded anew.
             stored = dataclasses.replace(stored, snapshot_id=snapshot.snapshot_id)
@@ -356,6 +361,7 @@ def _forget(settings: Settings, store: Store, live: UUID) -> None:
     newest = sorted(store.maps(), key=lambda version: version.created_at, reverse=True)
     for version in newest[KEEP:]:
         if version.map_id != live:
+            store.delete_comparisons(version.map_id)
             store.delete_map(version.map_id)
             (settings.data_dir / "maps" / f"{version.map_id}.arrow").unlink(missing_ok=True)
     drop(_work(settings) / str(live))

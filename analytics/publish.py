@@ -1,4 +1,4 @@
-"""Storing a map: points, clusters and outliers, streamed from arrays; the map's own row last."""
+"""Storing a map: points, clusters and outliers, streamed from arrays."""
 
 from __future__ import annotations
 
@@ -50,8 +50,10 @@ class Made:
     seed: int
 
 
-def publish(settings: Settings, store: Store, made: Made, progress: Progress) -> MapVersion:
-    """Write all of a map and return its row.
+def publish(
+    settings: Settings, store: Store, made: Made, progress: Progress
+) -> tuple[MapVersion, list[Cluster]]:
+    """Write clusters, points and outliers of a map; returns its row, to be written last, and them.
 
     What an attempt that died left behind has the same keys and is written over.
     """
@@ -76,9 +78,8 @@ def publish(settings: Settings, store: Store, made: Made, progress: Progress) ->
         code_version=code_version(),
         created_at=datetime.now(UTC),
     )
-    store.put_map(version)
     progress("store", 2 * count, 2 * count)
-    return version
+    return version, found
 
 
 def _points(made: Made, progress: Progress) -> Iterator[MapPoint]:

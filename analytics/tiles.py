@@ -149,6 +149,10 @@ class MapTable:
         found: NDArray[np.int32] = self._arrays["cluster_number"]
         return found
 
+    def numbers(self, column: str) -> NDArray[Any]:
+        """Values of a column by row; InputError for one that is not there."""
+        return self._values(column)
+
     def columns(self) -> list[Column]:
         """`cluster`, `outlier_score`, `membership`, `knn_distance`, then `attr:<name>` by name."""
         return list(self._columns.values())

@@ -240,6 +240,64 @@ class Outlier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What changed between a map and the map `previous`: images of both, added, removed.
+
+    `outliers` images are outliers now and were none before.
+    """
+
+    map_id: UUID
+    previous: UUID
+    rows_before: int
+    rows_after: int
+    added: int
+    removed: int
+    outliers: int
+    seed: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterChange:
+    """One cluster in both maps of a comparison; see `analytics.drift.Change`.
+
+    `departed` images left it. `parts` is JSON: [key or null, name, images] of each.
+    """
+
+    map_id: UUID
+    previous: UUID
+    number: int
+    kind: str
+    cluster_key: UUID
+    name: str
+    before: int
+    after: int
+    joined: int
+    added: int
+    departed: int
+    removed: int
+    parts: str = "[]"
+    exemplars: tuple[UUID, ...] = ()
+    shift: float | None = None
+    energy: float | None = None
+    p: float | None = None
+    q: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewOutlier:
+    """An image that became an outlier; `score_before` is None where it was not on that map."""
+
+    map_id: UUID
+    previous: UUID
+    rank: int
+    image_id: UUID
+    listing_id: str
+    score: float
+    score_before: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """A durable act of an analyst. `subject`: `cluster:<key>` or `image:<id>`; versions from 1."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,8 @@ from cql.records import (
     NAMESPACE,
     Change,
     Cluster,
+    ClusterChange,
+    Comparison,
     Feature,
     Hit,
     Image,
@@ -30,6 +32,7 @@ from cql.records import (
     Listing,
     MapPoint,
     MapVersion,
+    NewOutlier,
     Outlier,
     Query,
     Service,
@@ -57,6 +60,10 @@ class Memory:
         self.map_points: dict[UUID, list[MapPoint]] = {}
         self.map_clusters: dict[UUID, list[Cluster]] = {}
         self.odd: dict[UUID, list[Outlier]] = {}
+        self.mean_rows: dict[UUID, dict[int, bytes]] = {}
+        self.compared: dict[
+            tuple[UUID, UUID], tuple[Comparison, list[ClusterChange], list[NewOutlier]]
+        ] = {}
         self.work: dict[UUID, Job] = {}
         self.log: list[Change] = []
         self.levels: dict[str, int] = {}
@@ -208,6 +215,34 @@ class Memory:
         assert ranked in {None, len(given)}
         assert ranked is None or given == self.odd[map_id]
         return len(self.odd[map_id])
+
+    def put_means(self, map_id: UUID, means: Mapping[int, bytes]) -> None:
+        self.mean_rows[map_id] = dict(means)
+
+    def means(self, map_id: UUID) -> dict[int, bytes]:
+        return self.mean_rows.get(map_id, {})
+
+    def put_comparison(
+        self,
+        comparison: Comparison,
+        clusters: Iterable[ClusterChange],
+        outliers: Iterable[NewOutlier],
+    ) -> None:
+        key = comparison.map_id, comparison.previous
+        self.compared[key] = (comparison, list(clusters), list(outliers))
+
+    def comparisons(self, map_id: UUID) -> list[Comparison]:
+        return [each[0] for (own, _), each in self.compared.items() if own == map_id]
+
+    def cluster_changes(self, map_id: UUID, previous: UUID) -> list[ClusterChange]:
+        return self.compared[map_id, previous][1]
+
+    def new_outliers(self, map_id: UUID, previous: UUID, *, limit: int) -> list[NewOutlier]:
+        return self.compared[map_id, previous][2][:limit]
+
+    def delete_comparisons(self, map_id: UUID) -> None:
+        self.mean_rows.pop(map_id, None)
+        self.compared = {key: each for key, each in self.compared.items() if key[0] != map_id}
 
     def put_job(self, job: Job) -> Job:
         self.work[job.job_id] = job

@@ -129,11 +129,17 @@ def contents(one: World, made: MapVersion) -> tuple[Any, ...]:
         one.store.map_points[made.map_id],
         one.store.odd[made.map_id],
         one.store.clusters(made.map_id),
+        one.store.means(made.map_id),
+        [
+            (replace(own, created_at=made.created_at.min), rest)
+            for (map_id, _), (own, *rest) in one.store.compared.items()
+            if map_id == made.map_id
+        ],
         table.read_bytes(),
     )
 
 
-@pytest.mark.parametrize("step", [*NAMES, "store", "tiles"])
+@pytest.mark.parametrize("step", [*NAMES, "store", "changes", "tiles"])
 @pytest.mark.parametrize("late", [False, True])
 def test_a_map_killed_in_a_step_continues_after_the_last_finished_one(
     world: Make, monkeypatch: pytest.MonkeyPatch, step: str, late: bool

@@ -22,6 +22,8 @@ from cql.errors import ConflictError, InputError, IntegrityError, NotFoundError
 from cql.progress import CancelledError
 from cql.records import (
     Cluster,
+    ClusterChange,
+    Comparison,
     Feature,
     FileState,
     Hit,
@@ -30,6 +32,7 @@ from cql.records import (
     Listing,
     MapPoint,
     MapVersion,
+    NewOutlier,
     Model,
     Outlier,
     Query,
@@ -639,6 +642,40 @@ def test_outliers_come_in_rank_order_page_by_page(store: Store, count: int) -> N
         assert found == wanted
     with pytest.raises(InputError, match="no page"):
         store.outliers(map_id, limit=5, page_state="x:y")
+
+
+def test_a_comparison_comes_back_and_goes(store: Store) -> None:
+    map_id, previous = uuid4(), uuid4()
+    pair = {"map_id": map_id, "previous": previous}
+    summary = Comparison(
+        **pair, rows_before=9, rows_after=12, added=4, removed=1, outliers=2, seed=1, created_at=NOW
+    )
+    changes = [
+        ClusterChange(
+            **pair, number=number, kind="kept", cluster_key=uuid4(), name="pipes", before=5, after=7,
+            joined=3, added=2, departed=1, removed=1, parts="[]", exemplars=(uuid4(),),
+            shift=0.25 if number else None, q=0.5 if number else None,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    odd = [
+        NewOutlier(
+            **pair, rank=rank, image_id=uuid4(), listing_id="l", score=1.0,
+            score_before=0.25 if rank else None,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    store.put_means(map_id, {0: b"abcd", 3: b"efgh"})
+    store.put_comparison(summary, iter(changes), iter(odd))
+    assert store.comparisons(map_id) == [summary]
+    assert store.cluster_changes(map_id, previous) == changes
+    assert store.new_outliers(map_id, previous, limit=9) == odd
+    assert store.new_outliers(map_id, previous, limit=1) == odd[:1]
+    assert store.means(map_id) == {0: b"abcd", 3: b"efgh"}
+    store.delete_comparisons(map_id)
+    assert store.comparisons(map_id) == store.cluster_changes(map_id, previous) == []
+    assert store.new_outliers(map_id, previous, limit=9) == []
+    assert store.means(map_id) == {}
 
 
 def a_query() -> Query:
