@@ -32,8 +32,8 @@ from cql.records import (
     Listing,
     MapPoint,
     MapVersion,
-    NewOutlier,
     Model,
+    NewOutlier,
     Outlier,
     Query,
     Service,
@@ -652,8 +652,8 @@ def test_a_comparison_comes_back_and_goes(store: Store) -> None:
     )
     changes = [
         ClusterChange(
-            **pair, number=number, kind="kept", cluster_key=uuid4(), name="pipes", before=5, after=7,
-            joined=3, added=2, departed=1, removed=1, parts="[]", exemplars=(uuid4(),),
+            **pair, number=number, kind="kept", cluster_key=uuid4(), name="pipes", before=5,
+            after=7, joined=3, added=2, departed=1, removed=1, parts="[]", exemplars=(uuid4(),),
             shift=0.25 if number else None, q=0.5 if number else None,
         )
         for number in range(2)
