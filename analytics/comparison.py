@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 from analytics import drift
 from analytics.drift import Side
 from analytics.neighbours import codes
-from analytics.publish import Made
 from analytics.tiles import MapTable
 from cql.errors import NotFoundError
 from cql.progress import Progress
 from cql.records import Cluster, ClusterChange, Comparison, NewOutlier
 from cql.settings import Settings
 from cql.store import Store
+
+if TYPE_CHECKING:
+    from analytics.publish import Made
 
 
 def record(

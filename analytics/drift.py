@@ -150,6 +150,7 @@ def compare(
             continue
         then = before.labels == old
         joined = mine & (was != old)
+        tested = _tested(vectors, owners, joined, was == old, [seed, number])
         found.append(
             Change(
                 kind="kept",
@@ -163,7 +164,8 @@ def compare(
                 left=int((then & (now != number)).sum()),
                 removed=int((then & gone).sum()),
                 shift=_shift(before.means.get(old), after.means.get(number)),
-                **_tested(vectors, owners, joined, was == old, [seed, number]),
+                energy=None if tested is None else tested.value,
+                p=None if tested is None else tested.p,
             )
         )
     kept = set(after.keys)
@@ -230,23 +232,22 @@ def _tested(
     owners: NDArray[np.int64] | None,
     joined: NDArray[np.bool_],
     there: NDArray[np.bool_],
-    seed: list[int],
-) -> dict[str, float]:
+    seed: Sequence[int],
+) -> Energy | None:
     """Energy distance and p of those that joined beside those that were there.
 
     One image of a listing: photos of one thing are no independent draws.
     """
     if vectors is None or owners is None:
-        return {}
+        return None
     rng = np.random.default_rng(seed)
     sides = [_drawn(np.flatnonzero(rows), owners, rng) for rows in (joined, there)]
     # A listing that was there and got more photos is no newcomer.
     sides[0] = sides[0][~np.isin(owners[sides[0]], owners[there])][:SAMPLE]
     sides[1] = sides[1][:SAMPLE]
     if min(len(side) for side in sides) < 2:
-        return {}
-    found = energy(vectors[sides[0]], vectors[sides[1]], seed)
-    return {"energy": found.value, "p": found.p}
+        return None
+    return energy(vectors[sides[0]], vectors[sides[1]], seed)
 
 
 def _drawn(

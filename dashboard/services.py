@@ -23,6 +23,7 @@ from cql.store import Store
 from dashboard import ledger, present, stocks
 from dashboard.answers import QueryView, SearchView
 from dashboard.atlas import Atlas
+from dashboard.changes import Changes, ChangesView, VersionView
 from dashboard.connection import open_store
 from dashboard.overview import Overview
 from dashboard.photos import Photos
@@ -62,6 +63,7 @@ class Services:
         self._searcher = searcher
         self._atlas = atlas or Atlas(settings, store)
         self._overview = Overview(store, searcher, self._atlas)
+        self._changes = Changes(store, self._atlas)
         self._photos = Photos(settings, store)
         self._searches = Searches(settings, store, searcher, self._photos)
 
@@ -359,6 +361,19 @@ class Services:
         return ledger.undo(self._store, subject, author=author, expected_version=expected_version)
 
     # Work
+
+    def versions(self) -> tuple[VersionView, ...]:
+        """Maps that are stored, the newest first."""
+        return self._changes.versions()
+
+    def changes(
+        self, before: UUID | None = None, after: UUID | None = None, *, limit: int = 60
+    ) -> ChangesView | None:
+        """What changed between two maps (None: the live one, and the one before it).
+
+        None where there is no map before it. NotFoundError.
+        """
+        return self._changes.read(before, after, limit=_limited(limit))
 
     def jobs(self, limit: int = 50) -> tuple[JobView, ...]:
         """Jobs, newest first."""

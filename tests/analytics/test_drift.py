@@ -96,7 +96,7 @@ def cloud(
 ) -> NDArray[np.float32]:
     middle = unit(np.random.default_rng(centre), 1, 16)
     rows = middle + rng.normal(scale=spread, size=(count, 16))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 @pytest.mark.parametrize("moved", [False, True])
