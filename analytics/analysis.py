@@ -222,8 +222,8 @@ def analyse(
 ) -> MapVersion:
     """Make the map of the live snapshot of `model_id` and move the live map to it.
 
-    Steps (names given to `progress`): those of `STEPS`, then store, changes and tiles. What a step
-    made is kept below `data_dir/work/<map id>` until the map is live: a run that was cancelled,
+    Steps (names given to `progress`): texts, those of `STEPS`, store, changes and tiles. What a
+    step made is kept below `data_dir/work/<map id>` until the map is live: a run that was cancelled,
     killed or failed continues after its last finished step when it is asked for again.
     Idempotent: the same data, listing texts, parameters and seed give the same map id and the same
     rows, also over a snapshot that was sharded anew; a map that is stored already is made live.
@@ -310,7 +310,7 @@ def _listings(store: Store, snapshot: Snapshot, progress: Progress) -> dict[str,
     found: dict[str, Listing] = {}
     for listing in store.iter_listings():
         if len(found) % 2_000 == 0:
-            progress("collect", 0, snapshot.rows, "reading listings")
+            progress("texts", len(found), snapshot.listings)
         found[listing.listing_id] = listing
     return found
 

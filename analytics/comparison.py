@@ -57,7 +57,9 @@ def record(
         means=stored,
     )
     _, owners = codes(made.rows.listings)
-    found = drift.compare(before, after, vectors=made.rows.vectors, owners=owners, seed=made.seed)
+    found = drift.compare(
+        before, after, vectors=made.rows.vectors, owners=owners, seed=made.seed, progress=progress
+    )
     listings = (made.rows.listings[row] for row in found.outliers.tolist())
     pair = (made.map_id, made.previous)
     store.put_comparison(

@@ -13,7 +13,9 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE = 256
+from cql.progress import Progress, silent
+
+SAMPLE = 128
 """Listings of each side of a cluster that its test compares, drawn by the seed."""
 PERMUTATIONS = 499
 SHARE = 100
@@ -113,6 +115,7 @@ def compare(
     vectors: NDArray[np.float32] | None = None,
     owners: NDArray[np.int64] | None = None,
     seed: int = 1,
+    progress: Progress = silent,
 ) -> Comparison:
     """Compare two maps.
 
@@ -128,6 +131,7 @@ def compare(
     numbers = {key: number for number, key in enumerate(before.keys)}
     found = []
     for number, key in enumerate(after.keys):
+        progress("changes", number, len(after.keys))
         mine = after.labels == number
         old = numbers.get(key)
         if old is None:
@@ -214,7 +218,8 @@ def energy(left: NDArray[np.floating], right: NDArray[np.floating], seed: Sequen
     own = np.zeros(len(both))
     own[: len(left)] = 1.0
     rng = np.random.default_rng(seed)
-    drawn = np.stack([own, *(rng.permutation(own) for _ in range(PERMUTATIONS))])
+    drawn = np.tile(own, (1 + PERMUTATIONS, 1))
+    rng.permuted(drawn[1:], axis=1, out=drawn[1:])
     across = drawn @ gaps
     inside = (across * drawn).sum(axis=1)
     between = (across * (1 - drawn)).sum(axis=1)

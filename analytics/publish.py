@@ -16,6 +16,7 @@ from analytics.clustering import Clusters
 from analytics.neighbours import Collection, Graph, codes
 from analytics.outliers import Outliers
 from analytics.shards import code_version
+from analytics.steps import named
 from analytics.table import order
 from analytics.tiles import MapTable
 from cql.errors import NotFoundError
@@ -59,7 +60,7 @@ def publish(
     """
     count = len(made.rows.listings)
     progress("store", 0, 2 * count)
-    found = _clusters(settings, store, made)
+    found = _clusters(settings, store, made, named("store", progress))
     store.put_clusters(found)
     store.put_points(made.map_id, _points(made, progress))
     ranked = np.lexsort((*_halves(made.rows.images), -made.odd.score.astype(np.float32)))
@@ -136,12 +137,12 @@ def _outliers(
             )
 
 
-def _clusters(settings: Settings, store: Store, made: Made) -> list[Cluster]:
+def _clusters(settings: Settings, store: Store, made: Made, progress: Progress) -> list[Cluster]:
     labels = made.clusters.labels
     was, earlier = _earlier(settings, store, made.previous, made.rows.images)
     known = clustering.match(labels, made.rows.images, was, earlier)
     owners = _owners(made)
-    names = naming.names(owners, made.listings)
+    names = naming.names(owners, made.listings, progress=progress)
     ordered = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels[labels >= 0], minlength=made.clusters.count)
     ends = np.cumsum(np.r_[np.count_nonzero(labels < 0), sizes])

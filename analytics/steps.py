@@ -82,7 +82,7 @@ def run(
         found = _kept(step, path, key)
         places[step.name] = (path, step.writes, key)
         if found is None:
-            note = _named(step.name, progress)
+            note = named(step.name, progress)
             if step.apart and rows >= APART_ROWS:
                 reads = tuple(places[name] for name in step.reads)
                 apart.carry_out(
@@ -132,7 +132,7 @@ def _key(step: Step[Context], context: Context, keys: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _named(name: str, progress: Progress) -> Progress:
+def named(name: str, progress: Progress) -> Progress:
     """Progress under the step's own name, whatever the functions that it calls say."""
 
     def note(step: str, done: int, total: int, message: str = "") -> None:
