@@ -223,8 +223,8 @@ def analyse(
     """Make the map of the live snapshot of `model_id` and move the live map to it.
 
     Steps (names given to `progress`): texts, those of `STEPS`, store, changes and tiles. What a
-    step made is kept below `data_dir/work/<map id>` until the map is live: a run that was cancelled,
-    killed or failed continues after its last finished step when it is asked for again.
+    step made is kept below `data_dir/work/<map id>` until the map is live: a run that was
+    cancelled, killed or failed continues after its last finished step when it is asked for again.
     Idempotent: the same data, listing texts, parameters and seed give the same map id and the same
     rows, also over a snapshot that was sharded anew; a map that is stored already is made live.
     A failed step leaves the previous live map. UnavailableError when no hosts hold the snapshot.
@@ -365,8 +365,10 @@ def _forget(settings: Settings, store: Store, live: UUID) -> None:
             store.delete_map(version.map_id)
             (settings.data_dir / "maps" / f"{version.map_id}.arrow").unlink(missing_ok=True)
     drop(_work(settings) / str(live))
-    for folder, most, age_s in ((_work(settings), 0, LEFT_S), (graphs(settings), GRAPHS, 0.0)):
-        held = sorted(folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in held[most:]:
-            if time.time() - path.stat().st_mtime > age_s:
-                drop(path)
+    kept = sorted(graphs(settings).glob("[!.]*"), key=lambda path: path.stat().st_mtime)
+    for path in kept[:-GRAPHS]:
+        drop(path)
+    # What a kill left half written begins with a dot.
+    for path in (*_work(settings).glob("*"), *graphs(settings).glob(".*")):
+        if time.time() - path.stat().st_mtime > LEFT_S:
+            drop(path)

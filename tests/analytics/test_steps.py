@@ -139,8 +139,11 @@ def contents(one: World, made: MapVersion) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.parametrize("step", [*NAMES, "store", "changes", "tiles"])
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("step", "late"),
+    [(step, False) for step in (*NAMES, "store", "changes", "tiles")]
+    + [(step, True) for step in ("graph", "store", "changes", "tiles")],
+)
 def test_a_map_killed_in_a_step_continues_after_the_last_finished_one(
     world: Make, monkeypatch: pytest.MonkeyPatch, step: str, late: bool
 ) -> None:
@@ -212,12 +215,17 @@ def test_one_graph_serves_every_map_of_the_same_data(
 def test_work_of_another_map_stays_for_a_day(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = planted(world)
     left = one.settings.data_dir / "work" / "other"
-    left.mkdir(parents=True)
+    half = one.settings.data_dir / "graphs" / ".graph-half"
+    for path in (left, half):
+        path.mkdir(parents=True)
     run(one)
     assert left.is_dir()
+    assert half.is_dir()
     monkeypatch.setattr(analysis, "LEFT_S", -1.0)
     run(one)
     assert not left.exists()
+    assert not half.exists()
+    assert len(list(half.parent.iterdir())) == 1
 
 
 def test_a_map_over_resharded_data_keeps_what_was_made(
