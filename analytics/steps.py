@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,6 +104,9 @@ def run(
             found = kept.load(path, step.writes, key=key)
             progress(step.name, rows, rows)
         else:
+            # What is kept the longest is what was used last.
+            with contextlib.suppress(OSError):
+                os.utime(path)
             progress(step.name, rows, rows, KEPT)
         results[step.name] = found
     return results

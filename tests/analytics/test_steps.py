@@ -207,9 +207,12 @@ def test_one_graph_serves_every_map_of_the_same_data(
     assert seen["graph"] == 1
     held = one.settings.data_dir / "graphs"
     assert len(list(held.iterdir())) == 1
+    (first,) = held.iterdir()
     run(one, parameters=replace(QUICK, neighbours=11))
+    run(one, seed=4)
     run(one, parameters=replace(QUICK, neighbours=12))
     assert len(list(held.iterdir())) == 2
+    assert first.is_dir()  # the other one was used longer ago
 
 
 def test_work_of_another_map_stays_for_a_day(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
