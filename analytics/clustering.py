@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.identity import halves
 from cql.records import NAMESPACE
 
 EXEMPLARS = 9
@@ -151,8 +152,7 @@ def _fresh(images: frozenset[UUID]) -> UUID:
 
 def _named(images: NDArray[np.uint8]) -> UUID:
     """UUIDv5 of the ids of images, uint8 (N, 16), in any order: as text, in order, by NUL."""
-    keys = np.ascontiguousarray(images).view(">u8").astype(np.uint64)
-    ordered = images[np.lexsort((keys[:, 1], keys[:, 0]))]
+    ordered = images[np.lexsort(halves(images))]
     digits = np.stack([ordered >> 4, ordered & 15], axis=2).reshape(-1, 32)
     text = np.frombuffer(b"0123456789abcdef", np.uint8)[digits]
     text = np.insert(text, [8, 12, 16, 20], ord("-"), axis=1)

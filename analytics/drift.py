@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.identity import halves, places
 from cql.progress import Progress, silent
 
 SAMPLE = 128
@@ -122,7 +123,7 @@ def compare(
     With `vectors` float32 (N, D) and `owners` int64 (N,), the listings, of the later map's images,
     the listings that joined each cluster are tested against those that were in it.
     """
-    at = _places(before.images, after.images)
+    at = places(before.images, after.images)
     was = np.where(at >= 0, before.labels[at] if len(before.labels) else -1, -1)
     gone = np.ones(len(before.labels), bool)
     gone[at[at >= 0]] = False
@@ -318,25 +319,5 @@ def strangest(side: Side) -> NDArray[np.int64]:
     count = len(side.labels)
     if not count:
         return np.empty(0, np.int64)
-    low, high = _halves(side.images)
-    ranked = np.lexsort((low, high, -side.scores.astype(np.float32)))
+    ranked = np.lexsort((*halves(side.images), -side.scores.astype(np.float32)))
     return ranked[: -(-count // SHARE)].astype(np.int64)
-
-
-def _places(held: NDArray[np.uint8], asked: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Row in `held` uint8 (M, 16) of each image of `asked` uint8 (N, 16); -1 where it is not."""
-    every = np.concatenate([held, asked])
-    low, high = _halves(every)
-    # Equal ids stand together, that of `held` first; each of `asked` looks one place back.
-    order = np.lexsort((np.arange(len(every)), low, high))
-    same = np.zeros(len(every), bool)
-    same[1:] = (low[order[1:]] == low[order[:-1]]) & (high[order[1:]] == high[order[:-1]])
-    found = np.full(len(asked), -1, np.int64)
-    pairs = np.flatnonzero(same & (order >= len(held)))
-    found[order[pairs] - len(held)] = order[pairs - 1]
-    return found
-
-
-def _halves(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    keys = np.ascontiguousarray(images).view(">u8").astype(np.uint64).reshape(-1, 2)
-    return keys[:, 1], keys[:, 0]

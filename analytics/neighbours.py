@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analytics.identity import halves
 from analytics.search import Searcher
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
@@ -69,8 +70,7 @@ def collect(searcher: Searcher, snapshot: Snapshot, *, progress: Progress = sile
             f"all {snapshot.rows} rows must be read, {len(listings)} were: try again"
         )
     # Shards are in listing order within, not between: this order is the same for any sharding.
-    keys = images.view(">u8").astype(np.uint64)
-    place = np.lexsort((keys[:, 1], keys[:, 0], codes(listings)[1])).astype(np.int64)
+    place = np.lexsort((*halves(images), codes(listings)[1])).astype(np.int64)
     return Collection(vectors[place], images[place], [listings[n] for n in place], place)
 
 

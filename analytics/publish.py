@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from analytics import clustering, naming, outliers
 from analytics.clustering import Clusters
+from analytics.identity import halves
 from analytics.neighbours import Collection, Graph, codes
 from analytics.outliers import Outliers
 from analytics.shards import code_version
@@ -63,7 +64,7 @@ def publish(
     found = _clusters(settings, store, made, named("store", progress))
     store.put_clusters(found)
     store.put_points(made.map_id, _points(made, progress))
-    ranked = np.lexsort((*_halves(made.rows.images), -made.odd.score.astype(np.float32)))
+    ranked = np.lexsort((*halves(made.rows.images), -made.odd.score.astype(np.float32)))
     store.put_outliers(made.map_id, _outliers(made, ranked, found, progress), ranked=count)
     version = MapVersion(
         map_id=made.map_id,
@@ -203,12 +204,6 @@ def _earlier(
     rows = table.rows_of(images)
     was = np.where(rows >= 0, held[rows], -1) if len(held) else none
     return was, [(own.cluster_key, int(size)) for own, size in zip(known, sizes, strict=True)]
-
-
-def _halves(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Image ids as keys of `np.lexsort`: the less important half first."""
-    keys = np.ascontiguousarray(images).view(">u8").astype(np.uint64).reshape(-1, 2)
-    return keys[:, 1], keys[:, 0]
 
 
 def _blocks(rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.intp]]]:
