@@ -1,43 +1,46 @@
-"""The map of a snapshot: neighbours, layout, clusters, outliers, stored and made live."""
+"""The map of a snapshot: a table of steps whose results are kept, stored and made live."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import logging
-from collections import Counter
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import clustering, naming, outliers, projection
+from analytics import clustering, comparison, outliers, projection
 from analytics.clustering import Clusters
 from analytics.neighbours import Collection, Graph, collect, graph
 from analytics.outliers import Outliers
 from analytics.pointers import make_default
+from analytics.publish import Made, publish
 from analytics.search import Searcher
-from analytics.shards import code_version
-from analytics.table import order
+from analytics.steps import Step, drop, run
 from analytics.tiles import MapTable
-from cql.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
+from cql.errors import ConflictError, NotFoundError, UnavailableError
 from cql.progress import Progress, silent
-from cql.records import NAMESPACE, Cluster, Listing, MapPoint, MapVersion, Outlier, Snapshot
+from cql.records import NAMESPACE, Listing, MapVersion, Snapshot
 from cql.settings import Settings
 from cql.store import Store
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-log = logging.getLogger(__name__)
-
 KEEP = 5
 """Maps that stay in Cassandra, the live one included: a link to an older one still opens."""
+
+GRAPHS = 2
+"""Neighbour graphs that stay in files: of the live map's data, and of the data before."""
+
+LEFT_S = 24 * 3600.0
+"""Seconds for which work on another map that nobody finished is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +57,158 @@ class Parameters:
     outlier_neighbours: int = outliers.NEIGHBOURS
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Made:
-    """All of a map before it is stored."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Making:
+    """What every step of a map is given. `previous` is the map that was live when it began.
 
-    rows: Collection
+    A step in a process of its own gets no `searcher`.
+    """
+
+    settings: Settings
+    searcher: Searcher | None
+    snapshot: Snapshot
+    map_id: UUID
+    chosen: Parameters
+    seed: int
+    previous: UUID | None
+
+    @property
+    def hosts(self) -> Searcher:
+        """The searcher, for a step of the engine's own process."""
+        if self.searcher is None:
+            raise UnavailableError("a step that asks the hosts must run in the engine")
+        return self.searcher
+
+    @property
+    def data(self) -> str:
+        """Identity of the rows, however they are sharded."""
+        return self.snapshot.fingerprint or str(self.snapshot.snapshot_id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """The picture: `placed` float32 (N, 2) in [0, 1), and how far it can be trusted."""
+
     placed: NDArray[np.float32]
-    clusters: Clusters
-    space: NDArray[np.float32]
-    odd: Outliers
-    near: NDArray[np.int64]
-    quality: Mapping[str, float]
+    quality: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """The space that clusters are found in: `rows` float32 (N, E)."""
+
+    rows: NDArray[np.float32]
+
+
+def _collect(making: Making, progress: Progress) -> Collection:
+    return collect(making.hosts, making.snapshot, progress=progress)
+
+
+def _graph(making: Making, progress: Progress, rows: Collection) -> Graph:
+    count = making.chosen.neighbours
+    return graph(making.hosts, making.snapshot, rows, count, progress=progress)
+
+
+def _layout(making: Making, progress: Progress, rows: Collection, near: Graph) -> Layout:
+    placed = projection.fit(
+        projection.layout(
+            rows.vectors,
+            near,
+            seed=making.seed,
+            neighbours=making.chosen.map_neighbours,
+            min_dist=making.chosen.map_min_dist,
+        )
+    )
+    progress("layout", 1, 2, "measuring")
+    trusted = projection.trust(rows.vectors, placed, seed=making.seed)
+    return Layout(placed, projection.as_dict(trusted))
+
+
+def _space(making: Making, _: Progress, rows: Collection, near: Graph) -> Space:
+    return Space(
+        projection.layout(
+            rows.vectors,
+            near,
+            seed=making.seed,
+            dims=min(making.chosen.cluster_dims, max(2, len(rows.vectors) - 2)),
+            neighbours=making.chosen.cluster_neighbours,
+            min_dist=0.0,
+        )
+    )
+
+
+def _clusters(making: Making, _: Progress, space: Space) -> Clusters:
+    return clustering.cluster(space.rows, min_samples=making.chosen.min_samples)
+
+
+def _outliers(making: Making, _: Progress, near: Graph, found: Clusters) -> Outliers:
+    return outliers.score(near, found, k=making.chosen.outlier_neighbours)
+
+
+def _bare(making: Making) -> Making:
+    return dataclasses.replace(making, searcher=None)
+
+
+def _chosen(*names: str) -> Callable[[Making], Mapping[str, Any]]:
+    """The parameters that a step depends on, and the seed where it is named."""
+
+    def depends(making: Making) -> dict[str, Any]:
+        known = {**asdict(making.chosen), "seed": making.seed}
+        return {name: known[name] for name in names}
+
+    return depends
+
+
+STEPS: tuple[Step[Making], ...] = (
+    Step(
+        name="collect",
+        make=_collect,
+        writes=Collection,
+        depends=lambda making: {"data": making.data},
+        # Which row of which shard a row is follows from the snapshot; what is made of it does not.
+        stamp=lambda making: str(making.snapshot.snapshot_id),
+    ),
+    Step(
+        name="graph",
+        make=_graph,
+        reads=("collect",),
+        writes=Graph,
+        depends=_chosen("neighbours"),
+        folder=lambda making: graphs(making.settings),
+    ),
+    Step(
+        name="layout",
+        make=_layout,
+        apart=True,
+        reads=("collect", "graph"),
+        writes=Layout,
+        depends=_chosen("version", "map_neighbours", "map_min_dist", "seed"),
+    ),
+    Step(
+        name="space",
+        make=_space,
+        apart=True,
+        reads=("collect", "graph"),
+        writes=Space,
+        depends=_chosen("version", "cluster_neighbours", "cluster_dims", "seed"),
+    ),
+    Step(
+        name="clusters",
+        make=_clusters,
+        apart=True,
+        reads=("space",),
+        writes=Clusters,
+        depends=_chosen("version", "min_samples"),
+    ),
+    Step(
+        name="outliers",
+        make=_outliers,
+        reads=("graph", "clusters"),
+        writes=Outliers,
+        depends=_chosen("version", "outlier_neighbours"),
+    ),
+)
+"""Steps whose results are kept in files; those that follow write to Cassandra."""
 
 
 def analyse(
@@ -81,7 +225,9 @@ def analyse(
 
     That snapshot is the default one from then on: pages show the map and the searches of one model.
 
-    Steps (names given to `progress`): neighbours, layout, clusters, outliers, store, tiles.
+    Steps (names given to `progress`): texts, those of `STEPS`, store, changes and tiles. What a
+    step made is kept below `data_dir/work/<map id>` until the map is live: a run that was
+    cancelled, killed or failed continues after its last finished step when it is asked for again.
     Idempotent: the same data, listing texts, parameters and seed give the same map id and the same
     rows, also over a snapshot that was sharded anew; a map that is stored already is made live.
     A failed step leaves the previous live map. UnavailableError when no hosts hold the snapshot.
@@ -96,32 +242,81 @@ def analyse(
             raise UnavailableError(
                 f"a snapshot of model {model_id} must be live, none is: build and host it first"
             ) from error
-        listings = {listing.listing_id: listing for listing in store.iter_listings()}
+        listings = _listings(store, snapshot, progress)
         map_id = _identity(snapshot, listings, chosen, seed)
         stored = _stored(store, map_id)
         if stored is None:
-            rows = collect(searcher, snapshot)
-            if len(rows.listings) != snapshot.rows:
-                raise IntegrityError(
-                    f"all {snapshot.rows} rows must be read, {len(rows.listings)} were: try again"
-                )
-            progress("neighbours", 0, snapshot.rows)
-            near = graph(searcher, snapshot, rows, chosen.neighbours, progress=progress)
-            made = _make(rows, near, chosen, seed, progress)
-            stored = _store(
-                store, snapshot, map_id, made, listings, chosen=chosen, seed=seed, progress=progress
+            making = Making(
+                settings=settings,
+                searcher=searcher,
+                snapshot=snapshot,
+                map_id=map_id,
+                chosen=chosen,
+                seed=seed,
+                previous=store.live("map"),
             )
+            folder = _work(settings) / str(map_id)
+            done = run(STEPS, making, folder, progress, rows=snapshot.rows, bare=_bare)
+            made = _made(making, done, listings)
+            stored, found = publish(settings, store, made, progress)
+            progress("changes", 0, len(found))
+            comparison.record(settings, store, made, found, progress)
+            # Last: whoever sees the map's row sees all of it.
+            store.put_map(stored)
+            progress("changes", len(found), len(found))
         elif stored.snapshot_id != snapshot.snapshot_id:
             # The same data, sharded anew.
             stored = dataclasses.replace(stored, snapshot_id=snapshot.snapshot_id)
             store.put_map(stored)
     progress("tiles", 0, stored.rows_scored)
-    MapTable.open(settings, store, map_id)
+    MapTable.open(settings, store, map_id, progress=progress)
     progress("tiles", stored.rows_scored, stored.rows_scored)
     _go_live(store, map_id)
     make_default(store, model_id)
     _forget(settings, store, map_id)
     return stored
+
+
+def graphs(settings: Settings) -> Path:
+    """Folder of the neighbour graphs: one a snapshot's data and number of neighbours."""
+    return settings.data_dir / "graphs"
+
+
+def _work(settings: Settings) -> Path:
+    return settings.data_dir / "work"
+
+
+def _made(making: Making, done: Mapping[str, Any], listings: Mapping[str, Listing]) -> Made:
+    near, layout, found = done["graph"], done["layout"], done["clusters"]
+    return Made(
+        map_id=making.map_id,
+        snapshot=making.snapshot,
+        previous=making.previous,
+        listings=listings,
+        seed=making.seed,
+        parameters=_text(making.chosen, making.seed),
+        rows=done["collect"],
+        near=near,
+        placed=layout.placed,
+        space=done["space"].rows,
+        clusters=found,
+        odd=done["outliers"],
+        quality={
+            **layout.quality,
+            "neighbours": float(near.rows.shape[1]),
+            "neighbours_recall": 1.0,
+            "clustered": float((found.labels >= 0).mean()) if len(found.labels) else 0.0,
+        },
+    )
+
+
+def _listings(store: Store, snapshot: Snapshot, progress: Progress) -> dict[str, Listing]:
+    found: dict[str, Listing] = {}
+    for listing in store.iter_listings():
+        if len(found) % 2_000 == 0:
+            progress("texts", len(found), snapshot.listings)
+        found[listing.listing_id] = listing
+    return found
 
 
 def _identity(
@@ -149,161 +344,6 @@ def _stored(store: Store, map_id: UUID) -> MapVersion | None:
         return None
 
 
-def _make(
-    rows: Collection, near: Graph, chosen: Parameters, seed: int, progress: Progress
-) -> _Made:
-    count = len(rows.listings)
-    progress("layout", 0, 2)
-    placed = projection.fit(
-        projection.layout(
-            rows.vectors,
-            near,
-            seed=seed,
-            neighbours=chosen.map_neighbours,
-            min_dist=chosen.map_min_dist,
-        )
-    )
-    progress("layout", 1, 2, "measuring")
-    trusted = projection.trust(rows.vectors, placed, seed=seed)
-    progress("layout", 2, 2)
-    progress("clusters", 0, 2)
-    space = projection.layout(
-        rows.vectors,
-        near,
-        seed=seed,
-        dims=min(chosen.cluster_dims, max(2, count - 2)),
-        neighbours=chosen.cluster_neighbours,
-        min_dist=0.0,
-    )
-    progress("clusters", 1, 2)
-    clusters = clustering.cluster(space, min_samples=chosen.min_samples)
-    progress("clusters", 2, 2)
-    progress("outliers", 0, count)
-    odd = outliers.score(near, clusters, k=chosen.outlier_neighbours)
-    edge = outliers.nearest_cluster(near, clusters)
-    progress("outliers", count, count)
-    quality = {
-        **projection.as_dict(trusted),
-        "neighbours": float(near.rows.shape[1]),
-        "neighbours_recall": 1.0,
-        "clustered": float((clusters.labels >= 0).mean()) if count else 0.0,
-    }
-    return _Made(rows, placed, clusters, space, odd, edge, quality)
-
-
-def _store(
-    store: Store,
-    snapshot: Snapshot,
-    map_id: UUID,
-    made: _Made,
-    listings: Mapping[str, Listing],
-    *,
-    chosen: Parameters,
-    seed: int,
-    progress: Progress,
-) -> MapVersion:
-    count = len(made.rows.listings)
-    # What an attempt that died left behind has the same keys and is written over.
-    progress("store", 0, count)
-    found = _clusters(store, map_id, made, listings)
-    store.put_clusters(found)
-    names = [cluster.name for cluster in found]
-    images = [made.rows.image_id(row) for row in range(count)]
-    labels, clusters, odd = made.clusters.labels, made.clusters, made.odd
-    points = (
-        MapPoint(
-            image_id=images[row],
-            listing_id=made.rows.listings[row],
-            x=float(made.placed[row, 0]),
-            y=float(made.placed[row, 1]),
-            cluster=int(labels[row]),
-            membership=float(clusters.membership[row]),
-            outlier_score=float(odd.score[row]),
-            knn_distance=float(odd.distance[row]),
-            glosh=float(odd.glosh[row]),
-        )
-        for row in order(made.placed[:, 0], made.placed[:, 1], made.rows.images)
-    )
-    store.put_points(map_id, points)
-    progress("store", count // 2, count)
-    store.put_outliers(
-        map_id,
-        (
-            Outlier(
-                map_id=map_id,
-                score=float(odd.score[row]),
-                image_id=images[row],
-                listing_id=made.rows.listings[row],
-                knn_distance=float(odd.distance[row]),
-                glosh=float(odd.glosh[row]),
-                cluster=int(labels[row]),
-                reason=outliers.reason(odd, row, int(made.near[row]), int(labels[row]), names),
-            )
-            for row in range(count)
-        ),
-    )
-    version = MapVersion(
-        map_id=map_id,
-        model_id=snapshot.model_id,
-        snapshot_id=snapshot.snapshot_id,
-        rows=snapshot.rows,
-        rows_scored=count,
-        clusters=len(found),
-        noise=int((labels < 0).sum()),
-        seed=seed,
-        parameters=_text(chosen, seed),
-        quality=made.quality,
-        code_version=code_version(),
-        created_at=datetime.now(UTC),
-    )
-    store.put_map(version)
-    progress("store", count, count)
-    return version
-
-
-def _clusters(
-    store: Store, map_id: UUID, made: _Made, listings: Mapping[str, Listing]
-) -> list[Cluster]:
-    labels = made.clusters.labels
-    rows = [np.flatnonzero(labels == number) for number in range(made.clusters.count)]
-    owners = [Counter(made.rows.listings[row] for row in own) for own in rows]
-    members = [frozenset(made.rows.image_id(int(row)) for row in own) for own in rows]
-    known = clustering.keys(members, _earlier(store))
-    names = naming.names(owners, listings)
-    found = []
-    for number, own in enumerate(rows):
-        middle = np.median(made.placed[own].astype(np.float64), axis=0)
-        shown = clustering.exemplars(made.space, made.clusters, number)
-        found.append(
-            Cluster(
-                map_id=map_id,
-                cluster=number,
-                cluster_key=known[number],
-                size=len(own),
-                listings=len(owners[number]),
-                name=names[number],
-                exemplars=tuple(made.rows.image_id(int(row)) for row in shown),
-                x=float(middle[0]),
-                y=float(middle[1]),
-            )
-        )
-    return found
-
-
-def _earlier(store: Store) -> dict[UUID, frozenset[UUID]]:
-    """Images of each cluster of the live map, by key."""
-    live = store.live("map")
-    if live is None:
-        return {}
-    version = store.map(live)
-    key = {cluster.cluster: cluster.cluster_key for cluster in store.clusters(live)}
-    images: dict[UUID, set[UUID]] = {}
-    for point in store.points(live, version.rows_scored):
-        if point.cluster in key:
-            images.setdefault(key[point.cluster], set()).add(point.image_id)
-    return {own: frozenset(held) for own, held in images.items()}
-
-
 def _go_live(store: Store, map_id: UUID) -> None:
     for _ in range(5):
         seen = store.live("map")
@@ -318,9 +358,21 @@ def _go_live(store: Store, map_id: UUID) -> None:
 
 
 def _forget(settings: Settings, store: Store, live: UUID) -> None:
-    """Delete maps beyond the newest few; links to them say that they are gone."""
+    """Delete what only making the map needed, and maps beyond the newest few.
+
+    Links to them say that they are gone. Work that was left unfinished stays for a day.
+    """
     newest = sorted(store.maps(), key=lambda version: version.created_at, reverse=True)
     for version in newest[KEEP:]:
         if version.map_id != live:
+            store.delete_comparisons(version.map_id)
             store.delete_map(version.map_id)
             (settings.data_dir / "maps" / f"{version.map_id}.arrow").unlink(missing_ok=True)
+    drop(_work(settings) / str(live))
+    kept = sorted(graphs(settings).glob("[!.]*"), key=lambda path: path.stat().st_mtime)
+    for path in kept[:-GRAPHS]:
+        drop(path)
+    # What a kill left half written begins with a dot.
+    for path in (*_work(settings).glob("*"), *graphs(settings).glob(".*")):
+        if time.time() - path.stat().st_mtime > LEFT_S:
+            drop(path)

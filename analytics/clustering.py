@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.identity import halves
 from cql.records import NAMESPACE
 
 EXEMPLARS = 9
@@ -102,22 +103,68 @@ def keys(members: Sequence[frozenset[UUID]], earlier: Mapping[UUID, frozenset[UU
                 shared[key] = shared.get(key, 0) + 1
         for key, both in shared.items():
             pairs.append((both / (len(images) + len(earlier[key]) - both), number, key))
-    found: dict[int, UUID] = {}
-    for overlap, number, key in sorted(pairs, key=lambda pair: (-pair[0], pair[1], str(pair[2]))):
-        if overlap >= SAME and number not in found and key not in found.values():
-            found[number] = key
+    found = _carried(pairs)
     return [found.get(number) or _fresh(images) for number, images in enumerate(members)]
 
 
+def match(
+    labels: NDArray[np.int64],
+    images: NDArray[np.uint8],
+    was: NDArray[np.int64],
+    earlier: Sequence[tuple[UUID, int]],
+) -> list[UUID]:
+    """`keys` for a whole collection, by arrays.
+
+    `labels` int64 (N,) and `images` uint8 (N, 16) say what is now; `was` int64 (N,) is the number
+    of the earlier cluster of each row, -1 for none; `earlier` has key and size of each of those.
+    """
+    count = int(labels.max(initial=-1)) + 1
+    both = (labels >= 0) & (was >= 0)
+    codes, shared = np.unique(labels[both] * len(earlier) + was[both], return_counts=True)
+    sizes = np.bincount(labels[labels >= 0], minlength=count)
+    pairs = []
+    for code, common in zip(codes.tolist(), shared.tolist(), strict=True):
+        number, before = divmod(code, len(earlier))
+        key, size = earlier[before]
+        pairs.append((common / (int(sizes[number]) + size - common), number, key))
+    found = _carried(pairs)
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.r_[np.count_nonzero(labels < 0), sizes])
+    return [
+        found.get(number) or _named(images[order[ends[number] : ends[number + 1]]])
+        for number in range(count)
+    ]
+
+
+def _carried(pairs: Sequence[tuple[float, int, UUID]]) -> dict[int, UUID]:
+    found: dict[int, UUID] = {}
+    taken: set[UUID] = set()
+    for overlap, number, key in sorted(pairs, key=lambda pair: (-pair[0], pair[1], str(pair[2]))):
+        if overlap >= SAME and number not in found and key not in taken:
+            found[number] = key
+            taken.add(key)
+    return found
+
+
 def _fresh(images: frozenset[UUID]) -> UUID:
-    return uuid5(NAMESPACE, "cluster\0" + "\0".join(sorted(str(image) for image in images)))
+    return _named(np.frombuffer(b"".join(each.bytes for each in images), np.uint8).reshape(-1, 16))
+
+
+def _named(images: NDArray[np.uint8]) -> UUID:
+    """UUIDv5 of the ids of images, uint8 (N, 16), in any order: as text, in order, by NUL."""
+    ordered = images[np.lexsort(halves(images))]
+    digits = np.stack([ordered >> 4, ordered & 15], axis=2).reshape(-1, 32)
+    text = np.frombuffer(b"0123456789abcdef", np.uint8)[digits]
+    text = np.insert(text, [8, 12, 16, 20], ord("-"), axis=1)
+    text = np.insert(text, 36, 0, axis=1)
+    return uuid5(NAMESPACE, "cluster\0" + text.tobytes()[:-1].decode())
 
 
 def _by_size(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number clusters by falling size, ties by their first row."""
     known, first, sizes = np.unique(labels, return_index=True, return_counts=True)
     order = [at for at in np.lexsort((first, -sizes)) if known[at] >= 0]
-    renamed = np.full(len(labels), -1, np.int64)
-    for number, at in enumerate(order):
-        renamed[labels == known[at]] = number
+    numbers = np.full(len(known), -1, np.int64)
+    numbers[order] = np.arange(len(order))
+    renamed: NDArray[np.int64] = numbers[np.searchsorted(known, labels)]
     return renamed

@@ -10,11 +10,21 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID, uuid4, uuid5
 
-from cql.errors import ConflictError, NotFoundError, SightlineError, UnavailableError
+from analytics.cost import Meter
+from analytics.forecast import Forecast, JobStep
+from analytics.steps import KEPT
+from cql.errors import (
+    ConflictError,
+    InputError,
+    NotFoundError,
+    SightlineError,
+    UnavailableError,
+)
 from cql.progress import CancelledError, Progress
 from cql.records import NAMESPACE, Job
 from cql.store import Store
@@ -29,6 +39,32 @@ _LOOKBACK = 1000
 _LOOK_S = 60.0
 _WRITE_S = 0.5
 _BEAT_S = 3.0
+_METER_S = 2.0
+"""Seconds between two looks at the processes: each costs milliseconds."""
+_HISTORY_DAYS = 30
+_EARLIER = 5
+"""Jobs of the same kind that tell how long its steps will take: the newest, of these days."""
+
+
+def steps(job: Job) -> tuple[JobStep, ...]:
+    """Steps of a job in the order in which they began."""
+    return tuple(JobStep(**each) for each in json.loads(job.steps or "[]"))
+
+
+def again(store: Store, job_id: UUID) -> Job:
+    """Queue a job that failed or was cancelled once more: what its steps kept is not done again.
+
+    Raises:
+        NotFoundError: there is no such job.
+        InputError: it has not ended, or has ended well.
+    """
+    job = store.job(job_id)
+    if job.state not in {"failed", "cancelled"}:
+        raise InputError(
+            f"only a job that failed or was cancelled runs again, job {job_id} is {job.state}: "
+            "start a new one"
+        )
+    return submit(store, job.kind, json.loads(job.parameters or "{}"))
 
 
 def submit(store: Store, kind: str, parameters: Mapping[str, Any] | None = None) -> Job:
@@ -114,6 +150,15 @@ class Runner:
                 log.warning("jobs: %s", error)
             stop.wait(poll_s)
 
+    def _forecast(self, job: Job) -> Forecast:
+        """What earlier jobs of its kind say of how long each step takes."""
+        earlier = [
+            each
+            for each in self._store.jobs(_LOOKBACK, days=_HISTORY_DAYS)
+            if each.kind == job.kind and each.state == "done" and each.steps
+        ]
+        return Forecast([steps(each) for each in earlier[:_EARLIER]])
+
     def _waits(self, job: Job, now: datetime) -> bool:
         if job.kind not in self._handlers:
             return False
@@ -126,7 +171,11 @@ class Runner:
 
     def _run(self, job: Job) -> Job:
         report = _Report(
-            self._store, job.job_id, self._owner, beat_s=min(_BEAT_S, self._stale_s / 4)
+            self._store,
+            job,
+            self._owner,
+            beat_s=min(_BEAT_S, self._stale_s / 4),
+            forecast=self._forecast(job),
         )
         log.info("job %s (%s) starts", job.job_id, job.kind)
         state, message = "done", ""
@@ -155,10 +204,24 @@ class Runner:
 class _Report:
     """Progress of one job: written at most twice a second, with a heartbeat from a thread."""
 
-    def __init__(self, store: Store, job_id: UUID, owner: UUID, *, beat_s: float) -> None:
-        self._store, self._job_id, self._owner, self._beat_s = store, job_id, owner, beat_s
+    def __init__(
+        self, store: Store, job: Job, owner: UUID, *, beat_s: float, forecast: Forecast
+    ) -> None:
+        self._store, self._job_id, self._owner, self._beat_s = store, job.job_id, owner, beat_s
+        self._forecast = forecast
         self._now: dict[str, Any] = {"step": "", "done": 0, "total": 0, "rate": 0.0, "message": ""}
-        self._began = self._written = 0.0
+        # What a try before this one did and cost: it ended without a word.
+        self._steps = {
+            each.step: dataclasses.replace(
+                each, state="stopped" if each.state == "running" else each.state
+            )
+            for each in steps(job)
+        }
+        self._before = job
+        self._meter = Meter()
+        self._started = self._began = time.monotonic()
+        self._written = self._cpu = 0.0
+        self._looked = time.monotonic()
         self._first = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -169,9 +232,12 @@ class _Report:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
         self._thread.join(10)
+        with self._lock:
+            self._meter.look()
+            self._close(_ending(kind))
         if not self._stopped:
             self._write()
 
@@ -182,7 +248,9 @@ class _Report:
         with self._lock:
             fresh = step != self._now["step"]
             if fresh:
-                self._began, self._first = now, done
+                self._meter.look()
+                self._close("done")
+                self._began, self._first, self._cpu = now, done, self._meter.cpu_s
             spent = now - self._began
             rate = (done - self._first) / spent if spent > 0.2 else 0.0
             self._now = {
@@ -192,6 +260,7 @@ class _Report:
                 "rate": float(rate),
                 "message": message,
             }
+            self._note("kept" if message == KEPT else "running")
             due = fresh or done >= total > 0 or now - self._written >= _WRITE_S
             due = due and (fresh or now - self._written >= _WRITE_S / 5)
             if due:
@@ -205,16 +274,60 @@ class _Report:
         if self._stopped:
             raise CancelledError(self._stopped)
 
+    def _close(self, state: str) -> None:
+        """Say how the present step ended."""
+        if self._now["step"]:
+            own = self._steps[self._now["step"]]
+            self._note("kept" if own.state == "kept" else state)
+
+    def _note(self, state: str) -> None:
+        name = self._now["step"]
+        if state == "kept":
+            known = self._steps.get(name) or JobStep(step=name, state=state)
+            # Its time is that of the try which did it, where that was this job's.
+            rows = int(self._now["done"])
+            self._steps[name] = dataclasses.replace(known, state=state, rows=rows)
+            return
+        self._steps[name] = JobStep(
+            step=name,
+            state=state,
+            seconds=round(time.monotonic() - self._began, 3),
+            rows=int(self._now["done"]),
+            cpu_s=round(self._meter.cpu_s - self._cpu, 3),
+        )
+
     def _beat(self) -> None:
         while not self._ended.wait(self._beat_s):
             self._write()
 
     def _write(self) -> None:
         with self._lock:
+            if time.monotonic() - self._looked >= _METER_S:
+                self._looked = time.monotonic()
+                self._meter.look()
+            if self._now["step"] and not self._ended.is_set():
+                self._note(self._steps[self._now["step"]].state)
+            shown = list(self._steps.values())
             now = dict(self._now)
+        went = {
+            "steps": json.dumps([asdict(each) for each in shown]),
+            "worked_s": self._before.worked_s + time.monotonic() - self._started,
+            "cpu_s": self._before.cpu_s + self._meter.cpu_s,
+            "peak_bytes": max(self._before.peak_bytes, self._meter.peak_bytes),
+            "left_s": self._forecast.left(shown, total=now["total"]),
+        }
         try:
-            self._store.update_job(self._job_id, self._owner, **now)
+            self._store.update_job(self._job_id, self._owner, **now, **went)
         except (CancelledError, ConflictError, NotFoundError) as error:
             self._stopped = str(error)
         except SightlineError as error:
             log.warning("progress of job %s: %s", self._job_id, error)
+
+
+def _ending(kind: type[BaseException] | None) -> str:
+    """State of the step that ran when a handler ended, by what it raised."""
+    if kind is None:
+        return "done"
+    if issubclass(kind, CancelledError):
+        return "cancelled"
+    return "failed" if issubclass(kind, Exception) else "stopped"

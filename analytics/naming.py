@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
+from cql.progress import Progress, silent
 from cql.records import Listing
+
+Item = TypeVar("Item")
 
 _WORD = re.compile(r"[^\W\d_][\w'-]*", re.UNICODE)
 _MARK = re.compile(r"[,;:|/()\[\]]+")
@@ -38,7 +42,12 @@ _STOP_WORDS = (
 _STOP = frozenset(_STOP_WORDS.split())
 
 
-def names(members: Sequence[Mapping[str, int]], listings: Mapping[str, Listing]) -> list[str]:
+def names(
+    members: Sequence[Mapping[str, int]],
+    listings: Mapping[str, Listing],
+    *,
+    progress: Progress = silent,
+) -> list[str]:
     """Name each cluster, given the images that each of its listings has in it.
 
     A term is an attribute's value, a part of a title between marks without its quantities, or
@@ -49,22 +58,24 @@ def names(members: Sequence[Mapping[str, int]], listings: Mapping[str, Listing])
     distinctive phrase from the source of fewest values, the kind as a rule, goes first. The
     name has up to three terms that share no word, the broadest first, as the texts write them. Two
     clusters that come out the same get a further term, then a number. Without any text a cluster
-    is called by its largest listing.
+    is called by its largest listing. `progress` is called often, so that it can stop this.
     """
     kept = _useful(listings)
-    terms = {key: _terms(listing, kept) for key, listing in listings.items()}
-    counts = [_count(cluster, terms) for cluster in members]
+    terms = {
+        key: _terms(listings[key], kept) for key in _told(list(listings), progress, "reading texts")
+    }
+    counts = [_count(cluster, terms) for cluster in _told(members, progress, "naming", every=1)]
     everywhere: Counter[str] = Counter()
     for count in counts:
         everywhere.update(count)
     whole = {term for own in terms.values() for term, entire in own.items() if entire}
-    forms = _forms(listings.values(), kept)
-    broad = _broad(listings.values(), kept)
+    forms = _forms(_told(list(listings.values()), progress, "reading texts"), kept)
+    broad = _broad(_told(list(listings.values()), progress, "reading texts"), kept)
     mean = sum(everywhere.values()) / max(1, len(counts))
     images = max(1, sum(sum(cluster.values()) for cluster in members))
     usual = {term: own / images for term, own in everywhere.items()}
     found: list[str] = []
-    for cluster, count in zip(members, counts, strict=True):
+    for cluster, count in zip(_told(members, progress, "naming", every=1), counts, strict=True):
         shares = _shares(cluster, count, terms)
         weights = {
             term: share**2
@@ -84,6 +95,16 @@ def names(members: Sequence[Mapping[str, int]], listings: Mapping[str, Listing])
         name = _compose(ranked, common, broad, forms, found)
         found.append(name or _plain(cluster, listings))
     return _distinct(found)
+
+
+def _told(
+    items: Sequence[Item], progress: Progress, message: str, *, every: int = 2_000
+) -> Iterator[Item]:
+    """The items, with progress now and then."""
+    for number, item in enumerate(items):
+        if number % every == 0:
+            progress("names", number, len(items), message)
+        yield item
 
 
 def _useful(listings: Mapping[str, Listing]) -> frozenset[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from analytics.identity import halves
 from analytics.search import Searcher
+from cql.errors import IntegrityError
 from cql.progress import Progress, silent
 from cql.records import Snapshot
 
@@ -50,20 +54,34 @@ class Graph:
         return np.sqrt(gap).astype(np.float32)
 
 
-def collect(searcher: Searcher, snapshot: Snapshot) -> Collection:
-    """Read every row from the hosts."""
-    parts = list(searcher.stored(snapshot))
-    if not parts:
-        empty = np.empty((0, snapshot.dim), np.float32)
-        return Collection(empty, np.empty((0, 16), np.uint8), [], np.empty(0, np.int64))
-    vectors = np.concatenate([part.vectors for part in parts])
-    images = np.concatenate([part.images for part in parts])
-    listings = [name for part in parts for name in part.listings]
+def collect(searcher: Searcher, snapshot: Snapshot, *, progress: Progress = silent) -> Collection:
+    """Read every row from the hosts. IntegrityError when they hold more or fewer than it says."""
+    vectors = np.empty((snapshot.rows, snapshot.dim), np.float32)
+    images = np.empty((snapshot.rows, 16), np.uint8)
+    listings: list[str] = []
+    for part in searcher.stored(snapshot):
+        span = slice(len(listings), len(listings) + len(part.listings))
+        listings += part.listings
+        if len(listings) <= snapshot.rows:
+            vectors[span], images[span] = part.vectors, part.images
+        progress("collect", len(listings), snapshot.rows)
+    if len(listings) != snapshot.rows:
+        raise IntegrityError(
+            f"all {snapshot.rows} rows must be read, {len(listings)} were: try again"
+        )
     # Shards are in listing order within, not between: this order is the same for any sharding.
-    place = np.array(
-        sorted(range(len(listings)), key=lambda n: (listings[n], images[n].tobytes())), np.int64
-    )
+    place = np.lexsort((*halves(images), codes(listings)[1])).astype(np.int64)
     return Collection(vectors[place], images[place], [listings[n] for n in place], place)
+
+
+def codes(listings: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Distinct listing ids in order, and for each row the number of its own: int64 (N,)."""
+    coded = pa.array(listings, pa.string()).dictionary_encode()
+    names: list[str] = coded.dictionary.to_pylist()
+    ordered = sorted(range(len(names)), key=names.__getitem__)
+    rank = np.empty(len(names), np.int64)
+    rank[ordered] = np.arange(len(names))
+    return [names[n] for n in ordered], rank[coded.indices.to_numpy(zero_copy_only=False)]
 
 
 def graph(

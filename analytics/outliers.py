@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,18 +63,32 @@ def nearest_cluster(graph: Graph, clusters: Clusters) -> NDArray[np.int64]:
 def reason(found: Outliers, row: int, near: int, own: int, names: Sequence[str]) -> str:
     """Say why a row stands out."""
     above = np.count_nonzero(found.distance < found.distance[row]) / len(found.distance)
-    text = f"Farther from its {found.k} nearest images than {_percent(above)} of all images"
+    text = f"Farther from its {found.k} nearest images than {_percent(float(above))} of all images"
+    return text + _where(float(found.glosh[row]), near, own, names)
+
+
+def reasons(
+    found: Outliers,
+    rows: NDArray[np.integer],
+    near: NDArray[np.int64],
+    own: NDArray[np.int64],
+    names: Sequence[str],
+) -> Iterator[str]:
+    """`reason` of each of `rows`; `near` and `own` are of all N rows."""
+    ordered = np.sort(found.distance)
+    above = np.searchsorted(ordered, found.distance[rows]) / max(1, len(ordered))
+    begin = f"Farther from its {found.k} nearest images than"
+    columns = (above, found.glosh[rows], near[rows], own[rows])
+    for share, *rest in zip(*(column.tolist() for column in columns), strict=True):
+        glosh, beside, cluster = rest
+        where = _where(glosh, beside, cluster, names)
+        yield f"{begin} {_percent(share)} of all images{where}"
+
+
+def _where(glosh: float, near: int, own: int, names: Sequence[str]) -> str:
     if own >= 0:
-        text += (
-            f"; at the edge of “{names[own]}”"
-            if found.glosh[row] > 0.5
-            else (f"; its cluster is “{names[own]}”")
-        )
-    elif near >= 0:
-        text += f"; in no cluster, nearest is “{names[near]}”"
-    else:
-        text += "; in no cluster"
-    return text
+        return f"; {'at the edge of' if glosh > 0.5 else 'its cluster is'} “{names[own]}”"
+    return f"; in no cluster, nearest is “{names[near]}”" if near >= 0 else "; in no cluster"
 
 
 def _percent(share: float) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 
 from analytics import columns as attributes
 from analytics.columns import Column
+from cql.access import blocks
 from cql.errors import IntegrityError
-from cql.records import MapPoint, MapVersion
+from cql.progress import Progress, silent
+from cql.records import MapVersion
 from cql.store import Store
 
 FORMAT = "3"
@@ -28,6 +31,13 @@ _NUMBERS = {
     "membership": "Cluster membership",
     "knn_distance": "Distance to neighbours",
 }
+_READ = {
+    "x": np.float32,
+    "y": np.float32,
+    "cluster": np.int32,
+    **dict.fromkeys(_NUMBERS, np.float32),
+}
+_BLOCK = 5_000
 
 
 def morton(x: NDArray[np.integer[Any]], y: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
@@ -51,23 +61,23 @@ def order(
     return rows
 
 
-def build(store: Store, version: MapVersion, path: Path) -> None:
-    """Write the table of a map from Cassandra, atomically; its rows do not depend on the reader."""
-    points = list(store.points(version.map_id, version.rows_scored))
-    if len(points) != version.rows_scored:
-        raise IntegrityError(
-            f"map {version.map_id} must have {version.rows_scored} points, {len(points)} are "
-            "stored: run analyse again"
-        )
-    images = np.frombuffer(b"".join(p.image_id.bytes for p in points), np.uint8).reshape(-1, 16)
-    x = np.array([point.x for point in points], np.float32)
-    y = np.array([point.y for point in points], np.float32)
-    rows = order(x, y, images)
-    points = [points[row] for row in rows]
-    images, x, y = images[rows], x[rows], y[rows]
-    found = attributes.read(
-        store, [point.listing_id for point in points], {point.listing_id for point in points}
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Points:
+    """Stored points as arrays: `images` uint8 (N, 16), N `listings`, `values` by column."""
+
+    images: NDArray[np.uint8]
+    listings: list[str]
+    values: Mapping[str, NDArray[Any]]
+
+
+def build(store: Store, version: MapVersion, path: Path, *, progress: Progress = silent) -> None:
+    """Write the table of a map from Cassandra, atomically; its rows do not depend on the reader.
+
+    The step that `progress` hears of is called tiles.
+    """
+    points = _points(store, version, progress)
+    images, x, y = points.images, points.values["x"], points.values["y"]
+    found = attributes.read(store, points.listings, set(points.listings))
     known, arrays = _measures(store, version, points)
     for column, values in found:
         known.append(column)
@@ -79,13 +89,13 @@ def build(store: Store, version: MapVersion, path: Path) -> None:
         "morton": morton(cells(x), cells(y)),
         "rank": _ranks(keys),
         "by_image": np.lexsort((keys[:, 1], keys[:, 0])).astype(np.int64),
-        "cluster_number": np.array([point.cluster for point in points], np.int32),
+        "cluster_number": points.values["cluster"],
     }
     data: dict[str, pa.Array] = {name: pa.array(values) for name, values in arrays.items()}
     data["image_id"] = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(16), len(points), [None, pa.py_buffer(np.ascontiguousarray(images))]
+        pa.binary(16), len(images), [None, pa.py_buffer(np.ascontiguousarray(images))]
     )
-    data["listing_id"] = pa.array([point.listing_id for point in points], pa.string())
+    data["listing_id"] = pa.array(points.listings, pa.string())
     meta = {
         "format": FORMAT,
         "map_id": str(version.map_id),
@@ -94,12 +104,39 @@ def build(store: Store, version: MapVersion, path: Path) -> None:
     _write(pa.table(data).replace_schema_metadata(meta), path)
 
 
+def _points(store: Store, version: MapVersion, progress: Progress) -> _Points:
+    """All points of a map in table order, read block by block: a record lives for a moment."""
+    images: list[bytes] = []
+    listings: list[str] = []
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in _READ}
+    for block in blocks(store.points(version.map_id, version.rows_scored), _BLOCK):
+        images.append(b"".join(point.image_id.bytes for point in block))
+        listings += [point.listing_id for point in block]
+        for name, dtype in _READ.items():
+            parts[name].append(np.array([getattr(point, name) for point in block], dtype))
+        progress("tiles", len(listings), version.rows_scored, "reading points")
+    if len(listings) != version.rows_scored:
+        raise IntegrityError(
+            f"map {version.map_id} must have {version.rows_scored} points, {len(listings)} are "
+            "stored: run analyse again"
+        )
+    keys = np.frombuffer(b"".join(images), np.uint8).reshape(-1, 16)
+    values = {
+        name: np.concatenate([np.empty(0, dtype), *parts[name]]) for name, dtype in _READ.items()
+    }
+    rows = order(values["x"], values["y"], keys)
+    return _Points(
+        keys[rows],
+        [listings[row] for row in rows],
+        {name: own[rows] for name, own in values.items()},
+    )
+
+
 def _measures(
-    store: Store, version: MapVersion, points: Sequence[MapPoint]
+    store: Store, version: MapVersion, points: _Points
 ) -> tuple[list[Column], dict[str, NDArray[Any]]]:
     clusters = sorted(store.clusters(version.map_id), key=lambda cluster: cluster.cluster)
     numbers = [cluster.cluster for cluster in clusters] + [-1]
-    codes = {number: code for code, number in enumerate(numbers)}
     known = [
         Column(
             name="cluster",
@@ -109,13 +146,14 @@ def _measures(
             categories=(*(cluster.name for cluster in clusters), "No cluster"),
         )
     ]
+    # Numbers ascend but for -1 at the end, which has the first place in the sorted ones.
+    places = np.searchsorted([-1, *numbers[:-1]], points.values["cluster"])
     arrays: dict[str, NDArray[Any]] = {
-        "cluster": np.array([codes[point.cluster] for point in points], np.float32)
+        "cluster": np.where(places > 0, places - 1, len(clusters)).astype(np.float32)
     }
     for name, label in _NUMBERS.items():
-        values = np.array([getattr(point, name) for point in points], np.float32)
-        arrays[name] = values
-        known.append(attributes.number(name, label, values))
+        arrays[name] = points.values[name]
+        known.append(attributes.number(name, label, arrays[name]))
     return known, arrays
 
 

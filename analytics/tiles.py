@@ -22,6 +22,7 @@ from analytics.columns import Column
 from analytics.regions import Mode, Polygon, Range, Selection, iso, mask
 from analytics.table import BITS, FORMAT, build, morton
 from cql.errors import InputError, IntegrityError, NotFoundError
+from cql.progress import Progress, silent
 from cql.records import MapVersion
 from cql.settings import Settings
 from cql.store import Store
@@ -111,7 +112,9 @@ class MapTable:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, settings: Settings, store: Store, map_id: UUID) -> MapTable:
+    def open(
+        cls, settings: Settings, store: Store, map_id: UUID, *, progress: Progress = silent
+    ) -> MapTable:
         """Open `data_dir/maps/<map_id>.arrow`; built from Cassandra when missing or damaged."""
         version = store.map(map_id)
         path = settings.data_dir / "maps" / f"{map_id}.arrow"
@@ -122,7 +125,7 @@ class MapTable:
                 log.info("map table %s is made from Cassandra", path.name)
             except (IntegrityError, pa.ArrowException, KeyError, ValueError, OSError) as error:
                 log.warning("map table %s is made again: %s", path.name, error)
-            build(store, version, path)
+            build(store, version, path, progress=progress)
         return cls(path, version, tile_points=settings.tile_points)
 
     @property
@@ -134,6 +137,21 @@ class MapTable:
     def rows(self) -> int:
         """Number of points."""
         return len(self._images)
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """Image id of each row: uint8 (N, 16)."""
+        return self._images
+
+    @property
+    def clusters(self) -> NDArray[np.int32]:
+        """Cluster number of each row, -1 for none: int32 (N,)."""
+        found: NDArray[np.int32] = self._arrays["cluster_number"]
+        return found
+
+    def numbers(self, column: str) -> NDArray[Any]:
+        """Values of a column by row; InputError for one that is not there."""
+        return self._values(column)
 
     def columns(self) -> list[Column]:
         """`cluster`, `outlier_score`, `membership`, `knn_distance`, then `attr:<name>` by name."""

@@ -6,10 +6,11 @@ import dataclasses
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -40,6 +41,9 @@ BATCH_ROWS = 500
 BATCH_BYTES = 96 * 1024
 """Most rows and bytes of one single-partition batch: below the size limits in cassandra.yaml. A row
 that is larger by itself is sent alone."""
+BULK_ROWS = 200
+BULK_CONCURRENT = 8
+"""Rows of a batch of `bulk`, and most batches in flight."""
 PAGE_ROWS = 2_000
 KEYS = 25
 """Partition keys that one request names: more of them load one coordinator for longer."""
@@ -188,6 +192,37 @@ class Access:
             self._retried(lambda group=group: self._session.execute(group))  # type: ignore[misc]
             written += len(block)
         return written
+
+    def bulk(self, statement: Statement, rows: Iterable[Sequence[Any]], *, key: int) -> int:
+        """Write rows in unlogged batches, some at once; returns how many.
+
+        `key`: how many leading values are the partition key. Rows of one partition should follow
+        each other: each run of them is cut into batches. An error of `rows` is let through.
+        """
+        prepared = self._prepare(statement)
+        waiting: deque[tuple[BatchStatement, Any]] = deque()
+        written = 0
+        for _, own in groupby(rows, key=lambda row: row[:key]):
+            for block in blocks(own, BULK_ROWS):
+                group = BatchStatement(BatchType.UNLOGGED)
+                for row in block:
+                    group.add(prepared, row)
+                if len(waiting) >= BULK_CONCURRENT:
+                    self._settle(*waiting.popleft())
+                waiting.append((group, self._session.execute_async(group)))
+                written += len(block)
+        for group, future in waiting:
+            self._settle(group, future)
+        return written
+
+    def _settle(self, group: BatchStatement, future: Any) -> None:
+        try:
+            future.result()
+        except Unauthorized as error:
+            raise _translated(error) from error
+        except _TRANSIENT:
+            _pause(1)
+            self._retried(lambda: self._session.execute(group))
 
     def cas(
         self, statement: Statement, values: Sequence[Any], *, settled: Callable[[], bool | None]

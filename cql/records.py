@@ -240,6 +240,64 @@ class Outlier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What changed between a map and the map `previous`: images of both, added, removed.
+
+    `outliers` images are outliers now and were none before.
+    """
+
+    map_id: UUID
+    previous: UUID
+    rows_before: int
+    rows_after: int
+    added: int
+    removed: int
+    outliers: int
+    seed: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterChange:
+    """One cluster in both maps of a comparison; see `analytics.drift.Change`.
+
+    `departed` images left it. `parts` is JSON: [key or null, name, images] of each.
+    """
+
+    map_id: UUID
+    previous: UUID
+    number: int
+    kind: str
+    cluster_key: UUID
+    name: str
+    before: int
+    after: int
+    joined: int
+    added: int
+    departed: int
+    removed: int
+    parts: str = "[]"
+    exemplars: tuple[UUID, ...] = ()
+    shift: float | None = None
+    energy: float | None = None
+    p: float | None = None
+    q: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewOutlier:
+    """An image that became an outlier; `score_before` is None where it was not on that map."""
+
+    map_id: UUID
+    previous: UUID
+    rank: int
+    image_id: UUID
+    listing_id: str
+    score: float
+    score_before: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """A durable act of an analyst. `subject`: `cluster:<key>` or `image:<id>`; versions from 1."""
 
@@ -254,7 +312,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Work that an engine claims. `state`: queued, running, done, failed, cancelled."""
+    """Work that an engine claims. `state`: queued, running, done, failed, cancelled.
+
+    `steps` is JSON (`analytics.jobs.steps`). `worked_s`, `cpu_s` and `peak_bytes` are what it cost
+    over all tries: seconds, CPU seconds and the most memory of the engine and the processes below
+    it. `left_s`: seconds left by the steps of earlier jobs of its kind, None where none tells.
+    """
 
     job_id: UUID
     kind: str
@@ -271,6 +334,11 @@ class Job:
     started_at: datetime | None = None
     heartbeat_at: datetime | None = None
     finished_at: datetime | None = None
+    steps: str = ""
+    worked_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

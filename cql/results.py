@@ -77,7 +77,7 @@ class Results:
                     _number(f"{name} of image {point.image_id}", getattr(point, name))
                 yield values_of(point, _POINT, map_id=map_id, bucket=row // POINT_BUCKET)
 
-        return self._access.write(cql.PUT_POINT, rows())
+        return self._access.bulk(cql.PUT_POINT, rows(), key=2)
 
     def points(self, map_id: UUID, rows: int) -> Iterator[MapPoint]:
         """All points of a map of `rows` rows: by bucket, then image id."""
@@ -96,18 +96,26 @@ class Results:
         """Clusters of a map, by number."""
         return [record(Cluster, row) for row in self._access.each(cql.CLUSTERS, map_id)]
 
-    def put_outliers(self, map_id: UUID, outliers: Iterable[Outlier]) -> int:
-        """Write all outliers of a map, in one call: each goes into its percentile band."""
-        ranked = sorted(outliers, key=lambda each: (-each.score, each.image_id.bytes))
+    def put_outliers(
+        self, map_id: UUID, outliers: Iterable[Outlier], *, ranked: int | None = None
+    ) -> int:
+        """Write all outliers of a map, in one call: each goes into its percentile band.
+
+        `ranked`: how many there are, where they come in rank order (score descending, then image
+        id) and need not be held at once.
+        """
+        if ranked is None:
+            ordered = sorted(outliers, key=lambda each: (-each.score, each.image_id.bytes))
+            outliers, ranked = ordered, len(ordered)
 
         def rows() -> Iterator[tuple[object, ...]]:
-            for rank, each in enumerate(ranked):
+            for rank, each in enumerate(outliers):
                 for name in ("score", "knn_distance", "glosh"):
                     _number(f"{name} of image {each.image_id}", getattr(each, name))
-                band = OUTLIER_BANDS - 1 - rank * OUTLIER_BANDS // len(ranked)
+                band = OUTLIER_BANDS - 1 - rank * OUTLIER_BANDS // ranked
                 yield values_of(each, _OUTLIER, map_id=map_id, bucket=band)
 
-        return self._access.write(cql.PUT_OUTLIER, rows())
+        return self._access.bulk(cql.PUT_OUTLIER, rows(), key=2)
 
     def outliers(self, map_id: UUID, *, limit: int, page_state: str | None = None) -> OutlierPage:
         """The next `limit` outliers in rank order: score descending, then image id."""

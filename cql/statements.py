@@ -190,6 +190,37 @@ PUT_OUTLIER = _insert(
 OUTLIERS = Statement("SELECT * FROM {keyspace}.outliers WHERE map_id = ? AND bucket = ?")
 DELETE_OUTLIERS = Statement("DELETE FROM {keyspace}.outliers WHERE map_id = ? AND bucket = ?")
 
+# Comparisons of maps
+PUT_MEAN = _insert("{keyspace}.cluster_means", "map_id cluster mean")
+MEANS = Statement("SELECT cluster, mean FROM {keyspace}.cluster_means WHERE map_id = ?")
+DELETE_MEANS = Statement("DELETE FROM {keyspace}.cluster_means WHERE map_id = ?")
+PUT_COMPARISON = _insert(
+    "{keyspace}.comparisons",
+    "map_id previous rows_before rows_after added removed outliers seed created_at",
+)
+COMPARISONS = Statement("SELECT * FROM {keyspace}.comparisons WHERE map_id = ?")
+DELETE_COMPARISONS = Statement("DELETE FROM {keyspace}.comparisons WHERE map_id = ?")
+PUT_CLUSTER_CHANGE = _insert(
+    "{keyspace}.cluster_changes",
+    "map_id previous number kind cluster_key name before after joined added departed removed parts "
+    "exemplars shift energy p q",
+)
+CLUSTER_CHANGES = Statement(
+    "SELECT * FROM {keyspace}.cluster_changes WHERE map_id = ? AND previous = ?"
+)
+DELETE_CLUSTER_CHANGES = Statement(
+    "DELETE FROM {keyspace}.cluster_changes WHERE map_id = ? AND previous = ?"
+)
+PUT_NEW_OUTLIER = _insert(
+    "{keyspace}.new_outliers", "map_id previous rank image_id listing_id score score_before"
+)
+NEW_OUTLIERS = Statement(
+    "SELECT * FROM {keyspace}.new_outliers WHERE map_id = ? AND previous = ? LIMIT ?"
+)
+DELETE_NEW_OUTLIERS = Statement(
+    "DELETE FROM {keyspace}.new_outliers WHERE map_id = ? AND previous = ?"
+)
+
 # Decisions
 ADD_DECISION = _insert(
     "{keyspace}.decisions", "subject version kind value author reason at", "IF NOT EXISTS"
@@ -218,8 +249,9 @@ TAKE_OVER_JOB = _cas(
     "WHERE job_id = ? IF state = 'running' AND owner = ? AND heartbeat_at = ?"
 )
 UPDATE_JOB = _cas(
-    "UPDATE {keyspace}.jobs SET step = ?, done = ?, total = ?, rate = ?, message = ?, "
-    "heartbeat_at = ? WHERE job_id = ? IF state = 'running' AND owner = ?"
+    "UPDATE {keyspace}.jobs SET step = ?, done = ?, total = ?, rate = ?, message = ?, steps = ?, "
+    "worked_s = ?, cpu_s = ?, peak_bytes = ?, left_s = ?, heartbeat_at = ? "
+    "WHERE job_id = ? IF state = 'running' AND owner = ?"
 )
 FINISH_JOB = _cas(
     "UPDATE {keyspace}.jobs SET state = ?, error = ?, finished_at = ? "

@@ -27,7 +27,7 @@ _JOB = (
     "job_id kind parameters state step done total rate message error owner created_at started_at "
     "heartbeat_at finished_at"
 )
-_PROGRESS = "step done total rate message"
+_PROGRESS = "step done total rate message steps worked_s cpu_s peak_bytes left_s"
 _ENDS = ("done", "failed", "cancelled")
 
 
@@ -217,7 +217,10 @@ class Work:
         return self._access.cas(cql.TAKE_OVER_JOB, values, settled=mine)
 
     def update_job(self, job_id: UUID, owner: UUID, **progress: Any) -> None:
-        """Write progress (step, done, total, rate, message) and the heartbeat of a running job.
+        """Write progress and the heartbeat of a running job; what is not given stays as it is.
+
+        Progress is step, done, total, rate and message, and how it went so far: steps, worked_s,
+        cpu_s, peak_bytes, left_s.
 
         Raises:
             CancelledError: somebody cancelled it.

@@ -43,6 +43,7 @@ from dashboard.bodies import (
     UndoBody,
     VerdictBody,
 )
+from dashboard.changes import ChangesView
 from dashboard.services import Services
 from dashboard.stocks import condition
 from dashboard.views import (
@@ -136,6 +137,11 @@ def _collection(router: APIRouter, services: Services) -> None:
     def cancel(job_id: UUID) -> JobView:
         """Ask a job to stop; a running one stops at its next step."""
         return services.cancel_job(job_id)
+
+    @router.post("/jobs/{job_id}/again", tags=["jobs"])
+    def again(job_id: UUID) -> JobView:
+        """Queue a job that failed or was cancelled once more; finished steps are not repeated."""
+        return services.run_again(job_id)
 
 
 def _map(router: APIRouter, services: Services) -> None:
@@ -315,6 +321,24 @@ def _review(router: APIRouter, services: Services) -> None:
     ) -> OutlierPage:
         """The ranking, strangest first."""
         return services.outliers(limit=limit, offset=offset, verdict=verdict, map_id=map_id)
+
+    @router.get("/changes", tags=["changes"])
+    def changes(
+        before: Annotated[
+            UUID | None, Query(alias="from", description="The earlier map; else the one before it.")
+        ] = None,
+        after: Annotated[
+            UUID | None, Query(alias="to", description="The later map; without it, the live map.")
+        ] = None,
+        limit: Limit = 60,
+    ) -> ChangesView:
+        """What changed between two maps: clusters, drift and the first `limit` new outliers."""
+        found = services.changes(before, after, limit=limit)
+        if found is None:
+            raise NotFoundError(
+                "two maps are needed to compare, there is one: analyse the collection again"
+            )
+        return found
 
     @router.put("/outliers/{image_id}/verdict", tags=["outliers"])
     def verdict(image_id: UUID, body: VerdictBody) -> VerdictView:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
+from dashboard.changes import ClusterChangeView
 from dashboard.views import ClusterView, FacetView
 
 Figure = dict[str, Any]
@@ -76,6 +77,19 @@ def cluster_sizes(clusters: Sequence[ClusterView], theme: str | None) -> Figure:
         sizes.append(round(sum(cluster.size for cluster in rest) / len(rest), 1))
         fill.append(colours.cat_none)
     return _bars(names, sizes, fill, colours, unit="images")
+
+
+def cluster_shifts(changes: Sequence[ClusterChangeView], theme: str | None) -> Figure:
+    """Bar chart of how far the mean of each cluster moved, the farthest first.
+
+    Clusters that drifted have the accent's colour. Past 200 clusters the rest is left out: it
+    moved less than any that is shown.
+    """
+    colours = palette(theme)
+    ranked = sorted(changes, key=lambda each: (-(each.shift or 0.0), each.name))[:BARS]
+    fill = [colours.accent if each.drifted else colours.cat_none for each in ranked]
+    shifts = [round(each.shift or 0.0, 4) for each in ranked]
+    return _bars([each.name for each in ranked], shifts, fill, colours, unit="shift")
 
 
 def histogram(facet: FacetView, theme: str | None, *, unit: str = "images") -> Figure:

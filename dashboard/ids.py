@@ -9,6 +9,7 @@ PATH_EXPLORE: Final = "/"
 PATH_SEARCH: Final = "/search"
 PATH_CLUSTERS: Final = "/clusters"
 PATH_OUTLIERS: Final = "/outliers"
+PATH_CHANGES: Final = "/changes"
 PATH_JOBS: Final = "/jobs"
 
 # The frame around every page.
@@ -82,6 +83,11 @@ OUTLIERS_CONTROLS: Final = "outliers-controls"
 OUTLIERS_CHART: Final = "outliers-chart"
 
 # Jobs.
+CHANGES_LIST: Final = "changes-list"
+CHANGES_SUMMARY: Final = "changes-summary"
+CHANGES_CONTROLS: Final = "changes-controls"
+CHANGES_CHART: Final = "changes-chart"
+
 JOBS_LIST: Final = "jobs-list"
 JOBS_SUMMARY: Final = "jobs-summary"
 JOBS_TICK: Final = "jobs-tick"
@@ -184,6 +190,11 @@ def verdict_badge(image_id: str) -> dict[str, str]:
 def verdict_version(image_id: str) -> dict[str, str]:
     """Return the store with the version of the verdict that the reader saw."""
     return {"type": "verdict-version", "image": image_id}
+
+
+def job_again(job_id: str) -> dict[str, str]:
+    """Return the button that runs one job again."""
+    return {"type": "job-again", "job": job_id}
 
 
 def job_cancel(job_id: str) -> dict[str, str]:

@@ -85,6 +85,8 @@ def follow(connection: Connection, job: Job, screen: Screen, stop: threading.Eve
         if job.state == "running":
             step = job.step if job.step != job.kind else ""
             text = " · ".join(part for part in (step, job.message) if part)
-            screen.update(job.kind, job.done, job.total, rate=job.rate, message=text)
+            screen.update(
+                job.kind, job.done, job.total, rate=job.rate, left_s=job.left_s, message=text
+            )
         stop.wait(POLL_S)
     return job

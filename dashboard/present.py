@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from analytics import jobs
 from analytics.regions import iso
 from analytics.search import Request, Result
 from analytics.tiles import Column, Facet, Row
@@ -20,6 +21,7 @@ from dashboard.views import (
     FacetValue,
     FacetView,
     ImageView,
+    JobStepView,
     JobView,
     ListingImage,
     ListingView,
@@ -286,6 +288,8 @@ def job_view(job: Job) -> JobView:
     share = min(1.0, job.done / job.total) if job.total > 0 else 0.0
     end = job.finished_at or (datetime.now(UTC) if job.state == "running" else None)
     left = (job.total - job.done) / job.rate if job.rate > 0 and job.total >= job.done else None
+    whole = job.left_s is not None
+    found = jobs.steps(job)
     return JobView(
         job_id=job.job_id,
         kind=job.kind,
@@ -295,13 +299,30 @@ def job_view(job: Job) -> JobView:
         total=job.total,
         rate=job.rate,
         share=1.0 if job.state == "done" else share,
-        left_s=left if job.state == "running" else None,
+        left_s=(job.left_s if whole else left) if job.state == "running" else None,
         message=job.message,
         error=job.error,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
         seconds=(end - job.started_at).total_seconds() if end and job.started_at else None,
+        whole_left=whole,
+        worked_s=job.worked_s,
+        cpu_s=job.cpu_s,
+        peak_bytes=job.peak_bytes,
+        again=job.state in {"failed", "cancelled"},
+        steps=tuple(
+            JobStepView(
+                step=each.step,
+                state=each.state,
+                seconds=each.seconds,
+                rows=each.rows,
+                cpu_s=each.cpu_s,
+            )
+            for each in found
+            # The last word of a job of several steps comes under its own name.
+            if each.step != job.kind or len(found) == 1
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import numpy as np
 
+from analytics import jobs
 from analytics.search import Request, Searcher
 from analytics.tiles import Selection
 from cql.errors import InputError, NotFoundError
@@ -22,6 +23,7 @@ from cql.store import Store
 from dashboard import ledger, present, stocks
 from dashboard.answers import QueryView, SearchView
 from dashboard.atlas import Atlas
+from dashboard.changes import Changes, ChangesView, VersionView
 from dashboard.connection import open_store
 from dashboard.overview import Overview
 from dashboard.photos import Photos
@@ -62,6 +64,7 @@ class Services:
         self._searcher = searcher
         self._atlas = atlas or Atlas(settings, store)
         self._overview = Overview(store, searcher, self._atlas)
+        self._changes = Changes(store, self._atlas)
         self._photos = Photos(settings, store)
         self._searches = Searches(settings, store, searcher, self._photos)
 
@@ -364,6 +367,19 @@ class Services:
 
     # Work
 
+    def versions(self) -> tuple[VersionView, ...]:
+        """Maps that are stored, the newest first."""
+        return self._changes.versions()
+
+    def changes(
+        self, before: UUID | None = None, after: UUID | None = None, *, limit: int = 60
+    ) -> ChangesView | None:
+        """What changed between two maps (None: the live one, and the one before it).
+
+        None where there is no map before it. NotFoundError.
+        """
+        return self._changes.read(before, after, limit=_limited(limit))
+
     def jobs(self, limit: int = 50) -> tuple[JobView, ...]:
         """Jobs, newest first."""
         return tuple(present.job_view(job) for job in self._overview.jobs(_limited(limit)))
@@ -377,6 +393,13 @@ class Services:
         self._store.job(job_id)
         self._store.cancel_job(job_id)
         return self.job(job_id)
+
+    def run_again(self, job_id: UUID) -> JobView:
+        """Queue a job that failed or was cancelled once more; it continues where that one ended.
+
+        NotFoundError, InputError.
+        """
+        return present.job_view(jobs.again(self._store, job_id))
 
     def health(self) -> HealthView:
         """Whether searching works right now, and what is missing."""

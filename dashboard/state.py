@@ -222,6 +222,25 @@ class OutliersState:
         return _query([*pairs, ("page", str(self.page))] if self.page != 1 else pairs)
 
 
+@dataclass(frozen=True, slots=True)
+class ChangesState:
+    """The two maps that are compared; None: the live one, and the one before it."""
+
+    before: UUID | None = None
+    after: UUID | None = None
+
+    @classmethod
+    def read(cls, search: str | None) -> ChangesState:
+        """Return the state that the query part of an address names."""
+        single = dict(reversed(_pairs(search)))
+        return cls(before=uuid(single.get("from")), after=uuid(single.get("to")))
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        pairs = [("from", self.before), ("to", self.after)]
+        return _query([(name, str(value)) for name, value in pairs if value is not None])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchState:
     """The published query that a link to Search opens, and where its page begins (`after`)."""

@@ -73,12 +73,22 @@ class Screen:
                 self._line(f"{step}: {text or 'started'}")
 
     def update(
-        self, step: str, done: int, total: int, *, rate: float = 0.0, message: str = ""
+        self,
+        step: str,
+        done: int,
+        total: int,
+        *,
+        rate: float = 0.0,
+        left_s: float | None = None,
+        message: str = "",
     ) -> None:
-        """A step moved on: `done` of `total` items at `rate` items a second."""
+        """A step moved on: `done` of `total` items at `rate` items a second.
+
+        `left_s`: seconds left where they are known better than from the rate.
+        """
         with self._lock:
             self.begin(step)
-            text = progress_text(done, total, rate, message)
+            text = progress_text(done, total, rate, message, left_s=left_s)
             if self._live:
                 self._bars.update(
                     self._tasks[step], completed=done, total=total or None, text=escape(text)
@@ -123,13 +133,17 @@ class Screen:
         self.console.print(escape(text), soft_wrap=True)
 
 
-def progress_text(done: int, total: int, rate: float, message: str = "") -> str:
+def progress_text(
+    done: int, total: int, rate: float, message: str = "", *, left_s: float | None = None
+) -> str:
     """`1,200 of 1,600 · 45/s · 9 s left · message`, leaving out what is unknown."""
     parts = [f"{done:,} of {total:,}" if total else f"{done:,}" if done else ""]
     if rate > 0:
         parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
-        if total > done:
-            parts.append(f"{seconds((total - done) / rate)} left")
+        if left_s is None and total > done:
+            left_s = (total - done) / rate
+    if left_s is not None:
+        parts.append(f"{seconds(left_s)} left")
     parts.append(message)
     return " · ".join(part for part in parts if part)
 

@@ -305,8 +305,24 @@ class OutlierPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobStepView:
+    """A step of a job: running, done, kept (done by an earlier run), failed, cancelled, stopped."""
+
+    step: str
+    state: str
+    seconds: float
+    rows: int
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
-    """A job; `share` is done / total in [0, 1], `left_s` the seconds left at the present rate."""
+    """A job; `share` is done / total of its present step in [0, 1].
+
+    `left_s`: seconds left of the whole job by earlier jobs of its kind (`whole_left`), else of the
+    present step at its present rate. `worked_s`, `cpu_s`, `peak_bytes`: what it cost so far, all
+    tries together, the engine and the processes below it. `again`: it can be run again.
+    """
 
     job_id: UUID
     kind: str
@@ -323,6 +339,12 @@ class JobView:
     started_at: datetime | None
     finished_at: datetime | None
     seconds: float | None
+    whole_left: bool = False
+    worked_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+    again: bool = False
+    steps: tuple[JobStepView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Callbacks of the job page: the list, kept fresh while something runs, and cancelling."""
+"""Callbacks of the job page: the list, kept fresh; cancelling and running again."""
 
 from __future__ import annotations
 
@@ -50,3 +50,17 @@ def register(app: dash.Dash, services: Services) -> None:
             return toast(states.message(job), tone="danger"), no_update
         text = "Job cancelled" if job.state == "cancelled" else "The job stops at its next step"
         return toast(text), datetime.now(UTC).isoformat()
+
+    @app.callback(
+        Output(ids.TOASTS, "children", allow_duplicate=True),
+        Output(ids.REFRESH, "data", allow_duplicate=True),
+        Input({"type": "job-again", "job": ALL}, "n_clicks"),
+        prevent_initial_call=True,
+    )
+    async def again(clicks: list[int | None]) -> tuple[Any, Any]:
+        if not any(clicks) or not isinstance(ctx.triggered_id, dict):
+            return no_update, no_update
+        job = await call(services.run_again, UUID(ctx.triggered_id["job"]))
+        if isinstance(job, Exception):
+            return toast(states.message(job), tone="danger"), no_update
+        return toast("Queued again: finished steps are kept"), datetime.now(UTC).isoformat()

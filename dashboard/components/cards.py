@@ -19,6 +19,7 @@ from dashboard.components.widgets import (
     picture,
     plural,
     prose,
+    size,
     when,
 )
 from dashboard.state import ExploreState, Filter, cluster_href
@@ -249,7 +250,7 @@ def job_row(job: JobView, now: datetime) -> html.Article:
                 html.H3(job.kind.replace("_", " ").capitalize(), className="job__kind"),
                 badge(job.state, JOB_TONES.get(job.state, "plain")),
                 html.Span(_job_time(job, now), className="job__when"),
-                _cancel(job),
+                _job_button(job),
             ],
             className="job__head",
         )
@@ -273,7 +274,38 @@ def job_row(job: JobView, now: datetime) -> html.Article:
         body.append(html.Div([html.Span(fact) for fact in facts], className="meta"))
     if job.error:
         body.append(html.P(prose(job.error), className="job__error", role="alert"))
-    return html.Article(body, className=f"card job job--{job.state}")
+    if job.steps:
+        body.append(_job_steps(job))
+    return html.Article(body, className=f"card job job--{job.state}", key=str(job.job_id))
+
+
+def _job_steps(job: JobView) -> html.Details:
+    """Build the fold of a job: its cost, and each step with its time and rows."""
+    cost = [f"CPU {duration(job.cpu_s)}"] if job.cpu_s else []
+    if job.peak_bytes:
+        cost.append(f"{size(job.peak_bytes)} memory at most")
+    head = html.Tr(
+        [html.Th(name, scope="col") for name in ("Step", "State", "Time", "CPU", "Rows")]
+    )
+    rows = [
+        html.Tr(
+            [
+                html.Th(each.step.replace("_", " ").capitalize(), scope="row"),
+                html.Td(each.state),
+                html.Td(duration(each.seconds) if each.seconds else "-"),
+                html.Td(duration(each.cpu_s) if each.cpu_s else "-"),
+                html.Td(count(each.rows)),
+            ]
+        )
+        for each in job.steps
+    ]
+    return html.Details(
+        [
+            html.Summary([html.Span("Steps and cost"), *(html.Span(text) for text in cost)]),
+            html.Table([html.Thead(head), html.Tbody(rows)], className="job__table"),
+        ],
+        className="job__steps",
+    )
 
 
 def _job_facts(job: JobView) -> list[str]:
@@ -286,7 +318,8 @@ def _job_facts(job: JobView) -> list[str]:
         if job.rate > 0:
             facts.append(f"{job.rate:,.1f}/s")
         if job.left_s is not None:
-            facts.append(f"{duration(job.left_s)} left")
+            what = "left" if job.whole_left else "left in this step"
+            facts.append(f"{duration(job.left_s)} {what}")
     if job.message:
         facts.append(job.message)
     return facts
@@ -299,15 +332,14 @@ def _job_time(job: JobView, now: datetime) -> list[Any]:
     return [html.Span(part) for part in parts if part]
 
 
-def _cancel(job: JobView) -> html.Button | None:
-    if job.state not in {"queued", "running"}:
+def _job_button(job: JobView) -> html.Button | None:
+    if job.state in {"queued", "running"}:
+        text, own = "Cancel", ids.job_cancel(str(job.job_id))
+    elif job.again:
+        text, own = "Run again", ids.job_again(str(job.job_id))
+    else:
         return None
-    return html.Button(
-        "Cancel",
-        id=ids.job_cancel(str(job.job_id)),
-        className="button button--small",
-        type="button",
-    )
+    return html.Button(text, id=own, className="button button--small", type="button")
 
 
 def photo_tile(row: MapRow) -> dcc.Link:

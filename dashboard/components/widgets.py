@@ -81,6 +81,12 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def size(value: int) -> str:
+    """Write bytes as people say them: `640 MB`, `2.1 GB`; the space does not break."""
+    large = value >= 10**9
+    return f"{value / 10**9:.1f}\u00a0GB" if large else f"{value / 10**6:.0f}\u00a0MB"
+
+
 def plural(value: int, one: str, many: str = "") -> str:
     """Write a count with its noun: `1 image`, `2,640 images`."""
     return f"{value:,} {one if value == 1 else many or one + 's'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,8 @@ from cql.records import (
     NAMESPACE,
     Change,
     Cluster,
+    ClusterChange,
+    Comparison,
     Feature,
     Hit,
     Image,
@@ -32,6 +34,7 @@ from cql.records import (
     MapPoint,
     MapVersion,
     Model,
+    NewOutlier,
     Outlier,
     Query,
     Service,
@@ -59,6 +62,10 @@ class Memory:
         self.map_points: dict[UUID, list[MapPoint]] = {}
         self.map_clusters: dict[UUID, list[Cluster]] = {}
         self.odd: dict[UUID, list[Outlier]] = {}
+        self.mean_rows: dict[UUID, dict[int, bytes]] = {}
+        self.compared: dict[
+            tuple[UUID, UUID], tuple[Comparison, list[ClusterChange], list[NewOutlier]]
+        ] = {}
         self.work: dict[UUID, Job] = {}
         self.log: list[Change] = []
         self.levels: dict[str, int] = {}
@@ -223,15 +230,50 @@ class Memory:
 
     def put_clusters(self, clusters: Iterable[Cluster]) -> int:
         for cluster in clusters:
-            self.map_clusters.setdefault(cluster.map_id, []).append(cluster)
+            held = self.map_clusters.setdefault(cluster.map_id, [])
+            held[:] = [each for each in held if each.cluster != cluster.cluster]
+            held.append(cluster)
         return 0
 
     def clusters(self, map_id: UUID) -> list[Cluster]:
         return self.map_clusters.get(map_id, [])
 
-    def put_outliers(self, map_id: UUID, outliers: Iterable[Outlier]) -> int:
-        self.odd[map_id] = sorted(outliers, key=lambda each: (-each.score, each.image_id))
+    def put_outliers(
+        self, map_id: UUID, outliers: Iterable[Outlier], *, ranked: int | None = None
+    ) -> int:
+        given = list(outliers)
+        self.odd[map_id] = sorted(given, key=lambda each: (-np.float32(each.score), each.image_id))
+        assert ranked in {None, len(given)}
+        assert ranked is None or given == self.odd[map_id]
         return len(self.odd[map_id])
+
+    def put_means(self, map_id: UUID, means: Mapping[int, bytes]) -> None:
+        self.mean_rows[map_id] = dict(means)
+
+    def means(self, map_id: UUID) -> dict[int, bytes]:
+        return self.mean_rows.get(map_id, {})
+
+    def put_comparison(
+        self,
+        comparison: Comparison,
+        clusters: Iterable[ClusterChange],
+        outliers: Iterable[NewOutlier],
+    ) -> None:
+        key = comparison.map_id, comparison.previous
+        self.compared[key] = (comparison, list(clusters), list(outliers))
+
+    def comparisons(self, map_id: UUID) -> list[Comparison]:
+        return [each[0] for (own, _), each in self.compared.items() if own == map_id]
+
+    def cluster_changes(self, map_id: UUID, previous: UUID) -> list[ClusterChange]:
+        return self.compared[map_id, previous][1]
+
+    def new_outliers(self, map_id: UUID, previous: UUID, *, limit: int) -> list[NewOutlier]:
+        return self.compared[map_id, previous][2][:limit]
+
+    def delete_comparisons(self, map_id: UUID) -> None:
+        self.mean_rows.pop(map_id, None)
+        self.compared = {key: each for key, each in self.compared.items() if key[0] != map_id}
 
     def put_job(self, job: Job) -> Job:
         self.work[job.job_id] = job

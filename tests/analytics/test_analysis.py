@@ -240,7 +240,8 @@ def test_a_map_is_stored_whole_and_live(world: Make) -> None:
     assert one.store.live("map") == made.map_id
     assert (made.rows, made.rows_scored, made.clusters) == (90, 90, 3)
     assert list(dict.fromkeys(steps)) == [
-        "neighbours", "layout", "clusters", "outliers", "store", "tiles",
+        "texts", "collect", "graph", "layout", "space", "clusters", "outliers", "store",
+        "changes", "tiles",
     ]  # fmt: skip
     points = one.store.map_points[made.map_id]
     assert {point.image_id for point in points} == set(one.images)
@@ -274,7 +275,7 @@ def test_a_stored_map_is_not_made_again(world: Make) -> None:
     again = run(one, progress=lambda step, *_: steps.append(step))
     assert again.map_id == first.map_id
     assert again.snapshot_id == one.store.live("snapshot")
-    assert set(steps) == {"tiles"}
+    assert set(steps) == {"texts", "tiles"}
 
 
 def test_a_failed_step_leaves_the_earlier_map_live(world: Make) -> None:

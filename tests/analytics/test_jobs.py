@@ -1,16 +1,19 @@
 """Jobs: claimed once, followed, cancelled, taken over."""
 
+import json
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 
-from analytics.jobs import Handler, Runner, submit, wait
+from analytics.forecast import Forecast, JobStep
+from analytics.jobs import Handler, Runner, again, steps, submit, wait
+from analytics.steps import KEPT
 from cql.errors import InputError, UnavailableError
 from cql.progress import CancelledError, Progress
 from cql.records import Job
@@ -216,3 +219,115 @@ def test_run_forever_stops(memory: Memory) -> None:
     stop.set()
     thread.join(2)
     assert not thread.is_alive()
+
+
+def test_each_step_has_its_row_and_the_job_its_cost(memory: Memory) -> None:
+    def handler(_: Mapping[str, Any], progress: Progress) -> None:
+        progress("read", 0, 4)
+        progress("read", 4, 4)
+        progress("think", 0, 4)
+        until_s = time.monotonic() + 0.3
+        while time.monotonic() < until_s:
+            progress("think", 2, 4)
+        raise InputError("too hard")
+
+    job = put(memory)
+    done = runner(memory, {"work": handler}).run_once()
+    assert done is not None
+    assert [(each.step, each.state, each.rows) for each in steps(done)] == [
+        ("read", "done", 4),
+        ("think", "failed", 2),
+    ]
+    assert steps(done)[1].seconds >= 0.3
+    assert done.worked_s >= 0.3
+    assert 0 < done.cpu_s < 60
+    assert done.peak_bytes > 10**7
+    assert done.left_s is None
+    with pytest.raises(InputError, match="failed or was cancelled"):
+        again(cast("Store", memory), put(memory).job_id)
+    assert again(cast("Store", memory), job.job_id).kind == "work"
+
+
+def test_a_job_taken_over_keeps_what_was_done_and_spent(memory: Memory) -> None:
+    def first(_: Mapping[str, Any], progress: Progress) -> None:
+        progress("read", 4, 4)
+        progress("think", 1, 4)
+        raise SystemExit(0)
+
+    def second(_: Mapping[str, Any], progress: Progress) -> None:
+        progress("read", 4, 4, KEPT)
+        progress("think", 4, 4)
+
+    job = put(memory)
+    with pytest.raises(SystemExit):
+        runner(memory, {"work": first}).run_once()
+    left = memory.job(job.job_id)
+    assert (left.state, [each.state for each in steps(left)]) == ("running", ["done", "stopped"])
+    done = runner(memory, {"work": second}, stale_s=-1.0).run_once()
+    assert done is not None
+    assert [(each.step, each.state) for each in steps(done)] == [
+        ("read", "kept"),
+        ("think", "done"),
+    ]
+    assert steps(done)[0].seconds == steps(left)[0].seconds
+    assert done.worked_s > left.worked_s
+
+
+def test_a_cancelled_step_is_told(memory: Memory) -> None:
+    def handler(_: Mapping[str, Any], progress: Progress) -> None:
+        progress("read", 1, 4)
+        raise CancelledError("enough")
+
+    put(memory)
+    done = runner(memory, {"work": handler}).run_once()
+    assert done is not None
+    assert [each.state for each in steps(done)] == ["cancelled"]
+
+
+def row(step: str, state: str, seconds: float, rows: int) -> JobStep:
+    return JobStep(step=step, state=state, seconds=seconds, rows=rows)
+
+
+def test_time_left_comes_from_earlier_jobs() -> None:
+    before = [row("a", "done", 10, 100), row("b", "done", 20, 2), row("c", "done", 30, 100)]
+    found = Forecast([before])
+    # Twice the rows, at the same pace.
+    assert found.left([row("a", "running", 0, 0)], total=200) == pytest.approx(120)
+    assert found.left([row("a", "running", 5, 0)], total=200) == pytest.approx(115)
+    # Half of a took 30 s: the step goes by its own pace, the rest by that of what is finished.
+    assert found.left([row("a", "running", 30, 100)], total=200) == pytest.approx(30 + 100)
+    slow = [row("a", "done", 40, 200), row("b", "running", 0, 0)]
+    assert found.left(slow, total=2) == pytest.approx(2 * 100)
+    kept = [row("a", "kept", 0, 200), row("b", "kept", 0, 2), row("c", "running", 0, 0)]
+    assert found.left(kept, total=200) == pytest.approx(60)
+    stopped = [row("a", "kept", 0, 200), row("c", "stopped", 9, 1), row("b", "running", 0, 0)]
+    assert found.left(stopped, total=2) == pytest.approx(100)
+    assert found.left([row("new", "running", 1, 0)], total=0) == pytest.approx(60)
+
+
+def test_time_left_without_history_is_not_known() -> None:
+    assert Forecast([]).left([row("a", "running", 1, 1)], total=2) is None
+    assert Forecast([[row("a", "kept", 0, 1)]]).left([row("a", "running", 1, 1)], total=2) is None
+    assert Forecast([[row("a", "done", 1, 1)]]).left([], total=2) is None
+
+
+def test_the_median_of_earlier_jobs_counts() -> None:
+    runs = [[row("a", "done", seconds, 10)] for seconds in (4.0, 400.0, 5.0)]
+    assert Forecast(runs).left([row("a", "running", 0, 0)], total=10) == pytest.approx(5)
+
+
+def test_a_running_job_says_what_is_left(memory: Memory) -> None:
+    def handler(_: Mapping[str, Any], progress: Progress) -> None:
+        progress("a", 0, 10)
+        progress("a", 10, 10)
+        progress("b", 0, 10)
+        seen.append(memory.job(job.job_id).left_s)
+
+    seen: list[float | None] = []
+    old = put(memory)
+    text = json.dumps([asdict(row("a", "done", 1, 10)), asdict(row("b", "done", 60, 10))])
+    memory.work[old.job_id] = replace(old, state="done", steps=text)
+    job = put(memory)
+    runner(memory, {"work": handler}).run_once()
+    assert seen[0] is not None
+    assert 10 < seen[0] <= 60

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import codes, shards
+from analytics import codes, shards, shelf
 from analytics.regions import Selection
 from analytics.search import Request, Result
 from cql.errors import SightlineError
@@ -196,7 +196,7 @@ class Bench:
         def make(_: int) -> None:
             made = shards.build(service.spark, service.settings, service.store, MODEL, reuse=False)
             service.store.delete_snapshot(made.snapshot_id)
-            shutil.rmtree(shards.folder(service.settings, made.snapshot_id))
+            shutil.rmtree(shelf.folder(service.settings, made.snapshot_id))
 
         seconds = measure.alternate(
             {

@@ -22,6 +22,8 @@ from cql.errors import ConflictError, InputError, IntegrityError, NotFoundError
 from cql.progress import CancelledError
 from cql.records import (
     Cluster,
+    ClusterChange,
+    Comparison,
     Feature,
     FileState,
     Hit,
@@ -31,6 +33,7 @@ from cql.records import (
     MapPoint,
     MapVersion,
     Model,
+    NewOutlier,
     Outlier,
     Query,
     Service,
@@ -473,6 +476,14 @@ def test_of_racing_engines_one_claims_a_job(store: Store) -> None:
     store.update_job(job.job_id, owner, done=4, rate=2.5)
     found = store.job(job.job_id)
     assert (found.step, found.done, found.total, found.rate) == ("decode", 4, 9, 2.5)
+    assert (found.steps, found.cpu_s, found.peak_bytes, found.left_s) == ("", 0.0, 0, None)
+    went = {"steps": "[]", "worked_s": 2.0, "cpu_s": 1.5, "peak_bytes": 2**40, "left_s": 9.0}
+    store.update_job(job.job_id, owner, **went)
+    store.update_job(job.job_id, owner, done=5)
+    found = store.job(job.job_id)
+    assert {name: getattr(found, name) for name in went} == went
+    store.update_job(job.job_id, owner, left_s=None)
+    assert store.job(job.job_id).left_s is None
     with pytest.raises(InputError, match="sped"):
         store.update_job(job.job_id, owner, sped=1)
     with pytest.raises(ConflictError, match="running for"):
@@ -631,6 +642,41 @@ def test_outliers_come_in_rank_order_page_by_page(store: Store, count: int) -> N
         assert found == wanted
     with pytest.raises(InputError, match="no page"):
         store.outliers(map_id, limit=5, page_state="x:y")
+
+
+def test_a_comparison_comes_back_and_goes(store: Store) -> None:
+    map_id, previous = uuid4(), uuid4()
+    pair: dict[str, Any] = {"map_id": map_id, "previous": previous}
+    summary = Comparison(
+        **pair, rows_before=9, rows_after=12, added=4, removed=1, outliers=2, seed=1, created_at=NOW
+    )
+    changes = [
+        ClusterChange(
+            **pair, number=number, kind="kept", cluster_key=uuid4(), name="pipes", before=5,
+            after=7, joined=3, added=2, departed=1, removed=1, parts="[]", exemplars=(uuid4(),),
+            shift=0.25 if number else None, q=0.5 if number else None,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    odd = [
+        NewOutlier(
+            **pair, rank=rank, image_id=uuid4(), listing_id="l", score=1.0,
+            score_before=0.25 if rank else None,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    store.put_means(map_id, {0: b"abcd", 3: b"efgh"})
+    store.put_comparison(summary, iter(changes), iter(odd))
+    assert store.comparisons(map_id) == [summary]
+    assert store.cluster_changes(map_id, previous) == changes
+    assert store.new_outliers(map_id, previous, limit=9) == odd
+    assert store.new_outliers(map_id, previous, limit=1) == odd[:1]
+    assert store.means(map_id) == {0: b"abcd", 3: b"efgh"}
+    store.delete_comparisons(map_id)
+    assert store.comparisons(map_id) == []
+    assert store.cluster_changes(map_id, previous) == []
+    assert store.new_outliers(map_id, previous, limit=9) == []
+    assert store.means(map_id) == {}
 
 
 def a_query() -> Query:

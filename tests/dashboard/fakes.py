@@ -83,6 +83,9 @@ class FakeServices:
     def jobs(self, limit: int) -> tuple[JobView, ...]:
         raise RuntimeError("a bug")
 
+    def changes(self, before: Any, after: Any, *, limit: int) -> None:
+        self.calls.append(("changes", before, after, limit))
+
     def health(self) -> HealthView:
         check = Check(name="snapshot", ok=self.ready, required=True, detail="d", fix="f")
         return HealthView(ready=self.ready, checks=(check,))

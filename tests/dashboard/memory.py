@@ -25,6 +25,8 @@ from cql.errors import ConflictError, InputError, NotFoundError
 from cql.records import (
     NAMESPACE,
     Cluster,
+    ClusterChange,
+    Comparison,
     Decision,
     Hit,
     Image,
@@ -33,6 +35,7 @@ from cql.records import (
     MapPoint,
     MapVersion,
     Model,
+    NewOutlier,
     Outlier,
     Query,
     Snapshot,
@@ -58,6 +61,9 @@ class MemoryStore:
     points_: list[MapPoint] = field(default_factory=list)
     clusters_: list[Cluster] = field(default_factory=list)
     outliers_: list[Outlier] = field(default_factory=list)
+    comparisons_: list[Comparison] = field(default_factory=list)
+    changes_: list[ClusterChange] = field(default_factory=list)
+    new_outliers_: list[NewOutlier] = field(default_factory=list)
     version: MapVersion | None = None
     snapshot_: Snapshot | None = None
     decisions_: dict[str, list[Decision]] = field(default_factory=dict)
@@ -112,6 +118,21 @@ class MemoryStore:
 
     def points(self, map_id: UUID, rows: int) -> Iterator[MapPoint]:
         return iter(self.points_)
+
+    def maps(self) -> list[MapVersion]:
+        return [self.version] if self.version else []
+
+    def comparisons(self, map_id: UUID) -> list[Comparison]:
+        return [each for each in self.comparisons_ if each.map_id == map_id]
+
+    def cluster_changes(self, map_id: UUID, previous: UUID) -> list[ClusterChange]:
+        return self.changes_
+
+    def new_outliers(self, map_id: UUID, previous: UUID, *, limit: int) -> list[NewOutlier]:
+        return self.new_outliers_[:limit]
+
+    def means(self, map_id: UUID) -> dict[int, bytes]:
+        return {}
 
     def clusters(self, map_id: UUID) -> list[Cluster]:
         return self.clusters_

@@ -45,6 +45,8 @@ def test_health_is_503_with_reasons_until_ready(client: TestClient, services: Fa
         ("GET", "/images/not-a-uuid", None, 400, "image_id"),
         ("GET", "/nothing/here", None, 404, "no route"),
         ("GET", "/jobs", None, 500, "failed"),
+        ("GET", "/changes?from=x", None, 400, "from"),
+        ("GET", f"/changes?from={MAP}&to={MAP}", None, 404, "two maps are needed"),
         ("GET", "/map/tiles/31/0/0", None, 400, "z"),
         ("GET", "/map/rows?rows=1,x", None, 400, "rows"),
         ("POST", "/search", {"image_ids": [str(IMAGE)]}, 400, "k must be"),

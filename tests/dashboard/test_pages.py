@@ -26,6 +26,7 @@ from dashboard.views import (
     DecisionView,
     FacetValue,
     FacetView,
+    JobStepView,
     JobView,
     MapRow,
     MapView,
@@ -119,7 +120,7 @@ def props(node: Any, name: str) -> list[Any]:
 @pytest.mark.parametrize("path", [*routes.PAGES, "/clusters/", f"/clusters/{MAP}"])
 def test_every_page_has_a_layout_before_its_data(path: str) -> None:
     title, layout = routes.page(path, "?page=2")
-    assert title in {"Explore", "Searches", "Clusters", "Outliers", "Jobs", "Cluster"}
+    assert title in {"Explore", "Searches", "Clusters", "Outliers", "Changes", "Jobs", "Cluster"}
     assert any("skeleton" in str(css) for css in props(layout, "className"))
 
 
@@ -349,6 +350,32 @@ def test_a_failed_job_gives_its_reason_as_text() -> None:
     assert "sightline ingest" in [text(p) for p in parts(row) if type(p).__name__ == "Code"]
     assert not [part for part in parts(row) if getattr(part, "role", "") == "progressbar"]
     assert "Cancel" not in text(row)
+
+
+def test_a_failed_job_can_be_run_again() -> None:
+    row = cards.job_row(a_job("failed", error="x", again=True), NOW)
+    assert ids.job_again(str(a_job("failed", error="x", again=True).job_id)) in props(row, "id")
+    assert "Run again" in text(row)
+    assert "Run again" not in text(cards.job_row(a_job("done"), NOW))
+
+
+def test_a_job_shows_its_steps_and_what_it_cost() -> None:
+    steps = (
+        JobStepView(step="collect", state="kept", seconds=0.0, rows=1600, cpu_s=0.0),
+        JobStepView(step="near_by", state="running", seconds=61.0, rows=20, cpu_s=90.0),
+    )
+    changes = {"steps": steps, "cpu_s": 91.0, "peak_bytes": 2_100_000_000, "whole_left": True}
+    row = cards.job_row(a_job("running", **changes), NOW)
+    shown = text(row).replace("\u00a0", " ")
+    for expected in ("Collect", "kept", "1,600", "Near by", "1 min 01 s", "1 min 30 s"):
+        assert expected in shown
+    assert "CPU 1 min 31 s" in shown
+    assert "2.1 GB memory at most" in shown
+    assert "left in this step" not in shown
+    assert "left in this step" in text(cards.job_row(a_job("running"), NOW))
+    assert not [
+        part for part in parts(cards.job_row(a_job("done"), NOW)) if "Table" in str(type(part))
+    ]
 
 
 def test_jobs_are_grouped_and_counted() -> None:

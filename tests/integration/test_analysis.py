@@ -1,7 +1,11 @@
-"""A map on real parts: hosted by Spark, stored in Cassandra, read back as a table."""
+"""A map on real parts: hosted by Spark, killed, continued, stored in Cassandra, read back."""
 
 from __future__ import annotations
 
+import pickle
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +14,9 @@ import pytest
 from analytics import shards
 from analytics.analysis import analyse
 from analytics.hosts import Hosts
+from analytics.steps import KEPT
 from analytics.tiles import MapTable, Selection
-from cql.settings import Settings
+from cql.settings import ROOT, Settings
 from cql.store import Store
 from tests.integration.test_search import MODEL, fill, planted
 
@@ -21,6 +26,34 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.service
 
 
+CHILD = """
+import pickle, sys
+from analytics.analysis import analyse
+from cql.store import Store
+settings = pickle.loads(bytes.fromhex(sys.argv[1]))
+def told(step, *_):
+    print(step, flush=True)
+with Store.open(settings) as store:
+    analyse(None, settings, store, model_id=sys.argv[2], progress=told)
+"""
+
+
+def killed_in(step: str, settings: Settings) -> None:
+    """Analyse in a process that is killed (-9) as soon as it says that a step begins."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, pickle.dumps(settings).hex(), MODEL],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == step:
+                process.kill()
+                break
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_a_collection_gets_a_map(spark: SparkSession, settings: Settings, store: Store) -> None:
     vectors, owners = planted()
     images = fill(store, vectors, owners)
@@ -28,7 +61,19 @@ def test_a_collection_gets_a_map(spark: SparkSession, settings: Settings, store:
     try:
         hosts.start(shards.build(spark, settings, store, MODEL))
         hosts.ready(90)
-        made = analyse(spark, settings, store, model_id=MODEL)
+        killed_in("layout", settings)
+        assert store.live("map") is None
+        kept: list[str] = []
+        made = analyse(
+            spark,
+            settings,
+            store,
+            model_id=MODEL,
+            progress=lambda step, _done, _total, message="": (
+                kept.append(step) if message == KEPT else None
+            ),
+        )
+        assert kept == ["collect", "graph"]
         again = analyse(spark, settings, store, model_id=MODEL)
     finally:
         hosts.stop()

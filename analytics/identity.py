@@ -1,0 +1,29 @@
+"""Image ids as arrays: uint8 (N, 16), ordered and matched without an object for each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def halves(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The low and the high half of ids, uint64 (N,) each: keys of `np.lexsort`, in its order."""
+    keys = np.ascontiguousarray(images).view(">u8").astype(np.uint64).reshape(-1, 2)
+    return keys[:, 1], keys[:, 0]
+
+
+def places(held: NDArray[np.uint8], asked: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Row in `held` uint8 (M, 16) of each id of `asked` uint8 (N, 16): int64 (N,), -1 for none.
+
+    Ids of each side differ from one another.
+    """
+    every = np.concatenate([held, asked])
+    low, high = halves(every)
+    # Equal ids stand together, that of `held` first; each of `asked` looks one place back.
+    order = np.lexsort((np.arange(len(every)), low, high))
+    same = np.zeros(len(every), bool)
+    same[1:] = (low[order[1:]] == low[order[:-1]]) & (high[order[1:]] == high[order[:-1]])
+    found = np.full(len(asked), -1, np.int64)
+    pairs = np.flatnonzero(same & (order >= len(held)))
+    found[order[pairs] - len(held)] = order[pairs - 1]
+    return found

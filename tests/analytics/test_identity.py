@@ -1,0 +1,25 @@
+"""Image ids as arrays, against sets and sorting of objects."""
+
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from analytics.identity import halves, places
+
+
+@pytest.mark.parametrize(("held", "asked"), [(0, 0), (0, 3), (3, 0), (1, 1), (200, 300)])
+def test_places_equal_a_dictionary(held: int, asked: int) -> None:
+    rng = np.random.default_rng(1)
+    # Few distinct bytes, so that halves repeat while ids do not.
+    every = np.unique(rng.integers(0, 2, (2000, 16), np.uint8), axis=0)
+    one, two = (every[rng.permutation(len(every))[:count]] for count in (held, asked))
+    at = {row.tobytes(): number for number, row in enumerate(one)}
+    assert places(one, two).tolist() == [at.get(row.tobytes(), -1) for row in two]
+
+
+def test_halves_order_as_ids_do() -> None:
+    ids = np.random.default_rng(2).integers(0, 256, (500, 16), np.uint8)
+    wanted = sorted(range(500), key=lambda row: UUID(bytes=ids[row].tobytes()))
+    assert np.lexsort(halves(ids)).tolist() == wanted
+    assert [len(half) for half in halves(ids[:0])] == [0, 0]
