@@ -226,7 +226,7 @@ def analyse(
     That snapshot is the default one from then on: pages show the map and the searches of one model.
 
     Steps (names given to `progress`): texts, those of `STEPS`, store, changes and tiles. What a
-    step made is kept below `data_dir/work/<map id>` until the map is live: a run that was
+    step made is kept in a folder of the map in `data_dir` until the map is live: a run that was
     cancelled, killed or failed continues after its last finished step when it is asked for again.
     Idempotent: the same data, listing texts, parameters and seed give the same map id and the same
     rows, also over a snapshot that was sharded anew; a map that is stored already is made live.
