@@ -85,8 +85,8 @@ def migrate(session: Session, settings: Settings, *, folder: Path = FOLDER) -> l
     applied = []
     with _lock(session, settings.keyspace):
         for migration in _pending(session, settings, wanted):
-            for text in split(migration.text.format(**names)):
-                session.execute(text, timeout=60)
+            for text in split(migration.text):
+                session.execute(text.format(**names), timeout=60)
             session.execute(
                 statements.PUT_MIGRATION.format(**names),
                 (migration.number, migration.name, migration.sha256),
