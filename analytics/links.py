@@ -1,0 +1,458 @@
+"""Compiled loops of the neighbour graph: lists of the best rows, and improving them.
+
+A list holds the best M rows of a row, best first: `rows` int32 (N, M), -1 where there is none, and
+`scores` float32 (N, M), products in float32, -inf where there is none. Every function writes the
+lists of the rows that it is given and of no other, so parts of the rows can be done by any number
+of threads or processes at the same time with the same result.
+"""
+
+# Compiled loops take many arrays, by position.
+# ruff: noqa: PLR0917
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_TOGETHER = 32
+"""Scores that are compared before any is looked at."""
+
+_BITS = 12
+"""Of the numbers of slots in the table of rows that were looked at; at most half are taken."""
+
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
+
+
+def compiled(function: Function) -> Function:
+    """Compile with numba for this CPU, cached on disk, without the GIL."""
+    return cast("Function", njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> np.float32:
+    """Sum of products in float32, in any order."""
+    total = np.float32(0)
+    for at in range(left.size):
+        total += left[at] * right[at]
+    return total
+
+
+@compiled
+def _insert(
+    rows: NDArray[np.int32], scores: NDArray[np.float32], row: int, score: np.float32
+) -> int:
+    """Put a row into a list in place of its last; returns where."""
+    at = rows.size - 1
+    while at > 0 and scores[at - 1] < score:
+        scores[at] = scores[at - 1]
+        rows[at] = rows[at - 1]
+        at -= 1
+    scores[at] = score
+    rows[at] = row
+    return at
+
+
+@compiled
+def take(
+    found: NDArray[np.float32],
+    who: NDArray[np.int64],
+    own: int,
+    others: NDArray[np.int64],
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32],
+) -> None:
+    """Take what is better into lists: `found` float32 (B, C), rows `who` (B,) by others.
+
+    `rows` and `scores` are lists of which list n belongs to row `own` + n. Column c is row
+    `others[c]`, which is not in the lists yet, and is left out of its own.
+    """
+    count, width = found.shape
+    last = rows.shape[1] - 1
+    for at in range(count):
+        mine = who[at]
+        low = scores[mine, last]
+        for start in range(0, width, _TOGETHER):
+            stop = min(start + _TOGETHER, width)
+            hits = 0
+            if stop - start == _TOGETHER:
+                for step in range(_TOGETHER):
+                    hits += found[at, start + step] > low
+            else:
+                hits = 1
+            if hits == 0:
+                continue
+            for place in range(start, stop):
+                if found[at, place] > low and own + mine != others[place]:
+                    _insert(rows[mine], scores[mine], others[place], found[at, place])
+                    low = scores[mine, last]
+
+
+@compiled
+def take_both(
+    found: NDArray[np.float32],
+    own: int,
+    other: int,
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    other_rows: NDArray[np.int32],
+    other_scores: NDArray[np.float32],
+) -> None:
+    """`take` for the B rows and for the C others, which are not the same rows, at once."""
+    count, width = found.shape
+    last = rows.shape[1] - 1
+    lows = other_scores[:, last].copy()
+    for at in range(count):
+        low = scores[at, last]
+        for start in range(0, width, _TOGETHER):
+            stop = min(start + _TOGETHER, width)
+            hits = 0
+            if stop - start == _TOGETHER:
+                for step in range(_TOGETHER):
+                    score = found[at, start + step]
+                    hits += (score > low) | (score > lows[start + step])
+            else:
+                hits = 1
+            if hits == 0:
+                continue
+            for place in range(start, stop):
+                score = found[at, place]
+                if score > low:
+                    _insert(rows[at], scores[at], other + place, score)
+                    low = scores[at, last]
+                if score > lows[place]:
+                    _insert(other_rows[place], other_scores[place], own + at, score)
+                    lows[place] = other_scores[place, last]
+
+
+@compiled
+def reverse(
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    fresh: NDArray[np.uint8],
+    back: NDArray[np.int32],
+    back_fresh: NDArray[np.uint8],
+) -> None:
+    """Fill lists the other way: `back` int32 (N, B), the best rows that have row n in their list.
+
+    `fresh` (N, M) goes with them into `back_fresh` (N, B).
+    """
+    count, size = rows.shape
+    width = back.shape[1]
+    back[:] = -1
+    best = np.full((count, width), -np.inf, np.float32)
+    for row in range(count):
+        for at in range(size):
+            to = rows[row, at]
+            score = scores[row, at]
+            if to < 0 or score <= best[to, width - 1]:
+                continue
+            place = width - 1
+            while place > 0 and best[to, place - 1] < score:
+                best[to, place] = best[to, place - 1]
+                back[to, place] = back[to, place - 1]
+                back_fresh[to, place] = back_fresh[to, place - 1]
+                place -= 1
+            best[to, place] = score
+            back[to, place] = row
+            back_fresh[to, place] = fresh[row, at]
+
+
+class _Looked(NamedTuple):
+    """Rows that were looked at: a hash table of them, and in turn the slots and the rows."""
+
+    table: NDArray[np.int32]
+    slots: NDArray[np.int32]
+    rows: NDArray[np.int32]
+
+
+@compiled
+def _look(
+    looked: _Looked, count: int, rows: NDArray[np.int32], fresh: NDArray[np.uint8], every: int
+) -> int:
+    """Note the rows of a list, `every` one or the fresh ones; returns how many are noted now."""
+    for at in range(rows.size):
+        row = rows[at]
+        if row < 0 or not (every or fresh[at]) or count >= looked.rows.size:
+            continue
+        slot = np.int64((np.uint64(row) * _PRIME) >> np.uint64(64 - _BITS))
+        while looked.table[slot] >= 0 and looked.table[slot] != row:
+            slot = (slot + 1) & (looked.table.size - 1)
+        if looked.table[slot] < 0:
+            looked.table[slot] = row
+            looked.slots[count] = slot
+            looked.rows[count] = row
+            count += 1
+    return count
+
+
+@compiled
+def _enter(
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    fresh: NDArray[np.uint8],
+    row: int,
+    score: np.float32,
+) -> None:
+    """Put a row into a list in place of its last, fresh, unless it is there or not as good."""
+    at = rows.size - 1
+    if score <= scores[at]:
+        return
+    for place in range(rows.size):
+        if rows[place] == row:
+            return
+    while at > 0 and scores[at - 1] < score:
+        scores[at] = scores[at - 1]
+        rows[at] = rows[at - 1]
+        fresh[at] = fresh[at - 1]
+        at -= 1
+    scores[at] = score
+    rows[at] = row
+    fresh[at] = 1
+
+
+@compiled
+def refine(
+    vectors: NDArray[np.float32],
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    fresh: NDArray[np.uint8],
+    back: NDArray[np.int32],
+    back_fresh: NDArray[np.uint8],
+    first: int,
+    last: int,
+    new_rows: NDArray[np.int32],
+    new_scores: NDArray[np.float32],
+    new_fresh: NDArray[np.uint8],
+) -> int:
+    """Look at the neighbours' neighbours of rows first to last: one round of NN-descent.
+
+    Dong, Moses, Li (2011), Efficient k-nearest neighbor graph construction for generic similarity
+    measures: of each pair of steps one must be fresh (found in the round before). The lists of the
+    round before are read; those of rows first to last are written, `new_*` (N, M), and what one of
+    these rows finds about another is entered there, too. Returns how many entries are new.
+    """
+    limit = 2 ** (_BITS - 1)
+    looked = _Looked(
+        np.full(2 * limit, -1, np.int32), np.empty(limit, np.int32), np.empty(limit, np.int32)
+    )
+    for row in range(first, last):
+        new_rows[row] = rows[row]
+        new_scores[row] = scores[row]
+        new_fresh[row] = 0
+    own = np.empty(1, np.int32)
+    for row in range(first, last):
+        own[0] = row
+        known = _look(looked, 0, own, fresh[row], 1)
+        known = _look(looked, known, new_rows[row], fresh[row], 1)
+        # A row that has this one in its list is a candidate itself.
+        count = _look(looked, known, back[row], back_fresh[row], 0)
+        for at in range(rows.shape[1]):
+            if rows[row, at] >= 0:
+                to, young = rows[row, at], fresh[row, at]
+                count = _look(looked, count, rows[to], fresh[to], young)
+                count = _look(looked, count, back[to], back_fresh[to], young)
+        for at in range(back.shape[1]):
+            if back[row, at] >= 0:
+                to, young = back[row, at], back_fresh[row, at]
+                count = _look(looked, count, rows[to], fresh[to], young)
+                count = _look(looked, count, back[to], back_fresh[to], young)
+        for at in range(known, count):
+            other = looked.rows[at]
+            found = _product(vectors[row], vectors[other])
+            _enter(new_rows[row], new_scores[row], new_fresh[row], other, found)
+            if first <= other < last:
+                _enter(new_rows[other], new_scores[other], new_fresh[other], row, found)
+        for at in range(count):
+            looked.table[looked.slots[at]] = -1
+    changed = 0
+    for row in range(first, last):
+        changed += new_fresh[row].sum()
+    return changed
+
+
+@compiled
+def _before(score: np.float32, rank: int, other: np.float32, other_rank: int) -> bool:
+    """Whether a row goes before another: larger score, then smaller rank."""
+    return score > other or (score == other and rank < other_rank)
+
+
+@compiled
+def score(
+    vectors: NDArray[np.float32],
+    row: int,
+    rows: NDArray[np.int32],
+    out: NDArray[np.float32],
+) -> None:
+    """Scores of a row with `rows`: float32 of float64 sums in index order, into `out`.
+
+    A row below 0 scores -inf.
+    """
+    count, dim = rows.size, vectors.shape[1]
+    left = vectors[row]
+    for start in range(0, count, 8):
+        stop = min(start + 8, count)
+        # Eight sums at once: each waits for its own last addition alone.
+        n = np.empty(8, np.int64)
+        for at in range(8):
+            n[at] = max(rows[min(start + at, stop - 1)], 0)
+        a, b, c, d = vectors[n[0]], vectors[n[1]], vectors[n[2]], vectors[n[3]]
+        e, f, g, h = vectors[n[4]], vectors[n[5]], vectors[n[6]], vectors[n[7]]
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+        for at in range(dim):
+            value = np.float64(left[at])
+            s0 += value * np.float64(a[at])
+            s1 += value * np.float64(b[at])
+            s2 += value * np.float64(c[at])
+            s3 += value * np.float64(d[at])
+            s4 += value * np.float64(e[at])
+            s5 += value * np.float64(f[at])
+            s6 += value * np.float64(g[at])
+            s7 += value * np.float64(h[at])
+        sums = (s0, s1, s2, s3, s4, s5, s6, s7)
+        for at in range(start, stop):
+            # -0 becomes 0, as everywhere.
+            made = np.float32(sums[at - start]) + np.float32(0)
+            out[at] = made if rows[at] >= 0 else np.float32(-np.inf)
+
+
+@compiled
+def settle(
+    vectors: NDArray[np.float32],
+    ranks: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    slack: float,
+    first: int,
+    last: int,
+    out_rows: NDArray[np.int32],
+    out_scores: NDArray[np.float32],
+    doubtful: NDArray[np.uint8],
+) -> None:
+    """Score lists exactly and keep the K best, ties by rank: `out_*` (N, K), K <= M.
+
+    `doubtful` (N,): whether a row that is in no list could be among them, where a float32 product
+    errs by at most `slack`.
+    """
+    size, k = rows.shape[1], out_rows.shape[1]
+    exact = np.empty(size, np.float32)
+    for row in range(first, last):
+        score(vectors, row, rows[row], exact)
+        out_rows[row] = -1
+        out_scores[row] = -np.inf
+        for at in range(size):
+            if rows[row, at] >= 0:
+                _rank(out_rows[row], out_scores[row], ranks, rows[row, at], exact[at])
+        doubtful[row] = scores[row, size - 1] + slack >= out_scores[row, k - 1]
+
+
+@compiled
+def _rank(
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    ranks: NDArray[np.int32],
+    row: int,
+    value: np.float32,
+) -> None:
+    """Put a row into a list that is in order of score and rank, if it is among the best."""
+    at = rows.size
+    while at > 0 and (
+        rows[at - 1] < 0 or _before(value, ranks[row], scores[at - 1], ranks[rows[at - 1]])
+    ):
+        at -= 1
+    if at == rows.size:
+        return
+    for place in range(rows.size - 1, at, -1):
+        rows[place] = rows[place - 1]
+        scores[place] = scores[place - 1]
+    rows[at] = row
+    scores[at] = value
+
+
+@compiled
+def search(
+    vectors: NDArray[np.float32],
+    ranks: NDArray[np.int32],
+    row: int,
+    rough: NDArray[np.float32],
+    slack: float,
+    out_rows: NDArray[np.int32],
+    out_scores: NDArray[np.float32],
+) -> None:
+    """Find the K best of all N for a row from its float32 products `rough` (N,): `out_*` (K,)."""
+    k = out_rows.size
+    best = np.full(k, -np.inf, np.float32)
+    held = np.full(k, -1, np.int32)
+    for at in range(rough.size):
+        if rough[at] > best[k - 1] and at != row:
+            _insert(held, best, at, rough[at])
+    low = best[k - 1] - slack
+    out_rows[:] = -1
+    out_scores[:] = -np.inf
+    near = np.empty(8, np.int32)
+    exact = np.empty(8, np.float32)
+    held_count = 0
+    for at in range(rough.size):
+        if rough[at] >= low and at != row:
+            near[held_count] = at
+            held_count += 1
+        if held_count == 8 or (held_count > 0 and at == rough.size - 1):
+            score(vectors, row, near[:held_count], exact)
+            for place in range(held_count):
+                _rank(out_rows, out_scores, ranks, near[place], exact[place])
+            held_count = 0
+
+
+@compiled
+def mark(vectors: NDArray[np.float32], first: int, last: int, out: NDArray[np.uint64]) -> None:
+    """Hash the bits of rows first to last: equal rows have equal marks."""
+    bits = vectors.view(np.uint32)
+    for row in range(first, last):
+        value = np.uint64(bits.shape[1])
+        for at in range(bits.shape[1]):
+            value = (value ^ np.uint64(bits[row, at])) * _PRIME
+            value ^= value >> np.uint64(29)
+        out[row] = value
+
+
+@compiled
+def spread(
+    ranks: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    members: NDArray[np.int64],
+    own_scores: NDArray[np.float32],
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    out_rows: NDArray[np.int64],
+    out_scores: NDArray[np.float32],
+) -> None:
+    """Make lists of rows from lists of groups of equal rows.
+
+    Group g has `members` starts[g] to starts[g + 1], by rank, which score `own_scores` (G,) with
+    one another; `rows` and `scores` (G, M) are its best other groups. `out_*` (N, K).
+    """
+    k = out_rows.shape[1]
+    best_rows = np.empty(k + 1, np.int32)
+    best = np.empty(k + 1, np.float32)
+    for group in range(rows.shape[0]):
+        best_rows[:] = -1
+        best[:] = -np.inf
+        for turn in range(-1, rows.shape[1]):
+            other = group if turn < 0 else rows[group, turn]
+            value = own_scores[group] if turn < 0 else scores[group, turn]
+            if other < 0:
+                continue
+            for at in range(starts[other], min(starts[other + 1], starts[other] + k + 1)):
+                _rank(best_rows, best, ranks, members[at], value)
+        for at in range(starts[group], starts[group + 1]):
+            row, place = members[at], 0
+            for turn in range(k + 1):
+                if best_rows[turn] != row and best_rows[turn] >= 0 and place < k:
+                    out_rows[row, place] = best_rows[turn]
+                    out_scores[row, place] = best[turn]
+                    place += 1
