@@ -61,17 +61,19 @@ def propose(
     centres = _centres(parts, cells, rng)
     near = _nearest(parts, "given", centres, PROBES, progress)
     labels = near[:, 0].astype(np.int64)
-    limit = SPLIT * max(1, -(-count // cells))
+    limit = SPLIT * max(1, -(-count // len(centres)))
     if np.bincount(labels, minlength=cells).max() > limit:
         labels, centres = _split(given, labels, centres, limit)
         near = _nearest(parts, "given", centres, PROBES, progress)
         near = _own_first(near, labels)
+    turn = _chain(centres)
+    labels, near, centres = np.argsort(turn)[labels], np.argsort(turn)[near], centres[turn]
     order = np.argsort(labels, kind="stable").astype(np.int64)
     vectors = parts.make("vectors", (count, dim), np.float32)
     for first, last in cut(count, _PART):
         vectors[first:last] = given[order[first:last]]
     parts.drop("given", "best", "centres", "near")
-    parts.put("near", near[order])
+    parts.put("near", near[order].astype(np.int32))
     starts = np.r_[0, np.cumsum(np.bincount(labels, minlength=len(centres)))]
     parts.put("starts", starts.astype(np.int64))
     parts.make("rows", (count, size), np.int32)
@@ -140,8 +142,7 @@ def _means(vectors: NDArray[np.float32], labels: NDArray[Any], cells: int) -> ND
     counts = np.bincount(labels, minlength=cells)
     starts = np.r_[0, np.cumsum(counts)[:-1]][counts > 0]
     sums = np.add.reduceat(vectors[np.argsort(labels, kind="stable")], starts, axis=0)
-    means: NDArray[np.float32] = sums / counts[counts > 0][:, None].astype(np.float32)
-    return means
+    return (sums / counts[counts > 0][:, None]).astype(np.float32)
 
 
 def _nearest(
@@ -204,6 +205,19 @@ def _split(
         means.append(middle)
         waiting += [np.sort(rows[along[:half]]), np.sort(rows[along[half:]])]
     return labels, np.stack(means)
+
+
+def _chain(centres: NDArray[np.float32]) -> NDArray[np.int64]:
+    """An order of cells in which each is followed by the nearest that is left: int64 (C,).
+
+    What is near lies near in memory then, and in the same part.
+    """
+    near = centres @ centres.T - np.einsum("cd,cd->c", centres, centres) / np.float32(2)
+    turn = np.zeros(len(centres), np.int64)
+    for at in range(1, len(turn)):
+        near[:, turn[at - 1]] = -np.inf
+        turn[at] = np.argmax(near[turn[at - 1]])
+    return turn
 
 
 def _own_first(near: NDArray[np.int32], labels: NDArray[np.int64]) -> NDArray[np.int32]:

@@ -197,18 +197,18 @@ def _by_descent(
     seed: int,
     progress: Progress,
 ) -> None:
-    """Start rows without a list at the best of some rows, and walk from neighbour to neighbour."""
+    """Walk from neighbour to neighbour; a row without any starts at the best of some rows."""
     count, k = near.shape
     _lists(parts, near, scores, cells.spare(k))
     rng = np.random.default_rng([seed, 13])
     pivots = np.sort(rng.choice(count, min(count, _PIVOTS), replace=False))
-    parts.put("asked", asked)
+    bare = asked[near[asked, 0] < 0]
+    parts.put("asked", bare)
     parts.put("pivots", pivots)
     parts.put("offered", parts["vectors"][pivots])
-    parts["rows"][asked], parts["scores"][asked] = -1, -np.inf
     parts.run(
         _start,
-        cut(len(asked), _PART),
+        cut(len(bare), _PART),
         ("vectors", "asked", "pivots", "offered", "rows", "scores"),
         progress=progress,
         step="search",

@@ -217,10 +217,10 @@ def _approximate(
 def shared(progress: Progress, count: int) -> Progress:
     """Progress over N rows from that of each stage: its share of the whole is known by name."""
 
-    def told(stage: str, done: int, total: int, message: str = "") -> None:
+    def told(step: str, done: int, total: int, message: str = "") -> None:
         del message
-        low, high = _SHARES[stage]
+        low, high = _SHARES[step]
         share = low + (high - low) * (done / total if total else 1.0)
-        progress("neighbours", int(count * share), count, stage)
+        progress("neighbours", int(count * share), count, step)
 
     return told

@@ -34,7 +34,7 @@ def compiled(function: Function) -> Function:
     return cast("Function", njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, fastmath=True)
 def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> np.float32:
     """Sum of products in float32, in any order."""
     total = np.float32(0)
@@ -279,7 +279,7 @@ def refine(
 @compiled
 def _before(score: np.float32, rank: int, other: np.float32, other_rank: int) -> bool:
     """Whether a row goes before another: larger score, then smaller rank."""
-    return score > other or (score == other and rank < other_rank)
+    return bool(score > other or (score == other and rank < other_rank))
 
 
 @compiled

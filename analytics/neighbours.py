@@ -188,4 +188,4 @@ def graph(
 
 
 def _sha256(array: NDArray[Any]) -> str:
-    return hashlib.sha256(memoryview(array).cast("B") if array.size else b"").hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).ravel().view(np.uint8).data).hexdigest()
