@@ -67,13 +67,14 @@ def propose(
         near = _nearest(parts, "given", centres, PROBES, progress)
         near = _own_first(near, labels)
     turn = _chain(centres)
-    labels, near, centres = np.argsort(turn)[labels], np.argsort(turn)[near], centres[turn]
+    place = np.argsort(turn)
+    labels = place[labels]
     order = np.argsort(labels, kind="stable").astype(np.int64)
     vectors = parts.make("vectors", (count, dim), np.float32)
     for first, last in cut(count, _PART):
         vectors[first:last] = given[order[first:last]]
     parts.drop("given", "best", "centres", "near")
-    parts.put("near", near[order].astype(np.int32))
+    parts.put("near", place[near[order]].astype(np.int32))
     starts = np.r_[0, np.cumsum(np.bincount(labels, minlength=len(centres)))]
     parts.put("starts", starts.astype(np.int64))
     parts.make("rows", (count, size), np.int32)

@@ -231,7 +231,7 @@ def _vectors(dataset: Dataset, folder: Path) -> Floats:
 def _descended(vectors: Floats, threads: int) -> Rows:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from pynndescent import NNDescent
+        from pynndescent import NNDescent  # type: ignore[import-untyped]
 
         index = NNDescent(
             vectors, n_neighbors=K + 1, metric="euclidean", random_state=1, n_jobs=threads
