@@ -83,7 +83,6 @@ def analyse(
     rows, also over a snapshot that was sharded anew; a map that is stored already is made live.
     A failed step leaves the previous live map. UnavailableError when no hosts hold the snapshot.
     """
-    del spark  # the graph comes from the resident hosts; later sizes place landmarks by Spark
     chosen = parameters or Parameters()
     projection.prepare_cache(settings.data_dir / "numba")
     with Searcher(settings, store) as searcher:
@@ -103,7 +102,10 @@ def analyse(
                     f"all {snapshot.rows} rows must be read, {len(rows.listings)} were: try again"
                 )
             progress("neighbours", 0, snapshot.rows)
-            near = graph(searcher, snapshot, rows, chosen.neighbours, progress=progress)
+            near = graph(
+                searcher, snapshot, rows, chosen.neighbours,
+                seed=seed, spark=spark, progress=progress,
+            )  # fmt: skip
             made = _make(rows, near, chosen, seed, progress)
             stored = _store(
                 store, snapshot, map_id, made, listings, chosen=chosen, seed=seed, progress=progress
@@ -181,7 +183,8 @@ def _make(
     quality = {
         **projection.as_dict(trusted),
         "neighbours": float(near.rows.shape[1]),
-        "neighbours_recall": 1.0,
+        "neighbours_recall": near.recall,
+        "neighbours_audited": float(near.audited),
         "clustered": float((clusters.labels >= 0).mean()) if count else 0.0,
     }
     return _Made(rows, placed, clusters, space, odd, edge, quality)

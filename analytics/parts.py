@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -122,9 +123,11 @@ class Parts:
         """
         total = parts[-1][1] if parts else 0
         done: list[int] = []
-        for (_, last), made in zip(parts, self._each(work, parts, names, options), strict=True):
-            done.append(made)
-            progress(step, last, total)
+        # Closed at once, whatever `progress` raises: no thread works on for nobody.
+        with closing(self._each(work, parts, names, options)) as each:
+            for (_, last), made in zip(parts, each, strict=True):
+                done.append(made)
+                progress(step, last, total)
         return done
 
     def _each(
@@ -133,7 +136,7 @@ class Parts:
         parts: Sequence[tuple[int, int]],
         names: Sequence[str],
         options: Mapping[str, Any],
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         if self._spark is None or self._folder is None:
             arrays = {name: self._arrays[name] for name in names}
             with threadpool_limits(1), ThreadPoolExecutor(self._threads) as pool:

@@ -1,6 +1,7 @@
 """The neighbour graph against brute force: exact, by cells, brought up to date, in its file."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,7 @@ def test_cells_are_exact_where_it_is_easy() -> None:
 
 
 def test_the_seed_decides_and_the_number_of_threads_does_not() -> None:
-    rows = collection(blobs(20_000, groups=40))
+    rows = collection(blobs(9000, groups=40))
     one = link(rows, 6, exact=False, seed=5)
     same(one, link(rows, 6, exact=False, seed=5, threads=2))
     other = link(rows, 6, exact=False, seed=6)
@@ -266,14 +267,29 @@ def test_near_copies_in_one_cell_are_not_compared_all_with_all(
     assert sum(asked) < 18_000 * 18_000 / 4
 
 
-def test_a_cell_with_one_row() -> None:
+@pytest.mark.parametrize("probes", [1, cells.PROBES])
+def test_a_cell_with_one_row(probes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one probe its row is compared with nobody, and still gets its neighbours."""
     vectors = blobs(1000, groups=2)
     vectors[500] = -vectors[:2].mean(axis=0)
     vectors[500] /= np.linalg.norm(vectors[500])
     rows = collection(vectors)
+    sizes: list[int] = []
+    search = cells._search
+
+    def noted(arrays: Arrays, first: int, last: int) -> int:
+        sizes.extend(np.diff(arrays["starts"]).tolist())
+        return search(arrays, first, last)
+
+    monkeypatch.setattr(cells, "_centres", lambda *_: vectors[[0, 1, 500]])
+    monkeypatch.setattr(cells, "_search", noted)
+    monkeypatch.setattr(cells, "PROBES", probes)
     graph = link(rows, 5, exact=False)
+    assert 1 in sizes
     sound(graph, 1000, 5)
     assert graph.recall > 0.97
+    exact = link(rows, 5, exact=True)
+    assert np.array_equal(graph.rows[500], exact.rows[500])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 2.0])
@@ -447,6 +463,25 @@ def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
     path.write_bytes(whole.replace(b'"format": 1', b'"format": 9'))
     with pytest.raises(IntegrityError, match="must have format 1, it has 9"):
         Graph.open(path)
+
+
+def test_no_part_is_begun_after_a_cancel() -> None:
+    def stop(step: str, done: int, total: int, message: str = "") -> None:
+        raise CancelledError("stop")
+
+    with Parts(1) as parts:
+        counts = parts.make("counts", (50,), np.int64)
+        counts[:] = 0
+        with pytest.raises(CancelledError) as raised:
+            parts.run(_count, cut(50, 1), ("counts",), progress=stop)
+        assert str(raised.value) == "stop"
+        assert 1 <= counts.sum() <= 3
+
+
+def _count(arrays: Arrays, first: int, last: int) -> int:
+    arrays["counts"][first] = 1
+    time.sleep(0.02)
+    return 0
 
 
 def test_what_fails_in_a_thread_is_raised() -> None:
