@@ -25,6 +25,9 @@ MOST_CELLS = 4096
 PROBES = 10
 """Cells that a row is compared with, its own among them."""
 
+DRY = 0.01
+"""The cells that are left are not searched when two more gave less than this share of entries."""
+
 SPLIT = 8
 """A cell of more than this many times the average is halved until it is not: rows that lie
 together, a hundred thousand near copies even, never cost a product of all with all."""
@@ -33,11 +36,12 @@ ROUNDS = 12
 SETTLED = 0.004
 """Rounds end when fewer of all entries than this share were new in one."""
 
-_SAMPLE = 24
-_STEPS = 3
+_SAMPLE = 20
+_STEPS = 2
 _PART = 8192
 _BLOCK = 2048
 _BACK = 24
+_TURN = 2
 
 
 def spare(k: int) -> int:
@@ -239,8 +243,9 @@ def _search(arrays: Arrays, first: int, last: int) -> int:
     near = arrays["near"][first:last]
     own = vectors[first:last]
     # Nearest cells first: lists fill with what is good, and little is taken in later.
-    for low in range(0, near.shape[1], 4):
-        some = np.ascontiguousarray(near[:, low : low + 4])
+    for low in range(0, near.shape[1], _TURN):
+        taken = 0
+        some = np.ascontiguousarray(near[:, low : low + _TURN])
         turn = np.argsort(some, axis=None, kind="stable")
         cells, at = np.unique(some.ravel()[turn], return_index=True)
         for cell, begin, end in zip(cells, at, [*at[1:], len(turn)], strict=True):
@@ -250,7 +255,10 @@ def _search(arrays: Arrays, first: int, last: int) -> int:
                 asked = who[near_low:near_high]
                 if base < stop:
                     found = own[asked] @ vectors[base:stop].T
-                    links.take(found, asked, first, np.arange(base, stop), rows, scores)
+                    others = np.arange(base, stop)
+                    taken += links.take(found, asked, first, others, rows, scores)
+        if low and taken < DRY * rows.size:
+            break
     return 0
 
 

@@ -66,13 +66,14 @@ def take(
     others: NDArray[np.int64],
     rows: NDArray[np.int32],
     scores: NDArray[np.float32],
-) -> None:
+) -> int:
     """Take what is better into lists: `found` float32 (B, C), rows `who` (B,) by others.
 
     `rows` and `scores` are lists of which list n belongs to row `own` + n. Column c is row
-    `others[c]`, which is not in the lists yet, and is left out of its own.
+    `others[c]`, which is not in the lists yet, and is left out of its own. Returns how often.
     """
     count, width = found.shape
+    taken = 0
     last = rows.shape[1] - 1
     for at in range(count):
         mine = who[at]
@@ -91,6 +92,8 @@ def take(
                 if found[at, place] > low and own + mine != others[place]:
                     _insert(rows[mine], scores[mine], others[place], found[at, place])
                     low = scores[mine, last]
+                    taken += 1
+    return taken
 
 
 @compiled

@@ -1,10 +1,11 @@
 """The neighbour graph against brute force: exact, by cells, brought up to date, in its file."""
 
+import pickle
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
@@ -19,6 +20,9 @@ from analytics.parts import Arrays, Parts, cut
 from cql.errors import InputError, IntegrityError, NotFoundError
 from cql.progress import CancelledError
 from tests.naive import dot, unit
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def collection(vectors: NDArray[np.float32], first: int = 0) -> Collection:
@@ -184,7 +188,7 @@ def test_cells_are_exact_where_it_is_easy() -> None:
 
 
 def test_the_seed_decides_and_the_number_of_threads_does_not() -> None:
-    rows = collection(blobs(9000, groups=40))
+    rows = collection(unit(np.random.default_rng(3), 9000, 40))
     one = link(rows, 6, exact=False, seed=5)
     same(one, link(rows, 6, exact=False, seed=5, threads=2))
     other = link(rows, 6, exact=False, seed=6)
@@ -463,6 +467,45 @@ def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
     path.write_bytes(whole.replace(b'"format": 1', b'"format": 9'))
     with pytest.raises(IntegrityError, match="must have format 1, it has 9"):
         Graph.open(path)
+
+
+class Tasks:
+    """A Spark context that carries out pickled tasks here, the last ones first."""
+
+    def __init__(self) -> None:
+        self.sparkContext = self
+        self.given: list[Any] = []
+        self.done = 0
+
+    def parallelize(self, given: list[Any], slices: int) -> "Tasks":
+        assert slices == len(given)
+        self.given = list(given)
+        return self
+
+    def map(self, task: Callable[[Any], int]) -> "Tasks":
+        again = pickle.loads(pickle.dumps(task))
+        self.done += len(self.given)
+        self.given = [again(part) for part in reversed(self.given)][::-1]
+        return self
+
+    def collect(self) -> list[int]:
+        return self.given
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_tasks_over_mapped_files_make_the_same_graph(exact: bool, tmp_path: Path) -> None:
+    vectors = blobs(9000)
+    vectors[100:120] = vectors[5]
+    rows = collection(vectors)
+    tasks, folder = Tasks(), tmp_path / "work"
+    spark = cast("SparkSession", tasks)
+    graph = link(rows, 6, exact=exact, spark=spark, folder=folder)
+    same(graph, link(rows, 6, exact=exact, threads=2))
+    assert tasks.done > 10
+    assert list(folder.iterdir()) == []
+    less = some(rows, np.arange(8500))
+    same(extend(graph, less, spark=spark, folder=folder), extend(graph, less))
+    assert list(folder.iterdir()) == []
 
 
 def test_no_part_is_begun_after_a_cancel() -> None:
