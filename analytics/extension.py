@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 REBUILD = 0.3
 """Share of rows to search for from which everything is linked anew."""
 
+QUICK = 0.02
+"""Share of `linking.EXACT` up to which rows are compared with all in an approximate graph, too:
+above, walking from neighbour to neighbour is quicker."""
+
 _PIVOTS = 8192
 _BLOCK = 2048
 _PART = 8192
@@ -67,7 +71,8 @@ def extend(
         old = _before(graph, rows.images, marked)
         near, scores = _kept(graph, old, near_k)
         asked = np.flatnonzero(near[:, -1] < 0) if near_k else np.arange(count)
-        affordable = float(len(asked)) * count * dim <= linking.EXACT
+        limit = linking.EXACT if graph.exact else QUICK * linking.EXACT
+        affordable = float(len(asked)) * count * dim <= limit
         if (
             near_k > 0
             and len(asked) <= REBUILD * count

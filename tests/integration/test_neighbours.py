@@ -32,14 +32,12 @@ def test_spark_and_threads_make_the_same_graph(
     assert list((tmp_path / "work").iterdir()) == []
 
 
-@pytest.mark.parametrize("affordable", [True, False])
 def test_spark_and_threads_bring_up_to_date_alike(
-    spark: SparkSession, tmp_path: Path, affordable: bool, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = collection(blobs(3000))
     old = link(some(every, np.arange(2950)), 6, exact=False)
-    if not affordable:
-        monkeypatch.setattr(linking, "EXACT", 0.0)
+    monkeypatch.setattr(linking, "EXACT", 0.0)
     by_tasks = extend(old, every, threads=2, spark=spark, folder=tmp_path)
     same(by_tasks, extend(old, every, threads=2))
 
