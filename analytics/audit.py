@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import links
+from analytics import links, settling
 from analytics.exhaustive import SPARE
 from analytics.parts import Arrays, Parts, cut
 from cql.progress import Progress, silent
@@ -67,7 +67,7 @@ def _judge(arrays: Arrays, first: int, last: int, *, k: int) -> int:
         links.take(found, who, len(vectors), np.arange(low, high), rows, scores)
     exact = np.empty(rows.shape[1], np.float32)
     for at, row in enumerate(judged):
-        links.score(vectors, row, rows[at], exact)
+        settling.score(vectors, row, rows[at], exact)
         others = np.sort(exact[rows[at] != row])[::-1]
         arrays["kth"][first + at] = others[k - 1]
     return 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import links
+from analytics import links, settling
 from analytics.parts import Arrays, Parts, cut
 
 _PART = 16_384
@@ -88,11 +88,11 @@ def spread(
     itself = np.empty(1, np.float32)
     for group in np.flatnonzero(np.diff(found.starts) > 1):
         head = np.array([heads[group]], np.int32)
-        links.score(vectors, int(heads[group]), head, itself)
+        settling.score(vectors, int(heads[group]), head, itself)
         own[group] = itself[0]
     near = np.empty((len(vectors), k), np.int64)
     near_scores = np.empty((len(vectors), k), np.float32)
-    links.spread(ranks, found.starts, found.members, own, *lists, near, near_scores)
+    settling.spread(ranks, found.starts, found.members, own, *lists, near, near_scores)
     return near, near_scores
 
 

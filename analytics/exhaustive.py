@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import links
+from analytics import links, settling
 from analytics.kernels import error_bound
 from analytics.parts import Arrays, Parts, cut
 from cql.progress import Progress, silent
@@ -124,7 +124,7 @@ def _pair(arrays: Arrays, one: int, other: int, *, block: int) -> int:
 
 
 def _settle(arrays: Arrays, first: int, last: int) -> int:
-    links.settle(
+    settling.settle(
         arrays["vectors"],
         arrays["ranks"],
         arrays["rows"],
@@ -143,7 +143,7 @@ def _again(arrays: Arrays, first: int, last: int) -> int:
     vectors, asked = arrays["vectors"], arrays["asked"][first:last]
     rough = vectors[asked] @ vectors.T
     for row, products in zip(asked, rough, strict=True):
-        links.search(
+        settling.search(
             vectors,
             arrays["ranks"],
             row,
