@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,8 +16,10 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import clustering, comparison, outliers, projection
+from analytics import clustering, comparison, kept, outliers, projection
 from analytics.clustering import Clusters
+from analytics.extension import extend
+from analytics.linking import SPARK_ROWS
 from analytics.neighbours import Collection, Graph, collect, graph
 from analytics.outliers import Outliers
 from analytics.pointers import make_default
@@ -24,7 +27,7 @@ from analytics.publish import Made, publish
 from analytics.search import Searcher
 from analytics.steps import Step, drop, run
 from analytics.tiles import MapTable
-from cql.errors import ConflictError, NotFoundError, UnavailableError
+from cql.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 from cql.progress import Progress, silent
 from cql.records import NAMESPACE, Listing, MapVersion, Snapshot
 from cql.settings import Settings
@@ -71,6 +74,7 @@ class Making:
     chosen: Parameters
     seed: int
     previous: UUID | None
+    spark: SparkSession | None = None
 
     @property
     def hosts(self) -> Searcher:
@@ -106,7 +110,42 @@ def _collect(making: Making, progress: Progress) -> Collection:
 
 def _graph(making: Making, progress: Progress, rows: Collection) -> Graph:
     count = making.chosen.neighbours
-    return graph(making.hosts, making.snapshot, rows, count, progress=progress)
+    earlier = _earlier_graph(making)
+    if earlier is not None:
+        return extend(
+            earlier,
+            rows,
+            k=count,
+            seed=making.seed,
+            threads=making.settings.cores or os.cpu_count() or 1,
+            spark=making.spark if len(rows.listings) >= SPARK_ROWS else None,
+            folder=_work(making.settings),
+            model_id=making.snapshot.model_id,
+            data=making.data,
+            progress=progress,
+        )
+    return graph(
+        making.hosts,
+        making.snapshot,
+        rows,
+        count,
+        seed=making.seed,
+        spark=making.spark,
+        progress=progress,
+    )
+
+
+def _earlier_graph(making: Making) -> Graph | None:
+    """The newest graph of the model that is kept: only what changed since is searched for."""
+    places = graphs(making.settings).glob("graph-*")
+    for path in sorted(places, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            found = kept.load(path, Graph, key=kept.key_of(path))
+        except (FileNotFoundError, IntegrityError):
+            continue
+        if found.model_id == making.snapshot.model_id and found.seed == making.seed:
+            return found
+    return None
 
 
 def _layout(making: Making, progress: Progress, rows: Collection, near: Graph) -> Layout:
@@ -146,7 +185,7 @@ def _outliers(making: Making, _: Progress, near: Graph, found: Clusters) -> Outl
 
 
 def _bare(making: Making) -> Making:
-    return dataclasses.replace(making, searcher=None)
+    return dataclasses.replace(making, searcher=None, spark=None)
 
 
 def _chosen(*names: str) -> Callable[[Making], Mapping[str, Any]]:
@@ -173,7 +212,7 @@ STEPS: tuple[Step[Making], ...] = (
         make=_graph,
         reads=("collect",),
         writes=Graph,
-        depends=_chosen("neighbours"),
+        depends=_chosen("neighbours", "seed"),
         folder=lambda making: graphs(making.settings),
     ),
     Step(
@@ -232,7 +271,6 @@ def analyse(
     rows, also over a snapshot that was sharded anew; a map that is stored already is made live.
     A failed step leaves the previous live map. UnavailableError when no hosts hold the snapshot.
     """
-    del spark  # the graph comes from the resident hosts; later sizes place landmarks by Spark
     chosen = parameters or Parameters()
     projection.prepare_cache(settings.data_dir / "numba")
     with Searcher(settings, store) as searcher:
@@ -254,6 +292,7 @@ def analyse(
                 chosen=chosen,
                 seed=seed,
                 previous=store.live("map"),
+                spark=spark,
             )
             folder = _work(settings) / str(map_id)
             done = run(STEPS, making, folder, progress, rows=snapshot.rows, bare=_bare)
@@ -304,7 +343,8 @@ def _made(making: Making, done: Mapping[str, Any], listings: Mapping[str, Listin
         quality={
             **layout.quality,
             "neighbours": float(near.rows.shape[1]),
-            "neighbours_recall": 1.0,
+            "neighbours_recall": near.recall,
+            "neighbours_audited": float(near.audited),
             "clustered": float((found.labels >= 0).mean()) if len(found.labels) else 0.0,
         },
     )

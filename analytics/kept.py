@@ -91,6 +91,14 @@ def load(path: Path, kind: type[Kept], *, key: str) -> Kept:
     return kind(**values)
 
 
+def key_of(path: Path) -> str:
+    """The key that a result was saved with. FileNotFoundError, IntegrityError as of `load`."""
+    try:
+        return str(json.loads((path / _HEAD).read_text(encoding="utf-8"))["key"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{path.name} must be a kept result, it is not: delete it") from error
+
+
 def _array(path: Path) -> np.ndarray[Any, Any]:
     # An empty file cannot be mapped. Copy on write: some libraries refuse arrays that they may
     # not write to, though they do not write.

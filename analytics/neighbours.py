@@ -1,9 +1,15 @@
-"""The k-nearest-neighbour graph of a snapshot, exact, through the shard hosts in blocks."""
+"""The k-nearest-neighbour graph of a snapshot: what it is, and its file."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
@@ -12,11 +18,16 @@ from numpy.typing import NDArray
 
 from analytics.identity import halves
 from analytics.search import Searcher
-from cql.errors import IntegrityError
+from cql.errors import IntegrityError, NotFoundError
 from cql.progress import Progress, silent
 from cql.records import Snapshot
 
-_BLOCK = 512
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_FORMAT = 1
+_ARRAYS = ("rows", "scores", "images", "marks")
+_FACTS = ("exact", "recall", "audited", "method", "seed", "model_id", "data")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,17 +52,94 @@ class Collection:
 class Graph:
     """Each row's k nearest other rows: `rows` int64 (N, K), `scores` float32, descending.
 
-    K = min(k, N - 1); ties are in the order of image ids.
+    K = min(k, N - 1); ties are in the order of image ids. `recall`: share of the true neighbours
+    that were found for `audited` rows chosen by chance; 1.0 when `exact`. `images` uint8 (N, 16)
+    and `marks` uint64 (N,), a hash of each vector, tell later which rows are still the same.
+    `data`: fingerprint of the snapshot.
     """
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
+    exact: bool = True
+    recall: float = 1.0
+    audited: int = 0
+    method: str = "exact"
+    seed: int = 0
+    model_id: str = ""
+    data: str = ""
+    images: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 16), np.uint8))
+    marks: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
     @property
     def distances(self) -> NDArray[np.float32]:
         """Euclidean distances of the unit vectors, (N, K), ascending."""
         gap = np.maximum(0.0, 2.0 - 2.0 * self.scores.astype(np.float64))
         return np.sqrt(gap).astype(np.float32)
+
+    @property
+    def summary(self) -> str:
+        """How it was made, in words."""
+        if self.exact:
+            return "exact"
+        return f"approximate, recall {self.recall:.3f} on {self.audited:,} rows"
+
+    def save(self, path: Path) -> None:
+        """Write it as one Arrow file with the sha256 of every array; it appears whole."""
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        meta = {
+            "format": _FORMAT,
+            "shapes": {name: list(array.shape) for name, array in arrays.items()},
+            "sha256": {name: _sha256(array) for name, array in arrays.items()},
+            **{name: getattr(self, name) for name in _FACTS},
+        }
+        flat = {name: pa.array(array.ravel()) for name, array in arrays.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
+        # One column of each array: their lengths differ, so each is a list in a table of one row.
+        table = pa.table(
+            {
+                name: pa.LargeListArray.from_arrays(pa.array([0, len(values)]), values)
+                for name, values in flat.items()
+            }
+        ).replace_schema_metadata({"graph": json.dumps(meta)})
+        try:
+            with draft.open("wb") as file:
+                with pa.ipc.new_file(file, table.schema) as writer:
+                    writer.write_table(table)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    @classmethod
+    def open(cls, path: Path) -> Graph:
+        """Map a saved graph into memory after checking all of it.
+
+        NotFoundError where there is none; IntegrityError for a damaged file or another format.
+        """
+        if not path.exists():
+            raise NotFoundError(f"no neighbour graph is stored at {path}: run analyse")
+        try:
+            with pa.memory_map(str(path)) as source:
+                table = pa.ipc.open_file(source).read_all()
+            meta = json.loads((table.schema.metadata or {})[b"graph"])
+        except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
+            raise IntegrityError(f"{path} must be a neighbour graph: {error}: delete it") from error
+        if meta["format"] != _FORMAT:
+            raise IntegrityError(
+                f"{path} must have format {_FORMAT}, it has {meta['format']}: delete it"
+            )
+        arrays = {}
+        for name, shape in meta["shapes"].items():
+            array = table.column(name).chunk(0).values.to_numpy(zero_copy_only=True)
+            arrays[name] = array.reshape(shape)
+            if (seen := _sha256(array)) != meta["sha256"][name]:
+                raise IntegrityError(
+                    f"{path}: {name} must have sha256 {meta['sha256'][name][:12]}…, has "
+                    f"{seen[:12]}…: delete it"
+                )
+        return cls(**arrays, **{name: meta[name] for name in _FACTS})
 
 
 def collect(searcher: Searcher, snapshot: Snapshot, *, progress: Progress = silent) -> Collection:
@@ -90,22 +178,30 @@ def graph(
     rows: Collection,
     k: int,
     *,
-    block: int = _BLOCK,
+    seed: int = 1,
+    spark: SparkSession | None = None,
     progress: Progress = silent,
 ) -> Graph:
-    """Find the k nearest other images of every row."""
-    count = len(rows.listings)
-    k = max(0, min(k, count - 1))
-    near, scores = np.empty((count, k), np.int64), np.empty((count, k), np.float32)
-    back = np.empty(count, np.int64)
-    back[rows.place] = np.arange(count)
-    for start in range(0, count, block):
-        part = slice(start, min(start + block, count))
-        # One more than asked: the row itself is among them, unless k + 1 equal rows go before it.
-        found = searcher.neighbours(rows.vectors[part], k + 1, snapshot=snapshot)
-        own = back[found.rows] == np.arange(part.start, part.stop)[:, None]
-        keep = np.argsort(own, axis=1, kind="stable")[:, :k]
-        near[part] = np.take_along_axis(back[found.rows], keep, 1)
-        scores[part] = np.take_along_axis(found.scores, keep, 1)
-        progress("neighbours", part.stop, count)
-    return Graph(near, scores)
+    """Find the k nearest other images of every row: exactly where that is affordable.
+
+    `analytics/linking.py` says how. Spark tasks do the work of large collections when a session is
+    given; the result is the same without.
+    """
+    from analytics import linking
+
+    settings = searcher.settings
+    return linking.link(
+        rows,
+        k,
+        seed=seed,
+        threads=settings.cores or os.cpu_count() or 1,
+        spark=spark if len(rows.listings) >= linking.SPARK_ROWS else None,
+        folder=settings.data_dir / "work",
+        model_id=snapshot.model_id,
+        data=snapshot.fingerprint,
+        progress=progress,
+    )
+
+
+def _sha256(array: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).ravel().view(np.uint8).data).hexdigest()

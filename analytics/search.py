@@ -103,6 +103,11 @@ class Searcher:
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="scatter")
         self._known: dict[UUID, Snapshot] = {}
 
+    @property
+    def settings(self) -> Settings:
+        """Settings that it was opened with."""
+        return self._settings
+
     def close(self) -> None:
         """Close the connections to the hosts."""
         self._threads.shutdown()

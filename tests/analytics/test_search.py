@@ -264,7 +264,7 @@ def test_the_graph_equals_brute_force(world: Make, cuts: int) -> None:
     one.host(2)
     with searcher(one) as find:
         rows = collect(find, snapshot)
-        found = graph(find, snapshot, rows, 6, block=7)
+        found = graph(find, snapshot, rows, 6)
     order = sorted(range(len(owners)), key=lambda n: (owners[n], one.images[n]))
     assert [rows.image_id(n) for n in range(len(owners))] == [one.images[n] for n in order]
     assert np.array_equal(rows.vectors, vectors[order])
