@@ -109,6 +109,7 @@ def _collect(making: Making, progress: Progress) -> Collection:
 
 
 def _graph(making: Making, progress: Progress, rows: Collection) -> Graph:
+    # One graph serves the maps of every seed: it has its own.
     count = making.chosen.neighbours
     earlier = _earlier_graph(making)
     if earlier is not None:
@@ -116,7 +117,6 @@ def _graph(making: Making, progress: Progress, rows: Collection) -> Graph:
             earlier,
             rows,
             k=count,
-            seed=making.seed,
             threads=making.settings.cores or os.cpu_count() or 1,
             spark=making.spark if len(rows.listings) >= SPARK_ROWS else None,
             folder=_work(making.settings),
@@ -129,7 +129,6 @@ def _graph(making: Making, progress: Progress, rows: Collection) -> Graph:
         making.snapshot,
         rows,
         count,
-        seed=making.seed,
         spark=making.spark,
         progress=progress,
     )
@@ -143,7 +142,7 @@ def _earlier_graph(making: Making) -> Graph | None:
             found = kept.load(path, Graph, key=kept.key_of(path))
         except (FileNotFoundError, IntegrityError):
             continue
-        if found.model_id == making.snapshot.model_id and found.seed == making.seed:
+        if found.model_id == making.snapshot.model_id:
             return found
     return None
 
@@ -212,7 +211,7 @@ STEPS: tuple[Step[Making], ...] = (
         make=_graph,
         reads=("collect",),
         writes=Graph,
-        depends=_chosen("neighbours", "seed"),
+        depends=_chosen("neighbours"),
         folder=lambda making: graphs(making.settings),
     ),
     Step(
