@@ -20,11 +20,10 @@ from PIL import Image as Pictures
 
 from analytics.regions import Range, mask
 from analytics.search import Request, Result
-from cql.errors import ConflictError, InputError, NotFoundError
+from cql.errors import InputError, NotFoundError
 from cql.records import (
     NAMESPACE,
     Cluster,
-    Decision,
     Hit,
     Image,
     Job,
@@ -39,6 +38,7 @@ from cql.records import (
     Thumbnail,
     image_id_of,
 )
+from tests.ledger import MemoryLedger
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class MemoryStore:
+class MemoryStore(MemoryLedger):
     """What `Services` reads of a `cql.store.Store`."""
 
     listings_: dict[str, Listing] = field(default_factory=dict)
@@ -58,7 +58,6 @@ class MemoryStore:
     outliers_: list[Outlier] = field(default_factory=list)
     version: MapVersion | None = None
     snapshot_: Snapshot | None = None
-    decisions_: dict[str, list[Decision]] = field(default_factory=dict)
     queries_: dict[UUID, Query] = field(default_factory=dict)
     hits_: dict[UUID, list[Hit]] = field(default_factory=dict)
     jobs_: list[Job] = field(default_factory=list)
@@ -136,41 +135,6 @@ class MemoryStore:
         for image in self.images_of(listing_id):
             self.delete_image(image.image_id)
         del self.listings_[listing_id]
-
-    def decisions(self, subject: str) -> list[Decision]:
-        return self.decisions_.get(subject, [])
-
-    def decisions_of(self, subjects: Iterable[str]) -> dict[str, Decision]:
-        return {key: self.decisions_[key][0] for key in subjects if self.decisions_.get(key)}
-
-    def iter_decisions(self) -> Iterator[Decision]:
-        return (decision for history in self.decisions_.values() for decision in history)
-
-    def append_decision(
-        self,
-        subject: str,
-        kind: str,
-        value: str,
-        *,
-        author: str,
-        reason: str = "",
-        expected_version: int,
-    ) -> Decision:
-        history = self.decisions_.setdefault(subject, [])
-        version = history[0].version if history else 0
-        if version != expected_version:
-            raise ConflictError(f"{subject} is at version {version}, not {expected_version}")
-        decision = Decision(
-            subject=subject,
-            version=version + 1,
-            kind=kind,
-            value=value,
-            author=author,
-            reason=reason,
-            at=datetime.now(UTC),
-        )
-        history.insert(0, decision)
-        return decision
 
     def query(self, query_id: UUID) -> Query:
         return _known(self.queries_.get(query_id), query_id)
