@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
@@ -42,12 +42,16 @@ class Effective:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """A map as decided; `waiting` are subjects of decisions that find nothing on it."""
+    """A map as decided: `table` (None: as the analysis left it) and clusters, largest first.
 
-    table: MapTable
+    `waiting` are subjects of decisions that find nothing on it.
+    """
+
+    table: MapTable | None
     clusters: tuple[Effective, ...]
     waiting: frozenset[str]
     token: str
+    regrouped: Regrouped | None = None
 
 
 class Views:
@@ -60,47 +64,60 @@ class Views:
         self._kept: OrderedDict[tuple[UUID, str], View] = OrderedDict()
         self._regrouped: OrderedDict[tuple[UUID, str], Regrouped] = OrderedDict()
 
-    def token(self) -> str:
-        """Changes when a view does."""
-        return self.standing.read().token(MERGE, SPLIT, LABEL)
+    def token(self, *, max_age_s: float = 0.0) -> str:
+        """A text that changes when a view does."""
+        return self.standing.read(max_age_s=max_age_s).token(MERGE, SPLIT, LABEL)
 
-    def view(self, table: MapTable, clusters: Sequence[Cluster]) -> View:
-        """A map's table and clusters (as the analysis left them) with every decision of now."""
-        token = self.token()
-        key = (table.version.map_id, token)
+    def view(
+        self,
+        map_id: UUID,
+        table: Callable[[], MapTable],
+        clusters: Callable[[], Sequence[Cluster]],
+        *,
+        max_age_s: float = 0.0,
+    ) -> View:
+        """A map with every decision of now, or of `max_age_s` ago.
+
+        `table` and `clusters` give it as the analysis left it.
+        """
+        key = (map_id, self.token(max_age_s=max_age_s))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = self._make(table, clusters, token)
+        made = self._make(table, clusters(), key[1])
         with self._lock:
             self._kept[key] = made
             while len(self._kept) > VIEWS:
                 self._kept.popitem(last=False)
         return made
 
-    def _make(self, table: MapTable, clusters: Sequence[Cluster], token: str) -> View:
+    def _make(
+        self, opened: Callable[[], MapTable], clusters: Sequence[Cluster], token: str
+    ) -> View:
         shown = tuple(
             Effective(cluster=cluster, units=(cluster.cluster_key,))
             for cluster in sorted(clusters, key=lambda c: (-c.size, c.cluster))
         )
         waiting: frozenset[str] = frozenset()
+        found: Regrouped | None = None
         columns: list[tuple[Column, NDArray[Any]]] = []
         numbers = None
         decisions = [*self.standing.of(MERGE).values(), *self.standing.of(SPLIT).values()]
+        labels = self.standing.of(LABEL)
+        if not decisions and not labels:
+            return View(None, shown, waiting, token)
+        table = opened()
         if decisions:
             found = self._replay(table, clusters, decisions)
             waiting = found.waiting
             shown = tuple(_effective(table, clusters, found))
-            columns.append(_cluster_column(shown, found.codes))
+            columns.append(_cluster_column(shown, found, len(clusters)))
             numbers = np.array([each.cluster.cluster for each in shown] + [-1], np.int64)
             numbers = numbers[found.codes]
-        labels = self.standing.of(LABEL)
         if labels:
             columns.append(_label_column(table, labels))
-        if columns:
-            table = table.overlaid(columns, numbers)
-        return View(table, shown, waiting, token)
+        return View(table.overlaid(columns, numbers), shown, waiting, token, found)
 
     def _replay(
         self, table: MapTable, clusters: Sequence[Cluster], decisions: Sequence[Decision]
@@ -138,7 +155,7 @@ def nearest_part(store: Store, table: MapTable) -> regroup.Nearest:
     def vectors(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 (M, D); zeros where there is no feature."""
         model_id = table.version.model_id
-        found = store.features(
+        found = store.features_at(
             [(listing_id, model_id, image_id) for image_id, listing_id in table.ids(rows)]
         )
         held = [(at, each) for at, each in enumerate(found) if each is not None]
@@ -216,16 +233,23 @@ def _shown(
 
 
 def _cluster_column(
-    shown: Sequence[Effective], codes: NDArray[np.int64]
+    shown: Sequence[Effective], found: Regrouped, clusters: int
 ) -> tuple[Column, NDArray[np.float32]]:
+    """Codes stay what they are: of the map's clusters, then of none, then of parts.
+
+    A tile that a browser read before a decision still means what it says. What was merged into
+    another cluster has an empty key and no rows.
+    """
+    places = [group.lead if group.lead < clusters else group.lead + 1 for group in found.groups]
+    keys = [""] * (max([clusters, *places]) + 1)
+    names = list(keys)
+    keys[clusters], names[clusters] = "-1", "No cluster"
+    for place, each in zip(places, shown, strict=True):
+        keys[place], names[place] = str(each.cluster.cluster), each.cluster.name
     column = Column(
-        name="cluster",
-        label="Cluster",
-        kind="category",
-        keys=(*(str(each.cluster.cluster) for each in shown), "-1"),
-        categories=(*(each.cluster.name for each in shown), "No cluster"),
+        name="cluster", label="Cluster", kind="category", keys=tuple(keys), categories=tuple(names)
     )
-    return column, np.where(codes < 0, len(shown), codes).astype(np.float32)
+    return column, np.array([*places, clusters], np.float32)[found.codes]
 
 
 def _label_column(

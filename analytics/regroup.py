@@ -58,23 +58,29 @@ class Group:
     """A cluster to show: `key` is what decisions about it name.
 
     `units` are the keys of the clusters and parts in it, the largest first; `rows` how many rows.
+    `lead` is the place of its own unit, else of its largest: that of a cluster in the list that was
+    given, of a part behind them, in the order of decisions.
     """
 
     key: UUID
     units: tuple[UUID, ...]
     rows: int
+    lead: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Regrouped:
     """Groups, largest first; `codes` int64 (N,) is each row's group, -1 for none.
 
+    `parts` int64 (N,) is each row's place in `units`: what it would be if nothing was merged.
     `names` of parts; `origin` of parts, by key: the cluster they were split from. `waiting` are
     the subjects whose decision finds nothing on this map.
     """
 
     groups: tuple[Group, ...]
     codes: NDArray[np.int64]
+    units: tuple[UUID, ...]
+    parts: NDArray[np.int64]
     names: Mapping[UUID, str]
     origin: Mapping[UUID, UUID]
     waiting: frozenset[str]
@@ -172,7 +178,7 @@ def regroup(
     """
     merges: dict[UUID, Decision] = {}
     splits: dict[UUID, Split] = {}
-    for decision in decisions:
+    for decision in sorted(decisions, key=lambda each: (each.at, each.subject)):
         for kind in (MERGE, SPLIT):
             if decision.subject.startswith(PREFIXES[kind]) and decision.value:
                 key = UUID(decision.subject.removeprefix(PREFIXES[kind]))
@@ -293,13 +299,16 @@ def _grouped(
         turned[own] = number
         largest = sorted(own, key=lambda at: (-sizes[at], at))
         rows = sum(int(sizes[at]) for at in own)
-        groups.append(Group(key, tuple(units[at] for at in largest), rows))
+        lead = next((at for at in own if units[at] == key), largest[0])
+        groups.append(Group(key, tuple(units[at] for at in largest), rows, lead))
     parts = [
         (key, part) for key, split in splits.items() for part in split.parts if part.key != key
     ]
     return Regrouped(
         tuple(groups),
         turned[codes],
+        tuple(units),
+        codes,
         {part.key: part.name for _, part in parts},
         {part.key: key for key, part in parts},
         waiting,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -39,11 +41,15 @@ class Standing:
         self._by_kind: dict[str, dict[str, Decision]] = {}
         self._sums: dict[str, int] = {}
         self._since: datetime | None = None
+        self._read_at = -math.inf
         self._settled: set[Act] = set()
 
-    def read(self) -> Standing:
-        """Take in what was decided since; returns itself."""
+    def read(self, *, max_age_s: float = 0.0) -> Standing:
+        """Take in what was decided since, unless that was done `max_age_s` ago; returns itself."""
         with self._lock:
+            if max_age_s and time.monotonic() - self._read_at < max_age_s:
+                return self
+            self._read_at = time.monotonic()
             began = datetime.now(UTC)
             if self._since is None:
                 for decision in self._store.standing():
@@ -79,8 +85,8 @@ class Standing:
                 self._settled.add(act)
 
     def _named(self, act: Act) -> Iterator[tuple[str, int]]:
-        if act.batch is not None and act.subject == f"batch:{act.batch}":
-            yield from self._store.batched(act.batch)
+        if act.batch_id is not None and act.subject == f"batch:{act.batch_id}":
+            yield from self._store.batched(act.batch_id)
         else:
             yield act.subject, act.version
 

@@ -156,10 +156,12 @@ class MapTable:
     ) -> MapTable:
         """The same rows with other columns, or more, float32 (N,); `numbers` as of the property."""
         made = copy.copy(self)
-        made._columns = {**self._columns, **{column.name: column for column, _ in columns}}
-        made._arrays = {**self._arrays, **{column.name: values for column, values in columns}}
+        made.__dict__.update(
+            _columns={**self._columns, **{column.name: column for column, _ in columns}},
+            _arrays={**self._arrays, **{column.name: values for column, values in columns}},
+        )
         if numbers is not None:
-            made._arrays["cluster_number"] = numbers
+            made.__dict__["_arrays"]["cluster_number"] = numbers
         return made
 
     def gist(self, rows: NDArray[np.int64], most: int) -> Gist:

@@ -49,7 +49,6 @@ class Ledger:
         author: str,
         reason: str = "",
         expected_version: int,
-        batch: UUID | None = None,
     ) -> Decision:
         """Append to the ledger of a subject if its newest version is `expected_version` (0: none).
 
@@ -64,13 +63,12 @@ class Ledger:
             author=author,
             reason=reason,
             at=now(),
-            batch=batch,
         )
         newest = record(Decision, row) if row is not None else None
         if (newest.version if newest else 0) != expected_version:
             raise lost(decision, newest)
         # Before the decision: a line too many in the list is harmless, one too few is not.
-        act = Act(at=decision.at, subject=subject, version=decision.version, kind=kind, batch=batch)
+        act = Act(at=decision.at, subject=subject, version=decision.version, kind=kind)
         self._put_act(act)
         if not self._add(decision):
             row = self._access.serial(cql.NEWEST_DECISION, subject)
@@ -95,13 +93,15 @@ class Ledger:
                 author=author if each.author is None else each.author,
                 reason=reason if each.reason is None else each.reason,
                 at=each.at or moment,
-                batch=batch,
+                batch_id=batch,
             )
             for each in wanted
         ]
         if not made:
             return [], []
-        act = Act(at=moment, subject=f"{BATCH}{batch}", version=len(made), kind=kind, batch=batch)
+        act = Act(
+            at=moment, subject=f"{BATCH}{batch}", version=len(made), kind=kind, batch_id=batch
+        )
         self._put_act(act)
         self._access.write(cql.PUT_BATCHED, ((batch, each.subject, each.version) for each in made))
         found = self.decisions_of(each.subject for each in made)
@@ -125,6 +125,15 @@ class Ledger:
     def decisions(self, subject: str) -> list[Decision]:
         """Decisions on a subject, newest first."""
         return [record(Decision, row) for row in self._access.each(cql.DECISIONS, subject)]
+
+    def histories(self, subjects: Iterable[str]) -> dict[str, list[Decision]]:
+        """Decisions on each of some subjects, oldest first; subjects without any are left out."""
+        found = self._access.many(cql.DECISIONS, ((name,) for name in dict.fromkeys(subjects)))
+        return {
+            rows[0].subject: [record(Decision, row) for row in reversed(rows)]
+            for rows in found
+            if rows
+        }
 
     def decisions_of(self, subjects: Iterable[str]) -> dict[str, Decision]:
         """The newest decision of each subject that has one."""
@@ -181,7 +190,7 @@ class Ledger:
 
     def _put_act(self, act: Act) -> None:
         day = int(act.at.strftime("%Y%m%d"))
-        self._access.run(cql.PUT_ACT, day, act.at, act.subject, act.version, act.kind, act.batch)
+        self._access.run(cql.PUT_ACT, day, act.at, act.subject, act.version, act.kind, act.batch_id)
 
     def _add(self, decision: Decision) -> bool:
         return self._access.cas(

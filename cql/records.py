@@ -246,7 +246,7 @@ class Decision:
     `subject` and `value` by kind (an empty value takes it back): rename `cluster:<key>`, the name;
     verdict `image:<id>`, `outlier` or `fine`; label `label:<image id>`, the text; merge
     `merge:<cluster key>`, the key of the cluster it belongs to; split `split:<cluster key>`, its
-    parts as JSON; `duplicates:<group key>`. `batch` is shared by decisions made at once.
+    parts as JSON; `duplicates:<group key>`. `batch_id` is shared by decisions made at once.
     """
 
     subject: str
@@ -256,7 +256,7 @@ class Decision:
     author: str
     reason: str
     at: datetime
-    batch: UUID | None = None
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +270,7 @@ class Act:
     subject: str
     version: int
     kind: str
-    batch: UUID | None = None
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ class Vectors(Collection):
                 raise IntegrityError(f"features of listing {listing_id!r}: {error}") from error
         return features
 
-    def features(self, keys: Iterable[tuple[str, str, UUID]]) -> list[Feature | None]:
+    def features_at(self, keys: Iterable[tuple[str, str, UUID]]) -> list[Feature | None]:
         """Features by (listing, model, image), in order; None where there is none.
 
         Bytes are not checked: `codec.decode` does that.

@@ -35,16 +35,13 @@ class MemoryLedger:
         author: str,
         reason: str = "",
         expected_version: int,
-        batch: UUID | None = None,
     ) -> Decision:
         made = Decision(
             subject=subject, version=expected_version + 1, kind=kind, value=value, author=author,
-            reason=reason, at=now(), batch=batch,
+            reason=reason, at=now(),
         )  # fmt: skip
         with self.lock_:
-            self.acts_.append(
-                Act(at=made.at, subject=subject, version=made.version, kind=kind, batch=batch)
-            )
+            self.acts_.append(Act(at=made.at, subject=subject, version=made.version, kind=kind))
             return self._append(made)
 
     def append_decisions(
@@ -62,7 +59,7 @@ class MemoryLedger:
                 author=author if each.author is None else each.author,
                 reason=reason if each.reason is None else each.reason,
                 at=each.at or moment,
-                batch=batch,
+                batch_id=batch,
             )
             try:
                 with self.lock_:
@@ -70,7 +67,7 @@ class MemoryLedger:
             except ConflictError as error:
                 refused.append(error)
         if wanted:
-            act = Act(at=moment, subject=f"{BATCH}{batch}", version=0, kind=kind, batch=batch)
+            act = Act(at=moment, subject=f"{BATCH}{batch}", version=0, kind=kind, batch_id=batch)
             self.acts_.append(replace(act, version=len(appended)))
         return appended, refused
 
@@ -84,6 +81,9 @@ class MemoryLedger:
 
     def decisions(self, subject: str) -> list[Decision]:
         return list(self.decisions_.get(subject, []))
+
+    def histories(self, subjects: Iterable[str]) -> dict[str, list[Decision]]:
+        return {key: self.decisions_[key][::-1] for key in subjects if self.decisions_.get(key)}
 
     def decisions_of(self, subjects: Iterable[str]) -> dict[str, Decision]:
         return {key: self.decisions_[key][0] for key in subjects if self.decisions_.get(key)}
@@ -101,7 +101,7 @@ class MemoryLedger:
         return iter([each for history in self.decisions_.values() for each in history])
 
     def acts(self, *, before: datetime | None = None) -> Iterator[Act]:
-        found = sorted(reversed(self.acts_), key=lambda act: act.at, reverse=True)
+        found = sorted(self.acts_[::-1], key=lambda act: act.at, reverse=True)
         return iter([act for act in found if before is None or act.at < before])
 
     def acts_since(self, moment: datetime) -> list[Act]:
@@ -109,5 +109,5 @@ class MemoryLedger:
 
     def batched(self, batch: UUID) -> list[tuple[str, int]]:
         return [
-            (each.subject, each.version) for each in self.iter_decisions() if each.batch == batch
+            (each.subject, each.version) for each in self.iter_decisions() if each.batch_id == batch
         ]

@@ -63,7 +63,7 @@ def test_a_batch_stands_decision_by_decision(store: Store) -> None:
         wanted(300, "joint"), batch=batch, kind="label", author="bob", reason="near"
     )
     assert [each.subject for each in done] == [f"label:b{n}" for n in range(300) if n != 3]
-    assert {(each.value, each.author, each.reason, each.batch) for each in done} == {
+    assert {(each.value, each.author, each.reason, each.batch_id) for each in done} == {
         ("joint", "bob", "near", batch)
     }
     (conflict,) = refused

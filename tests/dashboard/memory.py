@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 from analytics.regions import Range, mask
-from analytics.search import Request, Result
+from analytics.search import Neighbours, Request, Result
+from cql import codec
 from cql.errors import InputError, NotFoundError
 from cql.records import (
     NAMESPACE,
     Cluster,
+    Feature,
     Hit,
     Image,
     Job,
@@ -62,6 +64,7 @@ class MemoryStore(MemoryLedger):
     hits_: dict[UUID, list[Hit]] = field(default_factory=dict)
     jobs_: list[Job] = field(default_factory=list)
     files: int = 0
+    vectors_: dict[UUID, NDArray[np.float32]] = field(default_factory=dict)
 
     def close(self) -> None: ...
 
@@ -121,6 +124,25 @@ class MemoryStore(MemoryLedger):
         found = [image for image in self.images.values() if image.listing_id == listing_id]
         return sorted(found, key=lambda image: (image.position, image.image_id))
 
+    def owners(self, image_ids: Iterable[UUID]) -> dict[UUID, str]:
+        return {each: self.images[each].listing_id for each in image_ids if each in self.images}
+
+    def iter_images(self) -> Iterator[Image]:
+        return iter(sorted(self.images.values(), key=lambda image: image.listing_id))
+
+    def features_at(self, keys: Iterable[tuple[str, str, UUID]]) -> list[Feature | None]:
+        found: list[Feature | None] = []
+        for listing_id, model_id, image_id in keys:
+            vector = self.vectors_.get(image_id) if image_id in self.images else None
+            raw = b"" if vector is None else vector.astype("<f4").tobytes()
+            found.append(
+                None if vector is None else Feature(
+                    listing_id=listing_id, model_id=model_id, image_id=image_id, vector=raw,
+                    dim=len(vector), crc32c=codec.crc32c(raw),
+                )
+            )  # fmt: skip
+        return found
+
     def thumbnail(self, image_id: UUID) -> Thumbnail:
         data = _known(self.thumbnails.get(image_id), image_id)
         return Thumbnail(image_id=image_id, webp=data, width=0, height=0)
@@ -175,6 +197,21 @@ class MemorySearcher:
 
     def snapshot(self) -> Snapshot:
         return _known(self.store.snapshot_, "live")
+
+    def neighbours(
+        self, vectors: NDArray[np.float32], k: int, *, snapshot: Snapshot | None = None
+    ) -> Neighbours:
+        if self.down is not None:
+            raise self.down
+        order = sorted(self.vectors, key=lambda image: image.bytes)
+        held = np.array([self.vectors[image] for image in order])
+        scores = (vectors.astype(np.float64) @ held.T.astype(np.float64)).astype(np.float32)
+        rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return Neighbours(
+            scores=np.take_along_axis(scores, rows, 1),
+            rows=rows,
+            images=np.array([[list(order[r].bytes) for r in each] for each in rows], np.uint8),
+        )
 
     def search(self, request: Request) -> Result:
         request.check()
@@ -356,6 +393,7 @@ def collection(
                 )
             )
     finish(store, places)
+    store.vectors_ = vectors
     return store, MemorySearcher(store, vectors)
 
 
