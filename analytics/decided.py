@@ -25,6 +25,9 @@ PREFIXES = {
 }
 """What the subject of each kind of decision begins with; after it comes an id."""
 
+DECIDED = {"cluster", "label"}
+"""Columns of a map that decisions change."""
+
 
 class Ledger(Protocol):
     """The part of `cql.store.Store` that reads decisions."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.blocks import Block
+from analytics.decided import DECIDED
 from analytics.regions import Selection
 from analytics.tiles import MapTable
 
@@ -20,8 +21,6 @@ T = TypeVar("T")
 
 TABLES = 2
 MASKS = 32
-DECIDED = {"cluster", "label"}
-"""Columns that decisions change."""
 _ATTRIBUTE = "attr:"
 
 

@@ -55,7 +55,7 @@ class Standing:
                 for decision in self._store.standing():
                     self._take(decision)
             else:
-                self._follow()
+                self._follow(self._since)
             self._since = began - OVERLAP
             self._settled = {act for act in self._settled if act.at >= self._since}
         return self
@@ -70,10 +70,9 @@ class Standing:
         with self._lock:
             return "-".join(f"{self._sums.get(kind, 0):016x}" for kind in kinds)
 
-    def _follow(self) -> None:
-        assert self._since is not None
+    def _follow(self, since: datetime) -> None:
         waiting: dict[str, int] = {}
-        acts = [act for act in self._store.acts_since(self._since) if act not in self._settled]
+        acts = [act for act in self._store.acts_since(since) if act not in self._settled]
         for act in acts:
             for subject, version in self._named(act):
                 if self._version(subject) < version:

@@ -19,7 +19,7 @@ from analytics.search import Searcher
 from analytics.tiles import Selection
 from cql import codec
 from cql.errors import ConflictError, InputError, NotFoundError
-from cql.ledger import BATCH, Wanted
+from cql.ledger import BATCH, Wanted, lost
 from cql.records import Decision
 from cql.store import Store
 from dashboard import ledger
@@ -91,6 +91,7 @@ class Decisions:
         `versions` and `name_version` as `merge_preview` gave them. All of it or nothing:
         ConflictError when somebody decided about one of them meanwhile.
         """
+        self._unmoved(MERGE, versions, name, author)
         seen = self.merge_preview(keys)
         wanted = [
             Wanted(
@@ -159,6 +160,7 @@ class Decisions:
         `versions` as `split_preview` gave them. All of it or nothing. ConflictError.
         """
         name = ledger.clean_name(name)
+        self._unmoved(SPLIT, versions, name, author)
         chosen, found = self._chosen(selection, key=key, map_id=map_id, images=images)
         whole = found.cluster.cluster_key
         codes, units = self._units(map_id)
@@ -434,6 +436,27 @@ class Decisions:
         wanted = {subject_of(kind, key): key for key in keys}
         found = self._store.decisions_of(wanted)
         return {key: found[s].version if s in found else 0 for s, key in wanted.items()}
+
+    def _unmoved(self, kind: str, versions: Mapping[UUID, int], value: str, author: str) -> None:
+        """ConflictError when a cluster is not at the version that the caller saw.
+
+        Said first: what was decided meanwhile may leave nothing of the clusters that were chosen.
+        """
+        wanted = {subject_of(kind, key): version for key, version in versions.items()}
+        newest = self._store.decisions_of(wanted)
+        for subject, version in wanted.items():
+            there = newest.get(subject)
+            if (there.version if there else 0) != version:
+                mine = Decision(
+                    subject=subject,
+                    version=version + 1,
+                    kind=kind,
+                    value=value,
+                    author=author,
+                    reason="",
+                    at=datetime.now(UTC),
+                )
+                raise lost(mine, there)
 
     def _units(self, map_id: UUID | None) -> tuple[NDArray[np.int64], Sequence[UUID]]:
         """Each row's cluster or part as if nothing was merged, and their keys."""

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import numpy as np
 
-from analytics.filters import DECIDED
+from analytics.decided import DECIDED
 from analytics.search import Request, Searcher
 from analytics.tiles import Selection
 from cql.errors import InputError, NotFoundError

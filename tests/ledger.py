@@ -101,7 +101,8 @@ class MemoryLedger:
         return iter([each for history in self.decisions_.values() for each in history])
 
     def acts(self, *, before: datetime | None = None) -> Iterator[Act]:
-        found = sorted(self.acts_[::-1], key=lambda act: act.at, reverse=True)
+        newest = list(reversed(self.acts_))
+        found = sorted(newest, key=lambda act: act.at, reverse=True)
         return iter([act for act in found if before is None or act.at < before])
 
     def acts_since(self, moment: datetime) -> list[Act]:

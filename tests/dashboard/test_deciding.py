@@ -179,7 +179,7 @@ def test_of_two_who_merge_one_sees_both_versions(world: World) -> None:
     assert sum(isinstance(each, Exception) for each in done) == 1
     world.merge(2, 3, author="ann")
     with pytest.raises(ConflictError, match=r"“.*” by ann\); yours was “.*” by bob"):
-        world.decisions._together(  # noqa: SLF001 - as of a preview before ann's
+        world.decisions._together(  # as of a preview before ann's
             [
                 *_wanted(world, 4, world.key(0)),
                 *_wanted(world, 3, world.key(2)),
@@ -257,7 +257,7 @@ def test_merges_splits_names_and_labels_hold_on_a_new_map_with_new_images(world:
     old = world.sets()
     part = next(key for key, images in old.items() if images == set(chosen))
     # New images: twins of a split-off image and of one that stayed, and places all different.
-    rest = sorted(old[world.key(2)])[0]
+    rest = min(old[world.key(2)])
     twins = {uuid4(): chosen[0], uuid4(): rest}
     for twin, of in twins.items():
         point = next(p for p in world.store.points_ if p.image_id == of)
@@ -460,13 +460,15 @@ def test_the_api_does_all_of_it(world: World, client: TestClient) -> None:
     assert done.status_code == 200, done.text
     assert client.get("/clusters").json()[0]["name"] == "Gas"
     late = client.post("/clusters/merge", json={**body, "author": "bob"})
-    assert late.status_code == 404
+    assert late.status_code == 409
+    assert "by ann); yours was “Gas” by bob" in late.json()["error"]
     chosen = [str(image) for image in world.images_in(2)[:3]]
     seen = client.post("/clusters/split/preview", json={"image_ids": chosen}).json()
     split = {"image_ids": chosen, "name": "Joints", "versions": seen["versions"]}
     assert client.post("/clusters/split", json=split).json()["appended"] == 1
     conflict = client.post("/clusters/split", json={**split, "author": "bob"})
-    assert conflict.status_code == 400 or conflict.status_code == 409
+    assert conflict.status_code == 409
+    assert "by analyst); yours was “Joints” by bob" in conflict.json()["error"]
     assert client.post("/clusters/split", json={"name": "x"}).status_code == 400
     label = {"label": "gas", "selection": {"filters": {"cluster": ["3"]}}}
     assert client.post("/labels", json=label).json()["appended"] == len(world.images_in(3))
