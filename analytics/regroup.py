@@ -228,12 +228,12 @@ def _adopt(
                 continue
             inside = codes[held[part]]
             shared = np.bincount(inside[inside >= 0], minlength=len(units))
-            for at in np.flatnonzero(shared):
-                if units[at] in split.known or units[at] == key:
+            for place in np.flatnonzero(shared).tolist():
+                if units[place] in split.known or units[place] == key:
                     continue
-                overlap = shared[at] / (sizes[at] + len(part.images) - shared[at])
+                overlap = shared[place] / (sizes[place] + len(part.images) - shared[place])
                 if overlap >= SAME:
-                    pairs.append((float(overlap), int(at), str(part.key)))
+                    pairs.append((float(overlap), place, str(part.key)))
     adopted: dict[int, UUID] = {}
     for _, at, text in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
         key = UUID(text)

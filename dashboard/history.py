@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -10,6 +10,7 @@ from uuid import UUID
 
 from analytics import regroup
 from analytics.decided import LABEL, MERGE, PREFIXES, RENAME, SPLIT, UNDO, VERDICT, kind_of
+from cql.access import blocks
 from cql.errors import InputError
 from cql.ledger import BATCH
 from cql.records import Act, Decision
@@ -43,27 +44,26 @@ class History:
         if subject:
             return HistoryView(acts=tuple(self._of(subject)))
         acts: list[ActView] = []
-        source = islice(self._store.acts(before=before), _LOOKED)
-        waiting: list[Act] = []
-        last: datetime | None = None
-        for act in source:
-            last = act.at
-            if kind and act.kind != kind:
-                continue
-            waiting.append(act)
-            if len(waiting) + len(acts) > limit:
-                acts += self._told(waiting)
-                waiting = []
-            if len(acts) > limit:
+        looked: list[Act] = []  # the last one
+
+        def wanted() -> Iterator[Act]:
+            for act in islice(self._store.acts(before=before), _LOOKED):
+                looked[:] = [act]
+                if not kind or act.kind == kind:
+                    yield act
+
+        for block in blocks(wanted(), limit + 1):
+            acts += self._told(block)
+            # Acts of one millisecond stay on one page: the next one is of those before it.
+            if len(acts) > limit and acts[-1].at < acts[limit - 1].at:
                 break
-        else:
-            acts += self._told(waiting)
-            last = None
-        if len(acts) > limit:
-            # Acts of one millisecond stay together: the next page is of those before it.
-            acts = acts[:limit]
-            last = acts[-1].at
-        return HistoryView(acts=tuple(acts), next_before=last)
+        end = limit
+        while end < len(acts) and acts[end].at == acts[limit - 1].at:
+            end += 1
+        if end < len(acts):
+            return HistoryView(acts=tuple(acts[:end]), next_before=acts[end - 1].at)
+        more = bool(looked) and next(iter(self._store.acts(before=looked[0].at)), None) is not None
+        return HistoryView(acts=tuple(acts), next_before=looked[0].at if more else None)
 
     def _of(self, subject: str) -> list[ActView]:
         if not kind_of(subject):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 
-from analytics.decided import DECIDED
+from analytics.decided import DECIDED, RENAME, VERDICT
 from analytics.search import Request, Searcher
 from analytics.tiles import Selection
 from cql.errors import InputError, NotFoundError
@@ -195,7 +196,8 @@ class Services:
                 cluster = next((c for c in self.clusters() if c.cluster == row.cluster), None)
                 ranked = self._atlas.ranked(image_id)
         verdict = self.verdicts([image_id])[image_id]
-        return present.image_view(image, listing, row, cluster, ranked, verdict)
+        found = present.image_view(image, listing, row, cluster, ranked, verdict)
+        return replace(found, label=self.decisions.labels_of([image_id])[image_id].label)
 
     def photo(self, image_id: UUID) -> PhotoView:
         """The photo itself, re-encoded when no browser shows its format."""
@@ -296,7 +298,7 @@ class Services:
         key = self.cluster(key).cluster.key
         self._store.append_decision(
             ledger.cluster_subject(key),
-            ledger.RENAME,
+            RENAME,
             ledger.clean_name(name),
             author=author,
             reason=reason,
@@ -359,7 +361,7 @@ class Services:
         self._store.image(image_id)
         decision = self._store.append_decision(
             ledger.image_subject(image_id),
-            ledger.VERDICT,
+            VERDICT,
             verdict,
             author=author,
             reason=reason,

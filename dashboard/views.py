@@ -165,6 +165,7 @@ class ImageView:
     """Everything known of one image. Map figures are None when the image is not on the live map.
 
     `outlier_score` lies in [0, 1]; `outlier_reason` and `glosh` are known for ranked images.
+    `label` is the one that an analyst gave it, "" for none.
     """
 
     image_id: UUID
@@ -189,6 +190,7 @@ class ImageView:
     glosh: float | None
     outlier_reason: str
     verdict: VerdictView
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from dash import dcc, html
 
-from dashboard.components.widgets import picture
+from dashboard.components.widgets import aria, picture
 
 
 def picks(
@@ -40,5 +40,5 @@ def picks(
             className="picks",
         ),
         role="group",
-        **{"aria-label": label},
+        **aria(label=label),
     )

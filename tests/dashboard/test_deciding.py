@@ -341,7 +341,7 @@ def test_labels_of_nothing_of_too_much_and_of_long_texts_are_refused(
         world.decisions.label([uuid4()], "x", author="ann")
     with pytest.raises(InputError, match="80 characters, got 81"):
         world.decisions.label(world.images_in(0), "x" * 81, author="ann")
-    monkeypatch.setattr("dashboard.decisions.IMAGES_MAX", 5)
+    monkeypatch.setattr("dashboard.labelling.IMAGES_MAX", 5)
     with pytest.raises(InputError, match="at most 5 images, got 120"):
         world.decisions.selected(Selection())
 
