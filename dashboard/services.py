@@ -327,6 +327,7 @@ class Services:
         )
         titles = self.titles([outlier.listing_id for _, outlier, _ in page.rows])
         names = self._names_by_number(map_id)
+        numbers = self._numbers([outlier.image_id for _, outlier, _ in page.rows], map_id)
         return OutlierPage(
             map_id=version.map_id,
             outliers=tuple(
@@ -334,7 +335,7 @@ class Services:
                     outlier,
                     rank,
                     title=titles.get(outlier.listing_id, ""),
-                    cluster_name=names.get(outlier.cluster, ""),
+                    cluster_name=names.get(numbers.get(outlier.image_id, outlier.cluster), ""),
                     verdict=found,
                 )
                 for rank, outlier, found in page.rows
@@ -405,6 +406,16 @@ class Services:
 
     def _names_by_number(self, map_id: UUID | None) -> dict[int, str]:
         return {cluster.cluster: cluster.name for cluster in self.clusters(map_id)}
+
+    def _numbers(self, image_ids: Sequence[UUID], map_id: UUID | None) -> dict[UUID, int]:
+        """Cluster numbers of images as decided; nothing where the analysis' own still hold."""
+        table = self._atlas.view(map_id).table
+        if table is None or not image_ids:
+            return {}
+        raw = b"".join(image_id.bytes for image_id in image_ids)
+        rows = table.rows_of(np.frombuffer(raw, np.uint8).reshape(-1, 16))
+        found = zip(image_ids, rows, strict=True)
+        return {image: int(table.numbers[row]) for image, row in found if row >= 0}
 
     def _map_rows(self, pairs: Sequence[tuple[int, tuple[UUID, str]]]) -> tuple[MapRow, ...]:
         titles = self.titles([listing_id for _, (_, listing_id) in pairs])

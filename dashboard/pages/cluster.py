@@ -49,6 +49,9 @@ def detail(found: ClusterDetail, photos: SelectionView) -> list[Any]:
                                 html.Strong(plural(cluster.size, "image")),
                                 f" of {plural(cluster.listings, 'listing')}, ",
                                 f"{percent(cluster.share)} of the map",
+                                f", merged of {len(cluster.merged) + 1} clusters"
+                                if cluster.merged
+                                else None,
                             ],
                             className="page-head__summary",
                         ),

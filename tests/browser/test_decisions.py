@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 import uvicorn
@@ -34,7 +35,7 @@ class Served:
         self.thread = threading.Thread(target=self.server.run)
         self.url = f"http://127.0.0.1:{port}"
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> Self:
         self.thread.start()
         while not self.server.started:
             time.sleep(0.05)

@@ -5,6 +5,7 @@ The map table, the services and the app above them are the real ones.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -336,6 +337,13 @@ def picture(seed: int, group: int) -> Pictures.Image:
     return Pictures.fromarray(pixels).resize((256, 192), Pictures.Resampling.BICUBIC)
 
 
+@functools.cache
+def _webp(seed: int, group: int) -> bytes:
+    out = io.BytesIO()
+    picture(seed, group).save(out, "WEBP", quality=70)
+    return out.getvalue()
+
+
 _TINTS = ((176, 92, 60), (80, 128, 160), (110, 140, 80), (150, 120, 170), (190, 160, 90))
 
 
@@ -359,22 +367,20 @@ def collection(
         )
         for position in range(photos):
             image_id = image_id_of(listing_id, f"{number}-{position}")
-            shown = picture(number * photos + position, group)
-            out = io.BytesIO()
-            shown.save(out, "WEBP", quality=70)
+            webp = _webp(number * photos + position, group)
             store.images[image_id] = Image(
                 listing_id=listing_id,
                 image_id=image_id,
                 uri="",
-                content_hash=hashlib.sha256(out.getvalue()).hexdigest(),
+                content_hash=hashlib.sha256(webp).hexdigest(),
                 width=256,
                 height=192,
                 format="WEBP",
-                bytes=len(out.getvalue()),
+                bytes=len(webp),
                 position=position,
                 added_at=WHEN,
             )
-            store.thumbnails[image_id] = out.getvalue()
+            store.thumbnails[image_id] = webp
             vector = (centres[group] + 0.35 * rng.normal(size=16)).astype(np.float32)
             vectors[image_id] = vector / np.linalg.norm(vector)
             x, y = places[group] + 0.05 * rng.normal(size=2)

@@ -136,6 +136,8 @@ def test_merged_clusters_are_one_everywhere(world: World) -> None:
     image = next(iter(plain[merged]))
     assert world.services.image(image).cluster_name == "Gas"
     assert world.services.rows([world.services.row_of([image])[image]])[0].cluster_name == "Gas"
+    ranked = {o.image_id: o.cluster_name for o in world.services.outliers(limit=120).outliers}
+    assert {ranked[each] for each in both} == {"Gas"}
     world.services.undo(done.subject, author="ann", expected_version=1)
     assert world.sets() == plain
     assert {c.name for c in world.services.clusters()} == {f"Group {n}" for n in range(5)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,7 +16,7 @@ from starlette.testclient import TestClient
 
 from analytics import decided
 from cql.errors import InputError
-from dashboard import app, exports
+from dashboard import app, cli, commands, exports
 from dashboard.replay import replay
 from dashboard.services import Services
 from tests.dashboard.memory import MemoryStore, collection
@@ -191,6 +192,36 @@ def test_an_export_by_rest_is_a_file(world: World) -> None:
             list(world.store.iter_decisions())
         )
         assert client.get("/decisions/export", params={"format": "xml"}).status_code == 400
+
+
+def test_commands_export_and_replay(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    held: list[Any] = [world.store]
+
+    @contextlib.contextmanager
+    def opened(_settings: Any) -> Any:
+        yield held[0]
+
+    monkeypatch.setattr(commands, "_store", opened)
+
+    def run(*given: str) -> Any:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*given, "--json", "--data-dir", str(tmp_path)])
+        assert not ended.value.code
+        return json.loads(capsys.readouterr().out)
+
+    table, ledger = tmp_path / "d.parquet", tmp_path / "ledger.json"
+    assert run("export", str(table))["format"] == "parquet"
+    assert pq.read_table(table).num_rows == 120
+    assert run("export", str(ledger), "--history")["bytes"] == ledger.stat().st_size
+    assert not list(tmp_path.glob(".*draft"))
+    held[0] = collection(40)[0]
+    decisions = len(list(world.store.iter_decisions()))
+    assert run("decisions", "replay", str(ledger))["appended"] == decisions
+    assert run("decisions", "replay", str(ledger))["known"] == decisions
+    with pytest.raises(InputError, match="the folder of"):
+        commands.export(world.settings, tmp_path / "none" / "x.csv", "csv", history=False)
 
 
 def _place(decision: Any) -> tuple[str, int]:
