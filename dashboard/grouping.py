@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -68,8 +69,8 @@ class Grouping(Acting):
         `versions` and `name_version` as `merge_preview` gave them. All of it or nothing:
         ConflictError when somebody decided about one of them meanwhile.
         """
-        self._unmoved(MERGE, versions, name, author)
-        seen = self.merge_preview(keys)
+        with self._conflicts_first(MERGE, versions, name, author):
+            seen = self.merge_preview(keys)
         wanted = [
             Wanted(
                 subject=subject_of(MERGE, key),
@@ -137,7 +138,23 @@ class Grouping(Acting):
         `versions` as `split_preview` gave them. All of it or nothing. ConflictError.
         """
         name = ledger.clean_name(name)
-        self._unmoved(SPLIT, versions, name, author)
+        with self._conflicts_first(SPLIT, versions, name, author):
+            wanted = self._parted(
+                selection, name=name, versions=versions, key=key, map_id=map_id, images=images
+            )
+        return self._together(wanted, kind=SPLIT, author=author, reason=reason)
+
+    def _parted(
+        self,
+        selection: Selection,
+        *,
+        name: str,
+        versions: Mapping[UUID, int],
+        key: UUID | None,
+        map_id: UUID | None,
+        images: Sequence[UUID],
+    ) -> list[Wanted]:
+        """A split of each cluster that the images are in; all of them have one new part."""
         chosen, found = self._chosen(selection, key=key, map_id=map_id, images=images)
         whole = found.cluster.cluster_key
         codes, units = self._units(map_id)
@@ -178,7 +195,7 @@ class Grouping(Acting):
             wanted.append(
                 Wanted(subject=subject, kind=SPLIT, value=value, expected_version=expected)
             )
-        return self._together(wanted, kind=SPLIT, author=author, reason=reason)
+        return wanted
 
     def _clusters(self, keys: Sequence[UUID]) -> list[Effective]:
         wanted = list(dict.fromkeys(keys))
@@ -192,26 +209,33 @@ class Grouping(Acting):
             )
         return [known[key] for key in wanted]
 
-    def _unmoved(self, kind: str, versions: Mapping[UUID, int], value: str, author: str) -> None:
-        """ConflictError when a cluster is not at the version that the caller saw.
+    @contextlib.contextmanager
+    def _conflicts_first(
+        self, kind: str, versions: Mapping[UUID, int], value: str, author: str
+    ) -> Iterator[None]:
+        """ConflictError where clusters moved on from the versions that the caller saw.
 
-        Said first: what was decided meanwhile may leave nothing of the clusters that were chosen.
+        What was decided meanwhile may leave nothing of what was chosen: then that is the reason.
         """
-        wanted = {subject_of(kind, key): version for key, version in versions.items()}
-        newest = self._store.decisions_of(wanted)
-        for subject, version in wanted.items():
-            there = newest.get(subject)
-            if (there.version if there else 0) != version:
-                mine = Decision(
-                    subject=subject,
-                    version=version + 1,
-                    kind=kind,
-                    value=value,
-                    author=author,
-                    reason="",
-                    at=datetime.now(UTC),
-                )
-                raise lost(mine, there)
+        try:
+            yield
+        except (InputError, NotFoundError):
+            wanted = {subject_of(kind, key): version for key, version in versions.items()}
+            newest = self._store.decisions_of(wanted)
+            for subject, version in wanted.items():
+                there = newest.get(subject)
+                if (there.version if there else 0) != version:
+                    mine = Decision(
+                        subject=subject,
+                        version=version + 1,
+                        kind=kind,
+                        value=value,
+                        author=author,
+                        reason="",
+                        at=datetime.now(UTC),
+                    )
+                    raise lost(mine, there) from None
+            raise
 
     def _units(self, map_id: UUID | None) -> tuple[NDArray[np.int64], Sequence[UUID]]:
         """Each row's cluster or part as if nothing was merged, and their keys."""

@@ -162,23 +162,59 @@ def test_tiles_say_the_same_after_a_merge_as_columns_do(world: World) -> None:
     assert [column.keys[n] for n in (2, 3, 4)] == ["2", "3", "4"]
 
 
-def test_of_two_who_merge_one_sees_both_versions(world: World) -> None:
-    keys = [world.key(0), world.key(1)]
-    seen = world.decisions.merge_preview(keys)
+@pytest.mark.parametrize("kind", ["rename", "verdict", "label", "merge", "split", "duplicates"])
+def test_of_two_who_decide_at_once_one_sees_both_versions(world: World, kind: str) -> None:
+    image, keys = world.images_in(0)[0], [world.key(0), world.key(1)]
+    merging = world.decisions.merge_preview(keys)
+    chosen = world.images_in(2)[:5]
+    splitting = world.decisions.split_preview(Selection(), images=chosen)
+    workers = {"ann": world.services, "bob": world.other}
+    verdicts = {"ann": "outlier", "bob": "fine"}
     barrier = threading.Barrier(2)
 
-    def merge(name: str) -> Any:
+    def decide(name: str) -> Any:
+        services = workers[name]
+        acts: dict[str, Callable[[], Any]] = {
+            "rename": lambda: services.rename_cluster(
+                keys[0], f"of {name}", author=name, expected_version=0
+            ),
+            "verdict": lambda: services.set_verdict(
+                image, verdicts[name], author=name, expected_version=0
+            ),
+            "label": lambda: services.decisions.set_label(
+                image, f"of {name}", author=name, expected_version=0
+            ),
+            "merge": lambda: services.decisions.merge(
+                keys, author=name, versions=merging.versions, name=f"of {name}"
+            ),
+            "split": lambda: services.decisions.split(
+                Selection(), images=chosen, name=f"of {name}", author=name,
+                versions=splitting.versions,
+            ),
+            "duplicates": lambda: world.store.append_decision(
+                "duplicates:group", "duplicates", f"of {name}", author=name, expected_version=0
+            ),
+        }  # fmt: skip
         barrier.wait()
         try:
-            return world.decisions.merge(
-                keys, author=name, versions=seen.versions, name=f"of {name}"
-            )
-        except (ConflictError, NotFoundError) as error:
+            return acts[kind]()
+        except ConflictError as error:
             return error
 
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(merge, ("ann", "bob")))
-    assert sum(isinstance(each, Exception) for each in done) == 1
+        done = dict(zip(workers, pool.map(decide, workers), strict=True))
+    (loser,) = [name for name, each in done.items() if isinstance(each, ConflictError)]
+    winner = "bob" if loser == "ann" else "ann"
+    error = done[loser]
+    assert (error.expected, error.found) == ("0", "1")
+    assert f"by {winner}); yours was " in str(error)
+    assert f" by {loser}: read it again" in str(error)
+    # What the winner decided stands, whole, and nothing of the loser's.
+    authors = {each.author for each in world.store.iter_decisions()}
+    assert authors == {winner}
+
+
+def test_a_merge_is_made_whole_or_not_at_all(world: World) -> None:
     world.merge(2, 3, author="ann")
     with pytest.raises(ConflictError, match=r"“.*” by ann\); yours was “.*” by bob"):
         world.decisions._together(  # as of a preview before ann's
@@ -188,7 +224,7 @@ def test_of_two_who_merge_one_sees_both_versions(world: World) -> None:
             ],
             kind="merge", author="bob", reason="",
         )  # fmt: skip
-    # All or nothing: what stood beside the conflict was taken back.
+    # What stood beside the conflict was taken back.
     assert world.key(4) in world.sets()
 
 
