@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from cql import statements as cql
@@ -12,8 +12,8 @@ from cql.access import Access, now, record, values_of
 from cql.errors import ConflictError
 from cql.records import Act, Decision
 
-HISTORY_DAYS = 4_000
-"""How far back lists of decisions go."""
+FIRST_MONTH = 2025 * 12
+"""No decision is older than Sightline: months since the year 0."""
 BATCH = "batch:"
 _SHOWN = 60
 """Characters of a value that an error repeats."""
@@ -103,8 +103,8 @@ class Ledger:
             at=moment, subject=f"{BATCH}{batch}", version=len(made), kind=kind, batch_id=batch
         )
         self._put_act(act)
-        self._access.write(cql.PUT_BATCHED, ((batch, each.subject, each.version) for each in made))
-        found = self.decisions_of(each.subject for each in made)
+        self._access.batch(cql.PUT_BATCHED, ((batch, each.subject, each.version) for each in made))
+        found = self.decisions_of(each.subject for each in made if each.version > 1)
         versions = {subject: decision.version for subject, decision in found.items()}
         # A version is inserted only where the one before it is there; what lies behind what was
         # just read is found by the insert.
@@ -156,31 +156,21 @@ class Ledger:
         for row in self._access.each(cql.ALL_DECISIONS):
             yield record(Decision, row)
 
-    def acts(self, *, before: datetime | None = None, days: int = HISTORY_DAYS) -> Iterator[Act]:
+    def acts(self, *, before: datetime | None = None) -> Iterator[Act]:
         """Lines of the list of decisions, newest first, from `before` back.
 
         A line may tell of a decision that was refused: `decisions_at` says what is there.
         """
         start = before or now() + timedelta(days=1)  # a clock elsewhere may be ahead
-        day, step = start.date(), 3
-        last = day - timedelta(days=days)
-        while day > last:
-            keys = [day - timedelta(days=count) for count in range(min(step, (day - last).days))]
-            numbers = [int(key.strftime("%Y%m%d")) for key in keys]
-            found = self._access.many(cql.ACT_OF_DAY, ((number, start) for number in numbers))
-            for number, rows in zip(numbers, found, strict=True):
-                if rows:
-                    for row in self._access.each(cql.ACTS_OF_DAY, number, start):
-                        yield record(Act, row)
-            day -= timedelta(days=len(keys))
-            step = min(step * 4, 200)
+        for month in range(_month(start), FIRST_MONTH - 1, -1):
+            for row in self._access.each(cql.ACTS_BEFORE, _name(month), start):
+                yield record(Act, row)
 
     def acts_since(self, moment: datetime) -> list[Act]:
         """Lines of the list from `moment` on, in no particular order."""
-        day, last = moment.date(), (datetime.now(UTC) + timedelta(days=1)).date()
-        days = [day + timedelta(days=count) for count in range((last - day).days + 1)]
+        last = _month(now() + timedelta(days=1))
         found = self._access.many(
-            cql.ACTS_SINCE, [(int(key.strftime("%Y%m%d")), moment) for key in days]
+            cql.ACTS_SINCE, [(_name(m), moment) for m in range(_month(moment), last + 1)]
         )
         return [record(Act, row) for rows in found for row in rows]
 
@@ -189,8 +179,10 @@ class Ledger:
         return [(row.subject, row.version) for row in self._access.each(cql.BATCHED, batch)]
 
     def _put_act(self, act: Act) -> None:
-        day = int(act.at.strftime("%Y%m%d"))
-        self._access.run(cql.PUT_ACT, day, act.at, act.subject, act.version, act.kind, act.batch_id)
+        month = _name(_month(act.at))
+        self._access.run(
+            cql.PUT_ACT, month, act.at, act.subject, act.version, act.kind, act.batch_id
+        )
 
     def _add(self, decision: Decision) -> bool:
         return self._access.cas(
@@ -202,6 +194,15 @@ class Ledger:
     def _is_there(self, decision: Decision) -> bool:
         row = self._access.serial(cql.DECISION, decision.subject, decision.version)
         return row is not None and record(Decision, row) == decision
+
+
+def _month(moment: datetime) -> int:
+    return moment.year * 12 + moment.month - 1
+
+
+def _name(month: int) -> int:
+    """The number yyyymm of a month."""
+    return month // 12 * 100 + month % 12 + 1
 
 
 def lost(mine: Decision, newest: Decision | None) -> ConflictError:

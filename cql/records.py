@@ -261,7 +261,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """A line of the list of decisions by day: one decision, or all of a batch.
+    """A line of the list of decisions by month: one decision, or all of a batch.
 
     Of a batch `subject` is `batch:<id>` and `version` counts the decisions that it tried.
     """

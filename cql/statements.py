@@ -198,12 +198,9 @@ DECISION = Statement("SELECT * FROM {keyspace}.decisions WHERE subject = ? AND v
 NEWEST_DECISION = Statement("SELECT * FROM {keyspace}.decisions WHERE subject = ? LIMIT 1")
 ALL_DECISIONS = Statement("SELECT * FROM {keyspace}.decisions")
 STANDING = Statement("SELECT * FROM {keyspace}.decisions PER PARTITION LIMIT 1")
-PUT_ACT = _insert("{keyspace}.decisions_by_day", "day at subject version kind batch_id")
-ACTS_OF_DAY = Statement("SELECT * FROM {keyspace}.decisions_by_day WHERE day = ? AND at < ?")
-ACT_OF_DAY = Statement(
-    "SELECT subject FROM {keyspace}.decisions_by_day WHERE day = ? AND at < ? LIMIT 1"
-)
-ACTS_SINCE = Statement("SELECT * FROM {keyspace}.decisions_by_day WHERE day = ? AND at >= ?")
+PUT_ACT = _insert("{keyspace}.decisions_by_month", "month at subject version kind batch_id")
+ACTS_BEFORE = Statement("SELECT * FROM {keyspace}.decisions_by_month WHERE month = ? AND at < ?")
+ACTS_SINCE = Statement("SELECT * FROM {keyspace}.decisions_by_month WHERE month = ? AND at >= ?")
 PUT_BATCHED = _insert("{keyspace}.decisions_by_batch", "batch_id subject version")
 BATCHED = Statement("SELECT subject, version FROM {keyspace}.decisions_by_batch WHERE batch_id = ?")
 

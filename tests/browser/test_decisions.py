@@ -120,7 +120,7 @@ def test_checked_pictures_are_split_off_and_the_selection_is_labelled(served: Se
         page.fill("#decide-label", "trench")
         page.click("#decide-label-do")
         expect(page.locator(".toast")).to_contain_text("labelled “trench”")
-    assert set(decided.labels(served.world.store).values()) == {"trench"}
+    assert "trench" in decided.labels(served.world.store).values()
     with served.page("/?colour=label&f.label=trench") as page:
         ready(page)
         expect(page.locator(".sm-legend")).to_contain_text("trench")
