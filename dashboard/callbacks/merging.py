@@ -50,20 +50,20 @@ def register(app: dash.Dash, services: Services) -> None:
         Output(ids.UNDO, "data", allow_duplicate=True),
         Output(ids.REFRESH, "data", allow_duplicate=True),
         Input({"type": "clusters-merge-part", "part": "do"}, "n_clicks"),
-        State({"type": "clusters-merge-part", "part": ALL}, "value"),
+        State({"type": "clusters-merge-part", "part": "name"}, "value"),
         State(ids.CLUSTERS_MERGE_ASK, "data"),
         State(ids.UNDO, "data"),
         prevent_initial_call=True,
     )
     async def merge(
         clicks: int | None,
-        values: list[str | None],
+        typed: str | None,
         seen: dict[str, Any] | None,
         stack: undo.Stack | None,
     ) -> tuple[Any, Any, Any]:
         if not clicks or not seen or not ctx.triggered:
             return no_update, no_update, no_update
-        name = next((value for value in values if value), "").strip()
+        name = (typed or "").strip()
         found = await call(
             services.decisions.merge,
             [UUID(key) for key in seen["keys"]],

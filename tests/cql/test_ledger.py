@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from cassandra import OperationTimedOut
 
+from cql import access
 from cql.errors import ConflictError
 from cql.ledger import Wanted
 from cql.store import Store
@@ -129,3 +131,28 @@ def test_a_decision_about_many_images_is_kept_whole(store: Store) -> None:
     value = ",".join(str(UUID(int=n)) for n in range(100_000))
     store.append_decision("split:large", "split", value, author="ann", expected_version=0)
     assert store.decisions("split:large")[0].value == value
+
+
+@pytest.mark.parametrize("sent", [True, False], ids=["answer lost", "never sent"])
+def test_a_batch_whose_answers_are_lost_is_made_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, sent: bool
+) -> None:
+    real = access.execute_concurrent_with_args
+
+    def lossy(session: Any, statement: Any, rows: Any, **named: Any) -> Any:
+        if "IF NOT EXISTS" not in statement.query_string:
+            return real(session, statement, rows, **named)
+        if sent:
+            real(session, statement, rows, **named)
+        return [(False, OperationTimedOut()) for _ in rows]
+
+    monkeypatch.setattr(access, "execute_concurrent_with_args", lossy)
+    monkeypatch.setattr(access, "BACKOFF_S", 0.0)
+    prefix = f"label:lost{int(sent)}-"
+    store.append_decision(f"{prefix}0", "label", "theirs", author="bob", expected_version=0)
+    done, refused = store.append_decisions(
+        wanted(3, "mine", prefix=prefix), batch=uuid4(), kind="label", author="ann"
+    )
+    assert [each.subject for each in done] == [f"{prefix}1", f"{prefix}2"]
+    assert len(refused) == 1
+    assert [len(store.decisions(f"{prefix}{n}")) for n in range(3)] == [1, 1, 1]
