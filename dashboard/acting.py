@@ -65,9 +65,7 @@ class Acting:
                         expected_version=decision.version,
                     )
                 )
-        return self._store.append_decisions(
-            wanted, batch=uuid4(), kind=UNDO, author=author, reason=f"undo of {BATCH}{batch}"
-        )
+        return self._store.append_decisions(wanted, batch=uuid4(), kind=UNDO, author=author)
 
     def _together(
         self, wanted: Sequence[Wanted], *, kind: str, author: str, reason: str

@@ -186,7 +186,7 @@ def _spread(app: dash.Dash, services: Services) -> None:
         state = SpreadState.read(search)
         found = await call(services.decisions.spread_preview, state.label, state.k)
         if isinstance(found, Exception):
-            return states.error(found), "", None, True
+            return spread_page.nothing(states.error(found)), "", None, True
         return (
             spread_page.body(found),
             spread_page.facts(found),

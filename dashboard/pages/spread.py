@@ -38,16 +38,22 @@ def layout(search: str | None) -> html.Div:
                 className="page-head",
             ),
             dcc.Store(id=ids.SPREAD_SEEN),
-            html.Div(states.tiles_skeleton(24), id=ids.SPREAD_BODY),
+            html.Div(nothing(states.tiles_skeleton(24)), id=ids.SPREAD_BODY),
         ],
         className="content",
     )
 
 
+def nothing(shown: Any) -> list[Any]:
+    """Build what stands in the place of pictures; there are always boxes to read, if none."""
+    return [shown, picks(ids.SPREAD_PICKS, [], chosen=True, label="Pictures that get the label")]
+
+
 def body(found: SpreadView) -> Any:
     """Build the preview, every picture checked."""
     if not found.near:
-        return states.empty("Every image has a label", "There is nothing left to spread to.")
+        text = "There is nothing left to spread to."
+        return nothing(states.empty("Every image has a label", text))
     shown = [
         (near.image_id, near.title or near.listing_id, f"{near.score:.3f}") for near in found.near
     ]

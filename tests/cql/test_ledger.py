@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -137,7 +137,7 @@ def test_a_decision_about_many_images_is_kept_whole(store: Store) -> None:
 def test_a_batch_whose_answers_are_lost_is_made_once(
     store: Store, monkeypatch: pytest.MonkeyPatch, sent: bool
 ) -> None:
-    real = access.execute_concurrent_with_args
+    real = cast("Any", access).execute_concurrent_with_args
 
     def lossy(session: Any, statement: Any, rows: Any, **named: Any) -> Any:
         if "IF NOT EXISTS" not in statement.query_string:

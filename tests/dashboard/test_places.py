@@ -133,6 +133,9 @@ def test_a_spread_says_from_where_and_over_how_much() -> None:
     assert "the newest 1,024 of 2,000 labelled images" in shown
     assert "all 9,000" in shown
     assert "Every image has a label" in text(spread.body(found))
+    # Dash reads the boxes whenever the button is there.
+    for built in (spread.layout("?label=gas"), spread.body(found)):
+        assert props(built, "id").count(ids.SPREAD_PICKS) == 1
 
 
 def test_the_bar_of_a_merge_shows_what_the_clusters_would_be() -> None:
