@@ -8,23 +8,27 @@ from several threads. Errors are `cql.errors`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 
 from analytics import jobs
+from analytics.decided import DECIDED, RENAME, VERDICT
 from analytics.search import Request, Searcher
 from analytics.tiles import Selection
 from cql.errors import InputError, NotFoundError
 from cql.settings import Settings
 from cql.store import Store
-from dashboard import ledger, present, stocks
+from dashboard import exports, ledger, present, stocks
 from dashboard.answers import QueryView, SearchView
-from dashboard.atlas import Atlas
+from dashboard.atlas import TILE_TTL_S, Atlas
 from dashboard.changes import Changes, ChangesView, VersionView
 from dashboard.connection import open_store
+from dashboard.decisions import Decisions
+from dashboard.history import History
 from dashboard.overview import Overview
 from dashboard.photos import Photos
 from dashboard.searches import Picture, Searches
@@ -67,6 +71,8 @@ class Services:
         self._changes = Changes(store, self._atlas)
         self._photos = Photos(settings, store)
         self._searches = Searches(settings, store, searcher, self._photos)
+        self.decisions = Decisions(store, searcher, self._atlas)
+        self.history = History(store, self._atlas)
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -109,7 +115,11 @@ class Services:
         self, z: int, x: int, y: int, column: str = "cluster", map_id: UUID | None = None
     ) -> bytes:
         """Tile body, format version 1. InputError for a tile or column that cannot exist."""
-        return self._atlas.table(map_id).tile(z, x, y, column)
+        return self._atlas.table(map_id, max_age_s=TILE_TTL_S).tile(z, x, y, column)
+
+    def tile_version(self, column: str, map_id: UUID) -> str | None:
+        """A text that changes when tiles of the column do; None where they never do."""
+        return self._atlas.token(map_id) if column in DECIDED else None
 
     def rows(self, rows: Sequence[int], map_id: UUID | None = None) -> tuple[MapRow, ...]:
         """Ids, titles, places and cluster names of some rows, in the order asked."""
@@ -190,7 +200,8 @@ class Services:
                 cluster = next((c for c in self.clusters() if c.cluster == row.cluster), None)
                 ranked = self._atlas.ranked(image_id)
         verdict = self.verdicts([image_id])[image_id]
-        return present.image_view(image, listing, row, cluster, ranked, verdict)
+        found = present.image_view(image, listing, row, cluster, ranked, verdict)
+        return replace(found, label=self.decisions.labels_of([image_id])[image_id].label)
 
     def photo(self, image_id: UUID) -> PhotoView:
         """The photo itself, re-encoded when no browser shows its format."""
@@ -263,21 +274,25 @@ class Services:
     # Clusters and outliers
 
     def clusters(self, map_id: UUID | None = None) -> tuple[ClusterView, ...]:
-        """Clusters, largest first, with renames."""
-        found = self._atlas.clusters(map_id)
-        names = ledger.names(self._store, [cluster.cluster_key for cluster in found])
+        """Clusters as decided: merged, split and renamed; largest first."""
+        found = self._atlas.view(map_id).clusters
+        names = ledger.names(self._store, [each.cluster.cluster_key for each in found])
         total = self._atlas.version(map_id).rows
         return tuple(
-            present.cluster_view(cluster, names.get(cluster.cluster_key), total)
-            for cluster in found
+            present.cluster_view(each, names.get(each.cluster.cluster_key), total) for each in found
         )
 
     def cluster(self, key: UUID, map_id: UUID | None = None) -> ClusterDetail:
-        """One cluster with its name's history and its own facets. NotFoundError."""
-        found = next((c for c in self.clusters(map_id) if c.key == key), None)
+        """One cluster with what was decided about it and its own facets. NotFoundError.
+
+        `key` may also be of a cluster that was merged into it.
+        """
+        known = self.clusters(map_id)
+        found = next((c for c in known if c.key == key), None)
+        found = found or next((c for c in known if key in c.merged), None)
         if found is None:
             raise NotFoundError(f"this map has no cluster {key}: a newer map may have replaced it")
-        history = self._store.decisions(ledger.cluster_subject(key))
+        history = self._store.decisions(ledger.cluster_subject(found.key))
         return ClusterDetail(
             cluster=found,
             decisions=tuple(ledger.decision_view(decision) for decision in history),
@@ -288,10 +303,10 @@ class Services:
         self, key: UUID, name: str, *, author: str, expected_version: int, reason: str = ""
     ) -> ClusterView:
         """Name a cluster; ConflictError when somebody renamed it after `expected_version`."""
-        self.cluster(key)
+        key = self.cluster(key).cluster.key
         self._store.append_decision(
             ledger.cluster_subject(key),
-            ledger.RENAME,
+            RENAME,
             ledger.clean_name(name),
             author=author,
             reason=reason,
@@ -311,10 +326,16 @@ class Services:
         version = self._atlas.version(map_id)
         ranking = self._atlas.ranking(map_id)
         page = ledger.page(
-            self._store, ranking, verdict=verdict, offset=offset, limit=_limited(limit)
+            self._store,
+            ranking,
+            ledger.judged(self._atlas.standing),
+            verdict=verdict,
+            offset=offset,
+            limit=_limited(limit),
         )
         titles = self.titles([outlier.listing_id for _, outlier, _ in page.rows])
         names = self._names_by_number(map_id)
+        numbers = self._numbers([outlier.image_id for _, outlier, _ in page.rows], map_id)
         return OutlierPage(
             map_id=version.map_id,
             outliers=tuple(
@@ -322,7 +343,7 @@ class Services:
                     outlier,
                     rank,
                     title=titles.get(outlier.listing_id, ""),
-                    cluster_name=names.get(outlier.cluster, ""),
+                    cluster_name=names.get(numbers.get(outlier.image_id, outlier.cluster), ""),
                     verdict=found,
                 )
                 for rank, outlier, found in page.rows
@@ -349,7 +370,7 @@ class Services:
         self._store.image(image_id)
         decision = self._store.append_decision(
             ledger.image_subject(image_id),
-            ledger.VERDICT,
+            VERDICT,
             verdict,
             author=author,
             reason=reason,
@@ -362,8 +383,12 @@ class Services:
         return ledger.verdicts(self._store, image_ids)
 
     def undo(self, subject: str, *, author: str, expected_version: int) -> DecisionView:
-        """Step back the newest decision of `cluster:<key>` or `image:<id>` (a new ledger entry)."""
-        return ledger.undo(self._store, subject, author=author, expected_version=expected_version)
+        """Step back the newest decision of a subject, or a whole `batch:<id>` (new entries)."""
+        return self.decisions.undo(subject, author=author, expected_version=expected_version)
+
+    def export(self, fmt: str, *, history: bool = False, version: str = "") -> Iterator[bytes]:
+        """What is in force for every image, or the whole ledger, as a file of `exports.FORMATS`."""
+        return exports.stream(self._store, self._atlas, fmt, history=history, version=version)
 
     # Work
 
@@ -409,6 +434,16 @@ class Services:
 
     def _names_by_number(self, map_id: UUID | None) -> dict[int, str]:
         return {cluster.cluster: cluster.name for cluster in self.clusters(map_id)}
+
+    def _numbers(self, image_ids: Sequence[UUID], map_id: UUID | None) -> dict[UUID, int]:
+        """Cluster numbers of images as decided; nothing where the analysis' own still hold."""
+        table = self._atlas.view(map_id).table
+        if table is None or not image_ids:
+            return {}
+        raw = b"".join(image_id.bytes for image_id in image_ids)
+        rows = table.rows_of(np.frombuffer(raw, np.uint8).reshape(-1, 16))
+        found = zip(image_ids, rows, strict=True)
+        return {image: int(table.clusters[row]) for image, row in found if row >= 0}
 
     def _map_rows(self, pairs: Sequence[tuple[int, tuple[UUID, str]]]) -> tuple[MapRow, ...]:
         titles = self.titles([listing_id for _, (_, listing_id) in pairs])

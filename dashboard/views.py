@@ -165,6 +165,7 @@ class ImageView:
     """Everything known of one image. Map figures are None when the image is not on the live map.
 
     `outlier_score` lies in [0, 1]; `outlier_reason` and `glosh` are known for ranked images.
+    `label` is the one that an analyst gave it, "" for none.
     """
 
     image_id: UUID
@@ -189,6 +190,7 @@ class ImageView:
     glosh: float | None
     outlier_reason: str
     verdict: VerdictView
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +235,8 @@ class StockView:
 class ClusterView:
     """A cluster. `automatic` is the name it was given by the analysis; `name` is what to show.
 
-    `version` is the rename version to pass as `expected_version` (0: never renamed).
+    `version` is the rename version to pass as `expected_version` (0: never renamed). `merged`:
+    keys of the clusters that were merged into it; `origin`: the cluster it was split off from.
     """
 
     key: UUID
@@ -248,6 +251,8 @@ class ClusterView:
     exemplars: tuple[UUID, ...]
     x: float
     y: float
+    merged: tuple[UUID, ...] = ()
+    origin: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

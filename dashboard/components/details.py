@@ -67,6 +67,8 @@ def _badges(image: ImageView, stock: int | None) -> list[Any]:
         )
     elif image.cluster_name:
         found.append(badge(image.cluster_name))
+    if image.label:
+        found.append(badge(image.label, "accent"))
     if image.verdict.verdict in _VERDICTS:
         found.append(badge(*_VERDICTS[image.verdict.verdict]))
     return found

@@ -30,6 +30,7 @@ DESTINATIONS: Final = (
     Destination(ids.PATH_CLUSTERS, "Clusters", "clusters"),
     Destination(ids.PATH_OUTLIERS, "Outliers", "outliers"),
     Destination(ids.PATH_CHANGES, "Changes", "changes"),
+    Destination(ids.PATH_DECISIONS, "Decisions", "check"),
     Destination(ids.PATH_JOBS, "Jobs", "jobs"),
 )
 

@@ -49,6 +49,9 @@ def detail(found: ClusterDetail, photos: SelectionView) -> list[Any]:
                                 html.Strong(plural(cluster.size, "image")),
                                 f" of {plural(cluster.listings, 'listing')}, ",
                                 f"{percent(cluster.share)} of the map",
+                                f", merged of {len(cluster.merged) + 1} clusters"
+                                if cluster.merged
+                                else None,
                             ],
                             className="page-head__summary",
                         ),
@@ -56,11 +59,18 @@ def detail(found: ClusterDetail, photos: SelectionView) -> list[Any]:
                     className="page-head__text page-head__text--wide",
                 ),
                 html.Div(
-                    dcc.Link(
-                        [icon("map"), "Show on map"],
-                        href=cards.cluster_on_map(cluster),
-                        className="button button--primary",
-                    ),
+                    [
+                        dcc.Link(
+                            "Label or split",
+                            href=cards.cluster_decide(cluster),
+                            className="button",
+                        ),
+                        dcc.Link(
+                            [icon("map"), "Show on map"],
+                            href=cards.cluster_on_map(cluster),
+                            className="button button--primary",
+                        ),
+                    ],
                     className="page-head__controls",
                 ),
             ],

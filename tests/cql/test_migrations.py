@@ -39,7 +39,7 @@ def test_comments_and_blank_statements_are_left_out() -> None:
 def test_every_statement_may_run_twice() -> None:
     for migration in load():
         for statement in split(migration.text):
-            assert "IF NOT EXISTS" in statement, statement
+            assert "IF NOT EXISTS" in statement or "DROP TABLE IF EXISTS" in statement
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ The map table, the services and the app above them are the real ones.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,14 +21,15 @@ from PIL import Image as Pictures
 
 from analytics.pointers import version_of
 from analytics.regions import Range, mask
-from analytics.search import Request, Result
-from cql.errors import ConflictError, InputError, NotFoundError
+from analytics.search import Neighbours, Request, Result
+from cql import codec
+from cql.errors import InputError, NotFoundError
 from cql.records import (
     NAMESPACE,
     Cluster,
     ClusterChange,
     Comparison,
-    Decision,
+    Feature,
     Hit,
     Image,
     Job,
@@ -44,6 +46,7 @@ from cql.records import (
     image_id_of,
 )
 from cql.store import Store
+from tests.ledger import MemoryLedger
 
 T = TypeVar("T")
 
@@ -51,7 +54,7 @@ WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class MemoryStore:
+class MemoryStore(MemoryLedger):
     """What `Services` reads of a `cql.store.Store`."""
 
     listings_: dict[str, Listing] = field(default_factory=dict)
@@ -66,13 +69,13 @@ class MemoryStore:
     new_outliers_: list[NewOutlier] = field(default_factory=list)
     version: MapVersion | None = None
     snapshot_: Snapshot | None = None
-    decisions_: dict[str, list[Decision]] = field(default_factory=dict)
     queries_: dict[UUID, Query] = field(default_factory=dict)
     hits_: dict[UUID, list[Hit]] = field(default_factory=dict)
     jobs_: list[Job] = field(default_factory=list)
     files: int = 0
     models_: list[str] = field(default_factory=list)
     """Models that can be searched beside the default one."""
+    vectors_: dict[UUID, NDArray[np.float32]] = field(default_factory=dict)
 
     def close(self) -> None: ...
 
@@ -156,6 +159,25 @@ class MemoryStore:
         found = [image for image in self.images.values() if image.listing_id == listing_id]
         return sorted(found, key=lambda image: (image.position, image.image_id))
 
+    def owners(self, image_ids: Iterable[UUID]) -> dict[UUID, str]:
+        return {each: self.images[each].listing_id for each in image_ids if each in self.images}
+
+    def iter_images(self) -> Iterator[Image]:
+        return iter(sorted(self.images.values(), key=lambda image: image.listing_id))
+
+    def features_at(self, keys: Iterable[tuple[str, str, UUID]]) -> list[Feature | None]:
+        found: list[Feature | None] = []
+        for listing_id, model_id, image_id in keys:
+            vector = self.vectors_.get(image_id) if image_id in self.images else None
+            raw = b"" if vector is None else vector.astype("<f4").tobytes()
+            found.append(
+                None if vector is None else Feature(
+                    listing_id=listing_id, model_id=model_id, image_id=image_id, vector=raw,
+                    dim=len(vector), crc32c=codec.crc32c(raw),
+                )
+            )  # fmt: skip
+        return found
+
     def thumbnail(self, image_id: UUID) -> Thumbnail:
         data = _known(self.thumbnails.get(image_id), image_id)
         return Thumbnail(image_id=image_id, webp=data, width=0, height=0)
@@ -170,41 +192,6 @@ class MemoryStore:
         for image in self.images_of(listing_id):
             self.delete_image(image.image_id)
         del self.listings_[listing_id]
-
-    def decisions(self, subject: str) -> list[Decision]:
-        return self.decisions_.get(subject, [])
-
-    def decisions_of(self, subjects: Iterable[str]) -> dict[str, Decision]:
-        return {key: self.decisions_[key][0] for key in subjects if self.decisions_.get(key)}
-
-    def iter_decisions(self) -> Iterator[Decision]:
-        return (decision for history in self.decisions_.values() for decision in history)
-
-    def append_decision(
-        self,
-        subject: str,
-        kind: str,
-        value: str,
-        *,
-        author: str,
-        reason: str = "",
-        expected_version: int,
-    ) -> Decision:
-        history = self.decisions_.setdefault(subject, [])
-        version = history[0].version if history else 0
-        if version != expected_version:
-            raise ConflictError(f"{subject} is at version {version}, not {expected_version}")
-        decision = Decision(
-            subject=subject,
-            version=version + 1,
-            kind=kind,
-            value=value,
-            author=author,
-            reason=reason,
-            at=datetime.now(UTC),
-        )
-        history.insert(0, decision)
-        return decision
 
     def query(self, query_id: UUID) -> Query:
         return _known(self.queries_.get(query_id), query_id)
@@ -254,6 +241,21 @@ class MemorySearcher:
         if model is None or model == default.model_id:
             return default
         return self.store.snapshot(version_of(cast("Store", self.store), model))
+
+    def neighbours(
+        self, vectors: NDArray[np.float32], k: int, *, snapshot: Snapshot | None = None
+    ) -> Neighbours:
+        if self.down is not None:
+            raise self.down
+        order = sorted(self.vectors, key=lambda image: image.bytes)
+        held = np.array([self.vectors[image] for image in order])
+        scores = (vectors.astype(np.float64) @ held.T.astype(np.float64)).astype(np.float32)
+        rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return Neighbours(
+            scores=np.take_along_axis(scores, rows, 1),
+            rows=rows,
+            images=np.array([[list(order[r].bytes) for r in each] for each in rows], np.uint8),
+        )
 
     def search(self, request: Request) -> Result:
         request.check()
@@ -378,6 +380,13 @@ def picture(seed: int, group: int) -> Pictures.Image:
     return Pictures.fromarray(pixels).resize((256, 192), Pictures.Resampling.BICUBIC)
 
 
+@functools.cache
+def _webp(seed: int, group: int) -> bytes:
+    out = io.BytesIO()
+    picture(seed, group).save(out, "WEBP", quality=70)
+    return out.getvalue()
+
+
 _TINTS = ((176, 92, 60), (80, 128, 160), (110, 140, 80), (150, 120, 170), (190, 160, 90))
 
 
@@ -401,22 +410,20 @@ def collection(
         )
         for position in range(photos):
             image_id = image_id_of(listing_id, f"{number}-{position}")
-            shown = picture(number * photos + position, group)
-            out = io.BytesIO()
-            shown.save(out, "WEBP", quality=70)
+            webp = _webp(number * photos + position, group)
             store.images[image_id] = Image(
                 listing_id=listing_id,
                 image_id=image_id,
                 uri="",
-                content_hash=hashlib.sha256(out.getvalue()).hexdigest(),
+                content_hash=hashlib.sha256(webp).hexdigest(),
                 width=256,
                 height=192,
                 format="WEBP",
-                bytes=len(out.getvalue()),
+                bytes=len(webp),
                 position=position,
                 added_at=WHEN,
             )
-            store.thumbnails[image_id] = out.getvalue()
+            store.thumbnails[image_id] = webp
             vector = (centres[group] + 0.35 * rng.normal(size=16)).astype(np.float32)
             vectors[image_id] = vector / np.linalg.norm(vector)
             x, y = places[group] + 0.05 * rng.normal(size=2)
@@ -435,6 +442,7 @@ def collection(
                 )
             )
     finish(store, places)
+    store.vectors_ = vectors
     return store, MemorySearcher(store, vectors)
 
 

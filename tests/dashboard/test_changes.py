@@ -34,7 +34,6 @@ def world(tmp_path: Any) -> Iterator[World]:
 
 def reader(one: World) -> Changes:
     store = cast("Store", one.store)
-    one.store.decisions_of = lambda _: {}  # type: ignore[attr-defined]
     return Changes(store, Atlas(one.settings, store, clock=iter(range(0, 10**6, 10)).__next__))
 
 

@@ -23,7 +23,7 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, 
 COMMANDS = [
     ("demo",), ("serve",), ("ingest",), ("extract",), ("analyse",), ("search",), ("status",),
     ("evaluate",), ("delete",), ("settings",), ("train", "distil"), ("bench", "extract"),
-    ("stock", "get"), ("stock", "set"), ("stock", "report"),
+    ("stock", "get"), ("stock", "set"), ("stock", "report"), ("export",), ("decisions", "replay"),
 ]  # fmt: skip
 
 

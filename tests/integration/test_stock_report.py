@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from analytics import stock
+from analytics.decided import RENAME
 from cql.errors import InputError, NotFoundError
 from cql.records import Cluster, Listing, MapPoint, MapVersion, Stock
 from cql.settings import Settings
@@ -192,7 +193,7 @@ def test_the_command_prints_what_the_job_wrote(
 ) -> None:
     key = store.clusters(version.map_id)[2].cluster_key
     store.append_decision(
-        ledger.cluster_subject(key), ledger.RENAME, "[red] pipes", author="a", expected_version=0
+        ledger.cluster_subject(key), RENAME, "[red] pipes", author="a", expected_version=0
     )
     said: list[str] = []
 

@@ -1,0 +1,308 @@
+"""Clusters as analysts see them: merged, and split."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics import regroup
+from analytics.decided import MERGE, RENAME, SPLIT, subject_of
+from analytics.effective import Effective
+from analytics.regroup import Part, Split
+from analytics.tiles import Selection
+from cql.errors import InputError, NotFoundError
+from cql.ledger import Wanted, lost
+from cql.records import Decision
+from dashboard import ledger
+from dashboard.acting import Acting
+from dashboard.acts import DoneView, MergeView, SplitView
+
+MERGE_MAX = 200
+"""Most clusters of one merge."""
+
+
+class Grouping(Acting):
+    """Merges and splits, with a preview of each."""
+
+    def merge_preview(self, keys: Sequence[UUID]) -> MergeView:
+        """What some clusters of the live map would be as one; the largest keeps its key."""
+        found = self._clusters(keys)
+        largest = max(found, key=lambda each: (each.cluster.size, -each.cluster.cluster))
+        into = largest.cluster.cluster_key
+        others = [each.cluster.cluster_key for each in found if each is not largest]
+        names = ledger.names(self._store, [each.cluster.cluster_key for each in found])
+        shown = [
+            names.get(each.cluster.cluster_key, ("", 0))[0] or each.cluster.name for each in found
+        ]
+        rows = np.flatnonzero(
+            np.isin(self._atlas.table(None).clusters, [each.cluster.cluster for each in found])
+        )
+        return MergeView(
+            into=into,
+            keys=tuple(each.cluster.cluster_key for each in found),
+            names=tuple(shown),
+            name=shown[found.index(largest)],
+            images=len(rows),
+            listings=self._atlas.table(None).gist(rows, 1).listings,
+            versions=self._versions(MERGE, others),
+            name_version=names.get(into, ("", 0))[1],
+        )
+
+    def merge(
+        self,
+        keys: Sequence[UUID],
+        *,
+        author: str,
+        versions: Mapping[UUID, int],
+        name: str = "",
+        name_version: int = 0,
+        reason: str = "",
+    ) -> DoneView:
+        """Make clusters of the live map one, with a name ("" keeps that of the largest).
+
+        `versions` and `name_version` as `merge_preview` gave them. All of it or nothing:
+        ConflictError when somebody decided about one of them meanwhile.
+        """
+        with self._conflicts_first(MERGE, versions, name, author):
+            seen = self.merge_preview(keys)
+        wanted = [
+            Wanted(
+                subject=subject_of(MERGE, key),
+                kind=MERGE,
+                value=str(seen.into),
+                expected_version=versions.get(key, 0),
+            )
+            for key in seen.keys
+            if key != seen.into
+        ]
+        name = ledger.clean_name(name) if name.strip() else ""
+        if name and name != seen.name:
+            wanted.append(
+                Wanted(
+                    subject=subject_of(RENAME, seen.into),
+                    kind=RENAME,
+                    value=name,
+                    expected_version=name_version,
+                )
+            )
+        return self._together(wanted, kind=MERGE, author=author, reason=reason)
+
+    def split_preview(
+        self,
+        selection: Selection,
+        *,
+        key: UUID | None = None,
+        map_id: UUID | None = None,
+        images: Sequence[UUID] = (),
+    ) -> SplitView:
+        """What splitting a selection, or some images, off a cluster would do.
+
+        `key` None: off the cluster that most of them are in. NotFoundError for an unknown cluster.
+        """
+        chosen, found = self._chosen(selection, key=key, map_id=map_id, images=images)
+        codes, units = self._units(map_id)
+        mine = self._rows_in(found, map_id)
+        inside = np.intersect1d(chosen, mine)
+        touched = [units[at] for at in np.unique(codes[inside])]
+        names = ledger.names(self._store, [found.cluster.cluster_key])
+        name = names.get(found.cluster.cluster_key, ("", 0))[0] or found.cluster.name
+        return SplitView(
+            key=found.cluster.cluster_key,
+            name=name,
+            images=len(inside),
+            rest=len(mine) - len(inside),
+            outside=len(chosen) - len(inside),
+            versions=self._versions(SPLIT, touched),
+        )
+
+    def split(
+        self,
+        selection: Selection,
+        *,
+        name: str,
+        author: str,
+        versions: Mapping[UUID, int],
+        key: UUID | None = None,
+        map_id: UUID | None = None,
+        images: Sequence[UUID] = (),
+        reason: str = "",
+    ) -> DoneView:
+        """Split images of one cluster off as a cluster of their own.
+
+        `versions` as `split_preview` gave them. All of it or nothing. ConflictError.
+        """
+        name = ledger.clean_name(name)
+        with self._conflicts_first(SPLIT, versions, name, author):
+            wanted = self._parted(
+                selection, name=name, versions=versions, key=key, map_id=map_id, images=images
+            )
+        return self._together(wanted, kind=SPLIT, author=author, reason=reason)
+
+    def _parted(
+        self,
+        selection: Selection,
+        *,
+        name: str,
+        versions: Mapping[UUID, int],
+        key: UUID | None,
+        map_id: UUID | None,
+        images: Sequence[UUID],
+    ) -> list[Wanted]:
+        """A split of each cluster that the images are in; all of them have one new part."""
+        chosen, found = self._chosen(selection, key=key, map_id=map_id, images=images)
+        whole = found.cluster.cluster_key
+        codes, units = self._units(map_id)
+        table = self._atlas.table(map_id)
+        mine = self._rows_in(found, map_id)
+        inside = np.zeros(table.rows, bool)
+        inside[np.intersect1d(chosen, mine)] = True
+        if not inside.any() or inside.sum() == len(mine):
+            chosen_ = "all" if inside.any() else "none"
+            raise InputError(
+                f"some of a cluster's {len(mine):,} images can be split off, {chosen_} of them are "
+                "chosen: choose others"
+            )
+        known = frozenset(cluster.cluster_key for cluster in self._atlas.clusters(map_id))
+        version = table.version.map_id
+        fresh: UUID | None = None
+        wanted = []
+        for at in np.unique(codes[inside]):
+            unit = units[at]
+            subject = subject_of(SPLIT, unit)
+            held = self._store.decisions_of([subject]).get(subject)
+            before = regroup.read(held.value) if held and held.value else None
+            expected = versions.get(unit, 0)
+            own = codes == at
+            if not (own & ~inside).any():
+                raise InputError(
+                    f"all images of a cluster that was merged into {whole} are chosen: undo its "
+                    "merge instead, or choose fewer"
+                )
+            if fresh is None:
+                fresh = regroup.part_key(unit, expected + 1, len(before.parts) if before else 1)
+            parts = [
+                Part(key=unit, name="", images=_images(table, own & ~inside)),
+                *self._kept_parts(before, codes, units, table),
+                Part(key=fresh, name=name, images=_images(table, own & inside)),
+            ]
+            value = regroup.write(Split(parts=tuple(parts), map_id=version, known=known))
+            wanted.append(
+                Wanted(subject=subject, kind=SPLIT, value=value, expected_version=expected)
+            )
+        return wanted
+
+    def _clusters(self, keys: Sequence[UUID]) -> list[Effective]:
+        wanted = list(dict.fromkeys(keys))
+        if not 2 <= len(wanted) <= MERGE_MAX:
+            raise InputError(f"2 to {MERGE_MAX} clusters can be merged, got {len(wanted)}")
+        known = {each.cluster.cluster_key: each for each in self._atlas.view(None).clusters}
+        missing = [key for key in wanted if key not in known]
+        if missing:
+            raise NotFoundError(
+                f"the live map has no cluster {missing[0]}: it may have been merged, read again"
+            )
+        return [known[key] for key in wanted]
+
+    @contextlib.contextmanager
+    def _conflicts_first(
+        self, kind: str, versions: Mapping[UUID, int], value: str, author: str
+    ) -> Iterator[None]:
+        """ConflictError where clusters moved on from the versions that the caller saw.
+
+        What was decided meanwhile may leave nothing of what was chosen: then that is the reason.
+        """
+        try:
+            yield
+        except (InputError, NotFoundError):
+            wanted = {subject_of(kind, key): version for key, version in versions.items()}
+            newest = self._store.decisions_of(wanted)
+            for subject, version in wanted.items():
+                there = newest.get(subject)
+                if (there.version if there else 0) != version:
+                    mine = Decision(
+                        subject=subject,
+                        version=version + 1,
+                        kind=kind,
+                        value=value,
+                        author=author,
+                        reason="",
+                        at=datetime.now(UTC),
+                    )
+                    raise lost(mine, there) from None
+            raise
+
+    def _units(self, map_id: UUID | None) -> tuple[NDArray[np.int64], Sequence[UUID]]:
+        """Each row's cluster or part as if nothing was merged, and their keys."""
+        found = self._atlas.view(map_id).regrouped
+        if found is not None:
+            return found.parts, found.units
+        clusters = sorted(self._atlas.clusters(map_id), key=lambda each: each.cluster)
+        place = {each.cluster: at for at, each in enumerate(clusters)}
+        numbers = self._atlas.table(map_id).clusters
+        codes = np.array([place.get(int(number), -1) for number in numbers], np.int64)
+        return codes, [each.cluster_key for each in clusters]
+
+    def _rows_in(self, found: Effective, map_id: UUID | None) -> NDArray[np.int64]:
+        rows = np.flatnonzero(self._atlas.table(map_id).clusters == found.cluster.cluster)
+        return rows.astype(np.int64)
+
+    def _chosen(
+        self,
+        selection: Selection,
+        *,
+        key: UUID | None,
+        map_id: UUID | None,
+        images: Sequence[UUID],
+    ) -> tuple[NDArray[np.int64], Effective]:
+        table = self._atlas.table(map_id)
+        if images:
+            rows = table.rows_of(
+                np.frombuffer(b"".join(image.bytes for image in images), np.uint8).reshape(-1, 16)
+            )
+            rows = np.unique(rows[rows >= 0])
+        else:
+            rows = table.select(selection)
+        clusters = self._atlas.view(map_id).clusters
+        if key is None:
+            numbers = table.clusters[rows]
+            inside = numbers[numbers >= 0]
+            if not len(inside):
+                raise InputError("no image of the selection is in a cluster: select others")
+            values, counts = np.unique(inside, return_counts=True)
+            most = int(values[counts.argmax()])
+            return rows, next(each for each in clusters if each.cluster.cluster == most)
+        found = next((each for each in clusters if each.cluster.cluster_key == key), None)
+        if found is None:
+            raise NotFoundError(f"this map has no cluster {key}: it may have been merged")
+        return rows, found
+
+    def _kept_parts(
+        self,
+        before: Split | None,
+        codes: NDArray[np.int64],
+        units: Sequence[UUID],
+        table: Any,
+    ) -> list[Part]:
+        """The parts that a cluster has already, with the images that came to them since."""
+        parts = [] if before is None else before.parts[1:]
+        place = {unit: at for at, unit in enumerate(units)}
+        return [
+            Part(
+                key=part.key,
+                name=part.name,
+                images=part.images | _images(table, codes == place[part.key])
+                if part.key in place
+                else part.images,
+            )
+            for part in parts
+        ]
+
+
+def _images(table: Any, rows: NDArray[np.bool_]) -> frozenset[UUID]:
+    return frozenset(image for image, _ in table.ids(np.flatnonzero(rows).astype(np.int64)))
