@@ -7,6 +7,9 @@ up like a tournament, so that no two threads ever hold the same row; the random 
 read from where they stood when the epoch began; draws are hashes of (seed, epoch, edge).
 """
 
+# Compiled loops take many arrays, by position.
+# ruff: noqa: PLR0917
+
 from __future__ import annotations
 
 import os
@@ -38,8 +41,8 @@ _PIECE = 4096
 
 def _fast(function: Function) -> Function:
     """Compile, cached on disk, without the GIL; sums may be reordered, equally on equal CPUs."""
-    options = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
-    return cast("Function", njit(**options)(function))
+    made = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")(function)
+    return cast("Function", made)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +81,7 @@ def curve(min_dist: float, spread: float = 1.0) -> Curve:
 
 
 @compiled
-def _memberships(
+def _memberships(  # noqa: PLR0912
     near: NDArray[np.int64], far: NDArray[np.float32], first: int, last: int,
     out: NDArray[np.float32],
 ) -> None:  # fmt: skip
@@ -284,7 +287,7 @@ def _power(base: np.float32, exponent: np.float32) -> np.float32:
     part = part * x + np.float32(0.24065429)
     part = part * x + np.float32(0.6931336)
     scale = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return (part * x + np.float32(1)) * scale
+    return np.float32((part * x + np.float32(1)) * scale)
 
 
 @_fast

