@@ -22,7 +22,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from analytics.codes import compiled
 from cql.progress import Progress, silent
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -37,6 +36,11 @@ _CLIP = np.float32(4.0)
 _BLOCKS = 16
 _SMALL = 4096
 _PIECE = 4096
+
+
+def _strict(function: Function) -> Function:
+    """Compile, cached on disk, without the GIL; strict IEEE arithmetic."""
+    return cast("Function", njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 def _fast(function: Function) -> Function:
@@ -80,7 +84,7 @@ def curve(min_dist: float, spread: float = 1.0) -> Curve:
     return Curve(float(a), float(b))
 
 
-@compiled
+@_strict
 def _memberships(  # noqa: PLR0912
     near: NDArray[np.int64], far: NDArray[np.float32], first: int, last: int,
     out: NDArray[np.float32],
@@ -120,7 +124,7 @@ def _memberships(  # noqa: PLR0912
                 out[row, at] = np.exp(-beyond / scale) if beyond > 0 else 1.0
 
 
-@compiled
+@_strict
 def _arrivals(
     near: NDArray[np.int64], strength: NDArray[np.float32], counts: NDArray[np.int64]
 ) -> None:
@@ -130,7 +134,7 @@ def _arrivals(
                 counts[near[row, at]] += 1
 
 
-@compiled
+@_strict
 def _arrive(
     near: NDArray[np.int64],
     strength: NDArray[np.float32],
@@ -147,7 +151,7 @@ def _arrive(
                 ends[near[row, at]] = place + 1
 
 
-@compiled
+@_strict
 def _unite(
     near: NDArray[np.int64],
     strength: NDArray[np.float32],
@@ -191,7 +195,7 @@ def _unite(
         counts[row] = out - bounds[row]
 
 
-@compiled
+@_strict
 def _compact(
     bounds: NDArray[np.int64],
     starts: NDArray[np.int64],
@@ -433,7 +437,7 @@ def _schedule(
     return rounds, heads[order], tails[order], weights[order]
 
 
-@compiled
+@_strict
 def count_above(
     scores: NDArray[np.float32], limits: NDArray[np.float32], counts: NDArray[np.int64]
 ) -> None:
