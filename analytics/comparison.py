@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from analytics import drift
 from analytics.drift import Side
+from analytics.identity import places
 from analytics.neighbours import codes
 from analytics.tiles import MapTable
 from cql.errors import NotFoundError
@@ -35,9 +36,11 @@ def record(
 ) -> None:
     """Store the means of a map's clusters, and what changed since the map `made.previous`.
 
-    Nothing is compared where there is no earlier map, or it is gone.
+    Nothing is compared where there is no earlier map, or it is gone. Without vectors (of no
+    dimensions) there are no means and no tests.
     """
-    means = dict(_means(made, len(clusters), progress))
+    vectors = made.rows.vectors if made.rows.vectors.shape[1] else None
+    means = {} if vectors is None else dict(_means(made, len(clusters), progress))
     packed = {number: mean.astype("<f4").tobytes() for number, mean in means.items()}
     store.put_means(made.map_id, packed)
     if made.previous is None or made.previous == made.map_id:
@@ -58,13 +61,13 @@ def record(
     )
     _, owners = codes(made.rows.listings)
     found = drift.compare(
-        before, after, vectors=made.rows.vectors, owners=owners, seed=made.seed, progress=progress
+        before, after, vectors=vectors, owners=owners, seed=made.seed, progress=progress
     )
     listings = (made.rows.listings[row] for row in found.outliers.tolist())
     pair = (made.map_id, made.previous)
     store.put_comparison(
         summary(pair, found, made.seed),
-        changes(pair, found, {each.cluster_key: each.exemplars for each in clusters}),
+        changes(pair, found, _shown(store, made, clusters)),
         outliers(pair, found, after, listings),
     )
 
@@ -143,6 +146,19 @@ def outliers(
             score=float(after.scores[row]),
             score_before=None if math.isnan(before) else before,
         )
+
+
+def _shown(store: Store, made: Made, clusters: Sequence[Cluster]) -> dict[UUID, tuple[UUID, ...]]:
+    """Exemplars by key: of the new map, and of clusters that it has no more what is still there."""
+    found = {each.cluster_key: each.exemplars for each in clusters}
+    earlier = store.clusters(made.previous) if made.previous else []
+    for each in earlier:
+        if each.cluster_key not in found and each.exemplars:
+            raw = b"".join(image.bytes for image in each.exemplars)
+            at = places(made.rows.images, np.frombuffer(raw, np.uint8).reshape(-1, 16))
+            kept = zip(each.exemplars, at.tolist(), strict=True)
+            found[each.cluster_key] = tuple(image for image, row in kept if row >= 0)
+    return found
 
 
 def _means(made: Made, count: int, progress: Progress) -> Iterator[tuple[int, NDArray[np.float64]]]:

@@ -34,6 +34,8 @@ _BLOCK = 2_000
 class Made:
     """All of a map before it is stored: `placed` float32 (N, 2), `space` float32 (N, E).
 
+    `trust` float32 (N,): the share of each row's neighbours that `placed` keeps near it.
+
     Its clusters carry on the keys of the map `previous`; `listings` name them.
     """
 
@@ -44,6 +46,7 @@ class Made:
     rows: Collection
     near: Graph
     placed: NDArray[np.float32]
+    trust: NDArray[np.float32]
     space: NDArray[np.float32]
     clusters: Clusters
     odd: Outliers
@@ -97,9 +100,10 @@ def _points(made: Made, progress: Progress) -> Iterator[MapPoint]:
             made.odd.score[block],
             made.odd.distance[block],
             made.odd.glosh[block],
+            made.trust[block],
         )
         for row, *own in zip(block.tolist(), *columns, strict=True):
-            x, y, cluster, membership, score, distance, glosh = own
+            x, y, cluster, membership, score, distance, glosh, trust = own
             yield MapPoint(
                 image_id=made.rows.image_id(row),
                 listing_id=made.rows.listings[row],
@@ -110,6 +114,7 @@ def _points(made: Made, progress: Progress) -> Iterator[MapPoint]:
                 outlier_score=score,
                 knn_distance=distance,
                 glosh=glosh,
+                trust=trust,
             )
 
 

@@ -37,7 +37,7 @@ def _nothing(_: Any) -> Mapping[str, Any]:
 class Step(Generic[Context]):
     """One step: `make(context, progress, *results of the steps it reads)` gives a `writes`.
 
-    `writes` is a dataclass of arrays, lists of text and JSON values (`analytics.kept`).
+    `writes` is a dataclass that `analytics.kept` can keep.
     `depends` says what the result follows from beside what the step reads; `version` changes with
     the method. `stamp`: what only the file of this step depends on, not what is made from it.
     `folder`: where results are kept that outlive the map; None for those that leave with the work.

@@ -30,6 +30,7 @@ _NUMBERS = {
     "outlier_score": "Outlier score",
     "membership": "Cluster membership",
     "knn_distance": "Distance to neighbours",
+    "trust": "Neighbours kept on the map",
 }
 _READ = {
     "x": np.float32,
@@ -152,6 +153,8 @@ def _measures(
         "cluster": np.where(places > 0, places - 1, len(clusters)).astype(np.float32)
     }
     for name, label in _NUMBERS.items():
+        if name == "trust" and np.isnan(points.values[name]).all():
+            continue  # an older Sightline made the map
         arrays[name] = points.values[name]
         known.append(attributes.number(name, label, arrays[name]))
     return known, arrays

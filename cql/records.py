@@ -197,7 +197,11 @@ class MapVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapPoint:
-    """One image on a map. `cluster` is -1 for noise; scores are percentiles where named so."""
+    """One image on a map. `cluster` is -1 for noise; scores are percentiles where named so.
+
+    `trust`: share of its true neighbours that are near it on the map, None where an older
+    Sightline made it.
+    """
 
     image_id: UUID
     listing_id: str
@@ -208,6 +212,7 @@ class MapPoint:
     outlier_score: float
     knn_distance: float
     glosh: float
+    trust: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

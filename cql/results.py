@@ -25,7 +25,11 @@ _MAP = (
     "map_id model_id snapshot_id rows rows_scored clusters noise seed parameters quality "
     "code_version created_at"
 )
-_POINT = "map_id bucket image_id listing_id x y cluster membership outlier_score knn_distance glosh"
+_POINT = (
+    "map_id bucket image_id listing_id x y cluster membership outlier_score knn_distance glosh "
+    "trust"
+)
+_NUMBERS = ("x", "y", "membership", "outlier_score", "knn_distance", "glosh")
 _CLUSTER = "map_id cluster cluster_key size listings name exemplars x y"
 _OUTLIER = "map_id bucket score image_id listing_id knn_distance glosh cluster reason"
 _QUERY = (
@@ -73,7 +77,17 @@ class Results:
 
         def rows() -> Iterator[tuple[object, ...]]:
             for row, point in enumerate(points):
-                for name in ("x", "y", "membership", "outlier_score", "knn_distance", "glosh"):
+                for name in (
+                    "x",
+                    "y",
+                    "membership",
+                    "outlier_score",
+                    "knn_distance",
+                    "glosh",
+                    "trust",
+                ):
+                    if name == "trust" and point.trust is None:
+                        continue
                     _number(f"{name} of image {point.image_id}", getattr(point, name))
                 yield values_of(point, _POINT, map_id=map_id, bucket=row // POINT_BUCKET)
 

@@ -177,7 +177,8 @@ MAPS = Statement("SELECT * FROM {keyspace}.maps")
 DELETE_MAP = Statement("DELETE FROM {keyspace}.maps WHERE map_id = ?")
 PUT_POINT = _insert(
     "{keyspace}.map_points",
-    "map_id bucket image_id listing_id x y cluster membership outlier_score knn_distance glosh",
+    "map_id bucket image_id listing_id x y cluster membership outlier_score knn_distance glosh "
+    "trust",
 )
 POINTS = Statement("SELECT * FROM {keyspace}.map_points WHERE map_id = ? AND bucket = ?")
 DELETE_POINTS = Statement("DELETE FROM {keyspace}.map_points WHERE map_id = ? AND bucket = ?")

@@ -241,6 +241,22 @@ class ChangesState:
         return _query([(name, str(value)) for name, value in pairs if value is not None])
 
 
+@dataclass(frozen=True, slots=True)
+class JobsState:
+    """The job whose steps are shown."""
+
+    job: UUID | None = None
+
+    @classmethod
+    def read(cls, search: str | None) -> JobsState:
+        """Return the state that the query part of an address names."""
+        return cls(job=uuid(dict(reversed(_pairs(search))).get("job")))
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        return _query([("job", str(self.job))] if self.job is not None else [])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchState:
     """The published query that a link to Search opens, and where its page begins (`after`)."""

@@ -14,6 +14,7 @@ from dashboard.callbacks.calls import call
 from dashboard.components import states
 from dashboard.components.toast import toast
 from dashboard.pages import jobs as page
+from dashboard.state import JobsState
 
 if TYPE_CHECKING:
     from dashboard.services import Services
@@ -28,13 +29,15 @@ def register(app: dash.Dash, services: Services) -> None:
         Output(ids.JOBS_TICK, "interval"),
         Input(ids.JOBS_TICK, "n_intervals"),
         Input(ids.REFRESH, "data"),
+        Input(ids.URL, "search"),
     )
-    async def show(_: int | None, __: str | None) -> tuple[Any, ...]:
+    async def show(_: int | None, __: str | None, search: str | None) -> tuple[Any, ...]:
         found = await call(services.jobs, page.LIMIT)
         if isinstance(found, Exception):
             return states.error(found), "", page.IDLE_MS
         interval = page.BUSY_MS if page.busy(found) else page.IDLE_MS
-        return page.listing(found, datetime.now(UTC)), page.summary(found), interval
+        opened = JobsState.read(search).job
+        return page.listing(found, datetime.now(UTC), opened), page.summary(found), interval
 
     @app.callback(
         Output(ids.TOASTS, "children", allow_duplicate=True),

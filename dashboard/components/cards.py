@@ -22,7 +22,7 @@ from dashboard.components.widgets import (
     size,
     when,
 )
-from dashboard.state import ExploreState, Filter, cluster_href
+from dashboard.state import ExploreState, Filter, JobsState, cluster_href
 from dashboard.views import ClusterView, JobView, MapRow, OutlierView
 
 MOSAIC: Final = 5
@@ -263,8 +263,8 @@ def _verdict_button(image: str, value: str, sign: str, key: str, verdict: str) -
     )
 
 
-def job_row(job: JobView, now: datetime) -> html.Article:
-    """Build the row of a job: what it does, how far it is, why it failed."""
+def job_row(job: JobView, now: datetime, *, opened: bool = False) -> html.Article:
+    """Build the row of a job: what it does, how far it is, why it failed, its steps if `opened`."""
     running = job.state == "running"
     body: list[Any] = [
         html.Div(
@@ -297,11 +297,11 @@ def job_row(job: JobView, now: datetime) -> html.Article:
     if job.error:
         body.append(html.P(prose(job.error), className="job__error", role="alert"))
     if job.steps:
-        body.append(_job_steps(job))
+        body.append(_job_steps(job, opened=opened))
     return html.Article(body, className=f"card job job--{job.state}", key=str(job.job_id))
 
 
-def _job_steps(job: JobView) -> html.Details:
+def _job_steps(job: JobView, *, opened: bool) -> html.Div:
     """Build the fold of a job: its cost, and each step with its time and rows."""
     cost = [f"CPU {duration(job.cpu_s)}"] if job.cpu_s else []
     if job.peak_bytes:
@@ -321,10 +321,17 @@ def _job_steps(job: JobView) -> html.Details:
         )
         for each in job.steps
     ]
-    return html.Details(
+    # The address says which is open: the list is drawn anew every two seconds.
+    toggle = dcc.Link(
+        "Hide the steps" if opened else "Steps and cost",
+        href=ids.PATH_JOBS + JobsState(None if opened else job.job_id).write(),
+        className="job__toggle",
+    )
+    table = html.Table([html.Thead(head), html.Tbody(rows)], className="job__table")
+    return html.Div(
         [
-            html.Summary([html.Span("Steps and cost"), *(html.Span(text) for text in cost)]),
-            html.Table([html.Thead(head), html.Tbody(rows)], className="job__table"),
+            html.Div([toggle, *(html.Span(text) for text in cost)], className="job__cost"),
+            table if opened else None,
         ],
         className="job__steps",
     )

@@ -45,17 +45,26 @@ def layout(search: str | None) -> html.Div:
                 className="page-head",
             ),
             html.Div(
-                dcc.Graph(
-                    id=ids.CHANGES_CHART,
-                    figure=blank(),
-                    config=CONFIG,  # type: ignore[arg-type]
-                    style={"height": HEIGHT},
-                ),
+                [
+                    html.P(
+                        "How far the mean of each cluster moved, the farthest first; "
+                        "those that drifted in colour",
+                        className="changes__note",
+                    ),
+                    html.Div(
+                        dcc.Graph(
+                            id=ids.CHANGES_CHART,
+                            figure=blank(),
+                            config=CONFIG,  # type: ignore[arg-type]
+                            style={"height": HEIGHT},
+                        ),
+                        role="img",
+                        **aria(label="How far the mean of each cluster moved"),
+                    ),
+                ],
                 id=f"{ids.CHANGES_CHART}-box",
                 className="chart",
                 hidden=True,
-                role="img",
-                **aria(label="How far the mean of each cluster moved"),
             ),
             html.Div(states.rows_skeleton(4), id=ids.CHANGES_LIST),
         ],
@@ -89,7 +98,7 @@ def _choice(label: str, versions: Sequence[VersionView], here: UUID | None, stat
                         if each.map_id == here
                         else "segments__item",
                     )
-                    for each in reversed(versions)
+                    for each in versions
                 ],
                 className="segments",
                 role="group",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from dash import dcc, html
 
@@ -56,8 +57,8 @@ def summary(jobs: Sequence[JobView]) -> str:
     return text if len(jobs) < LIMIT else f"Newest {plural(len(jobs), 'job')}: {text}"
 
 
-def listing(jobs: Sequence[JobView], now: datetime) -> Any:
-    """Build the running jobs, then the queue, then the history, newest first."""
+def listing(jobs: Sequence[JobView], now: datetime, opened: UUID | None = None) -> Any:
+    """Build the running jobs, the queue, the history, newest first; `opened` shows its steps."""
     if not jobs:
         return states.empty(
             "No jobs yet",
@@ -74,7 +75,10 @@ def listing(jobs: Sequence[JobView], now: datetime) -> Any:
         html.Section(
             [
                 html.H2(title, className="group-title"),
-                html.Div([cards.job_row(job, now) for job in found], className="stack"),
+                html.Div(
+                    [cards.job_row(job, now, opened=job.job_id == opened) for job in found],
+                    className="stack",
+                ),
             ],
             className="group",
         )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import cast
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from analytics import comparison, drift
+from analytics.publish import Made
 from analytics.tiles import MapTable
-from cql.records import MapVersion
+from cql.records import Cluster, MapVersion
 from cql.store import Store
-from tests.analytics.conftest import World
+from tests.analytics.conftest import Memory, World
 from tests.analytics.test_analysis import blobs, run
 from tests.naive import unit
 
@@ -88,6 +91,29 @@ def test_stored_maps_compare_as_when_they_were_made(world: Make) -> None:
     assert (kept.added, kept.removed, kept.outliers) == (
         found.added, found.removed, len(found.outliers),
     )  # fmt: skip
+
+
+def test_a_vanished_cluster_shows_what_is_still_there() -> None:
+    store, previous = Memory(), uuid4()
+    there, gone = [uuid4() for _ in range(3)], [uuid4() for _ in range(2)]
+
+    def cluster(number: int, exemplars: list[UUID], map_id: UUID = previous) -> Cluster:
+        return Cluster(
+            map_id=map_id, cluster=number, cluster_key=UUID(int=number), size=9, listings=9,
+            name="n", exemplars=tuple(exemplars), x=0, y=0,
+        )  # fmt: skip
+
+    store.put_clusters([cluster(0, there), cluster(1, [there[0], gone[0], there[2]])])
+    store.put_clusters([cluster(2, gone), cluster(3, [])])
+    images = np.frombuffer(b"".join(image.bytes for image in there), np.uint8).reshape(-1, 16)
+    made = SimpleNamespace(previous=previous, rows=SimpleNamespace(images=images))
+    now = [cluster(0, there[:1], uuid4())]
+    found = comparison._shown(cast("Store", store), cast("Made", made), now)
+    assert found == {
+        UUID(int=0): tuple(there[:1]),
+        UUID(int=1): (there[0], there[2]),
+        UUID(int=2): (),
+    }
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import numpy as np
@@ -17,7 +17,7 @@ from analytics import analysis, kept
 from analytics.analysis import STEPS
 from analytics.clustering import keys, match
 from analytics.neighbours import codes
-from cql.errors import IntegrityError
+from cql.errors import InputError, IntegrityError
 from cql.records import MapVersion
 from tests.analytics.conftest import World
 from tests.analytics.test_analysis import QUICK, blobs, planted, run
@@ -47,7 +47,45 @@ def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("what", ["byte", "gone", "key", "about", "fields"])
+@dataclass(frozen=True)
+class Nest:
+    inner: Thing | None
+    shares: Mapping[str, NDArray[np.float64]]
+    several: tuple[Any, ...]
+    named: list[Thing]
+    key: UUID
+
+
+def test_results_may_be_nested(tmp_path: Path) -> None:
+    key = UUID(int=7)
+    for inner in (None, THING):
+        wanted = Nest(
+            inner,
+            {"a": np.arange(3.0), "b": np.full((), 0.5)},
+            (1, "x", None, [], (2.5, True)),
+            [replace(THING, count=9)],
+            key,
+        )
+        kept.save(tmp_path / "n", wanted, key="k")
+        found = kept.load(tmp_path / "n", Nest, key="k")
+        assert (found.several, found.key) == (wanted.several, key)
+        assert found.shares["a"].tolist() == [0, 1, 2]
+        assert found.shares["b"].shape == ()
+        assert found.named[0].count == 9
+        assert found.named[0].names == THING.names
+        assert (found.inner is None) == (inner is None)
+        if found.inner is not None:
+            assert np.array_equal(found.inner.numbers, THING.numbers)
+
+
+def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
+    for bad in (object(), np.array([object()])):
+        with pytest.raises(InputError, match="kept"):
+            kept.save(tmp_path / "n", replace(THING, count=cast("int", bad)), key="k")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["byte", "gone", "key", "about", "type", "older"])
 def test_a_damaged_result_is_refused(tmp_path: Path, what: str) -> None:
     path = tmp_path / "a"
     kept.save(path, THING, key="k")
@@ -59,7 +97,10 @@ def test_a_damaged_result_is_refused(tmp_path: Path, what: str) -> None:
         (path / "names.arrow").unlink()
     elif what == "about":
         (path / "about.json").write_text("{")
-    kind = Thing if what != "fields" else MapVersion
+    elif what == "older":
+        text = (path / "about.json").read_text().replace('"count"', '"size"')
+        (path / "about.json").write_text(text)
+    kind: type[Any] = Thing if what != "type" else Nest
     with pytest.raises(IntegrityError):
         kept.load(path, kind, key="other" if what == "key" else "k")
     with pytest.raises(FileNotFoundError):

@@ -18,7 +18,7 @@ from dashboard.answers import HitView, QueryView, SearchView
 from dashboard.components import cards, shell, states, terms, widgets
 from dashboard.components.words import words
 from dashboard.pages import cluster, clusters, jobs, outliers, routes, search
-from dashboard.state import ClustersState, ExploreState, OutliersState
+from dashboard.state import ClustersState, ExploreState, JobsState, OutliersState
 from dashboard.views import (
     ClusterDetail,
     ClusterView,
@@ -367,7 +367,14 @@ def test_a_job_shows_its_steps_and_what_it_cost() -> None:
         JobStepView(step="near_by", state="running", seconds=61.0, rows=20, cpu_s=90.0),
     )
     changes = {"steps": steps, "cpu_s": 91.0, "peak_bytes": 2_100_000_000, "whole_left": True}
-    row = cards.job_row(a_job("running", **changes), NOW)
+    row = cards.job_row(a_job("running", **changes), NOW, opened=True)
+    shut = cards.job_row(a_job("running", **changes), NOW)
+    assert "Near by" not in text(shut)
+    assert "CPU" in text(shut)
+    wanted = JobsState(a_job("running", **changes).job_id)
+    assert ids.PATH_JOBS + wanted.write() in props(shut, "href")
+    assert JobsState.read(wanted.write()) == wanted
+    assert ids.PATH_JOBS in props(row, "href")
     shown = text(row).replace("\u00a0", " ")
     for expected in ("Collect", "kept", "1,600", "Near by", "1 min 01 s", "1 min 30 s"):
         assert expected in shown

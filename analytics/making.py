@@ -1,0 +1,316 @@
+"""The steps of a map: what each is given, what it makes, and from what it follows."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics import clustering, kept, landmarks, outliers, projection
+from analytics.clustering import Clusters
+from analytics.extension import extend
+from analytics.identity import places
+from analytics.linking import SPARK_ROWS
+from analytics.neighbours import Collection, Graph, collect, graph
+from analytics.outliers import Outliers
+from analytics.search import Searcher
+from analytics.steps import Step
+from analytics.tiles import MapTable
+from cql.errors import IntegrityError, NotFoundError, UnavailableError
+from cql.progress import Progress
+from cql.records import Listing, Snapshot
+from cql.settings import Settings
+from cql.store import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """What a map depends on beside the data and the seed. `version` changes with the method."""
+
+    version: int = 2
+    neighbours: int = 30
+    map_neighbours: int = 15
+    map_min_dist: float = 0.1
+    cluster_dims: int = 10
+    cluster_neighbours: int = 15
+    min_samples: int = 5
+    outlier_neighbours: int = outliers.NEIGHBOURS
+    whole_rows: int = 2_000_000
+    """Rows up to which all are laid out in full; above, landmarks are, and the rest around them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Making:
+    """What every step of a map is given. `previous` is the map that was live when it began.
+
+    `start`: the map whose layout this one starts from, so that images stay where they were. A step
+    in a process of its own gets neither `store`, `searcher`, `spark` nor `listings`.
+    """
+
+    settings: Settings
+    store: Store | None
+    searcher: Searcher | None
+    spark: SparkSession | None
+    listings: Mapping[str, Listing]
+    snapshot: Snapshot
+    map_id: UUID
+    chosen: Parameters
+    seed: int
+    previous: UUID | None
+    start: UUID | None = None
+
+    @property
+    def hosts(self) -> Searcher:
+        """The searcher, for a step of the engine's own process."""
+        if self.searcher is None:
+            raise UnavailableError("a step that asks the hosts must run in the engine")
+        return self.searcher
+
+    @property
+    def data(self) -> str:
+        """Identity of the rows, however they are sharded."""
+        return self.snapshot.fingerprint or str(self.snapshot.snapshot_id)
+
+    @property
+    def threads(self) -> int:
+        """Cores that a step may use."""
+        return self.settings.cores or os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Before:
+    """Where the rows were on the map that this one starts from, in units of its layout.
+
+    `placed` float32 (N, 2), NaN for new rows; (0, 2) without such a map. `frame`: what it showed.
+    """
+
+    placed: NDArray[np.float32]
+    frame: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """The picture: `placed` float32 (N, 2) in [0, 1), and how far it can be trusted.
+
+    `trust` float32 (N,): the share of each row's true neighbours that are near it in the picture.
+    """
+
+    placed: NDArray[np.float32]
+    trust: NDArray[np.float32]
+    quality: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """The space that clusters are found in: `rows` float32 (N, E)."""
+
+    rows: NDArray[np.float32]
+
+
+def graphs(settings: Settings) -> Path:
+    """Folder of the neighbour graphs: one a snapshot's data and number of neighbours."""
+    return settings.data_dir / "graphs"
+
+
+def _collect(making: Making, progress: Progress) -> Collection:
+    return collect(making.hosts, making.snapshot, progress=progress)
+
+
+def _graph(making: Making, progress: Progress, rows: Collection) -> Graph:
+    # One graph serves the maps of every seed: it has its own.
+    count, snapshot = making.chosen.neighbours, making.snapshot
+    earlier = _earlier_graph(making)
+    if earlier is None:
+        return graph(making.hosts, snapshot, rows, count, spark=making.spark, progress=progress)
+    return extend(
+        earlier,
+        rows,
+        k=count,
+        threads=making.threads,
+        spark=making.spark if len(rows.listings) >= SPARK_ROWS else None,
+        folder=making.settings.data_dir / "work",
+        model_id=snapshot.model_id,
+        data=making.data,
+        progress=progress,
+    )
+
+
+def _earlier_graph(making: Making) -> Graph | None:
+    """The newest graph of the model that is kept: only what changed since is searched for."""
+    found = graphs(making.settings).glob("graph-*")
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            near = kept.load(path, Graph, key=kept.key_of(path))
+        except (FileNotFoundError, IntegrityError):
+            continue
+        if near.model_id == making.snapshot.model_id:
+            return near
+    return None
+
+
+def _before(making: Making, _: Progress, rows: Collection) -> Before:
+    nothing = Before(np.empty((0, 2), np.float32), {})
+    if making.start is None or making.store is None:
+        return nothing
+    try:
+        quality = making.store.map(making.start).quality
+        frame = {name: quality[f"frame_{name}"] for name in ("x", "y", "side")}
+        table = MapTable.open(making.settings, making.store, making.start)
+    except (NotFoundError, KeyError):
+        return nothing  # it was deleted meanwhile
+    at = places(table.images, rows.images)
+    shown = np.column_stack([table.numbers("x"), table.numbers("y")]).astype(np.float32)
+    placed = np.full((len(at), 2), np.nan, np.float32)
+    placed[at >= 0] = projection.Frame(**frame).placed(shown[at[at >= 0]])
+    return Before(placed, frame)
+
+
+def _layout(
+    making: Making, progress: Progress, rows: Collection, near: Graph, before: Before
+) -> Layout:
+    chosen, threads = making.chosen, making.threads
+    again = len(before.placed) > 0 and bool(np.isfinite(before.placed).any())
+    if again or len(rows.vectors) <= chosen.whole_rows:
+        laid = projection.layout(
+            rows.vectors,
+            near,
+            seed=making.seed,
+            neighbours=chosen.map_neighbours,
+            min_dist=chosen.map_min_dist,
+            start=before.placed if again else None,
+            threads=threads,
+            progress=progress,
+        )
+    else:
+        laid = landmarks.layout(
+            rows.vectors,
+            near,
+            seed=making.seed,
+            neighbours=chosen.map_neighbours,
+            min_dist=chosen.map_min_dist,
+            threads=threads,
+            progress=progress,
+        )
+    frame = projection.Frame.around(laid, projection.Frame(**before.frame) if again else None)
+    placed = frame.shown(laid)
+    progress("layout", 0, 0, "measuring")
+    trusted = projection.trust(rows.vectors, placed, seed=making.seed)
+    trust = projection.kept(near, placed, chosen.map_neighbours)
+    quality = {
+        **projection.as_dict(trusted),
+        "kept": float(trust.mean()) if len(trust) else 1.0,
+        "frame_x": frame.x,
+        "frame_y": frame.y,
+        "frame_side": frame.side,
+    }
+    if again:
+        moved = np.hypot(*(frame.shown(before.placed) - placed).T)
+        quality["moved"] = float(np.nanmedian(moved))
+    return Layout(placed, trust, quality)
+
+
+def _space(making: Making, progress: Progress, rows: Collection, near: Graph) -> Space:
+    return Space(
+        projection.layout(
+            rows.vectors,
+            near,
+            seed=making.seed,
+            dims=min(making.chosen.cluster_dims, max(2, len(rows.vectors) - 2)),
+            neighbours=making.chosen.cluster_neighbours,
+            min_dist=0.0,
+            threads=making.threads,
+            progress=progress,
+        )
+    )
+
+
+def _clusters(making: Making, _: Progress, space: Space) -> Clusters:
+    return clustering.cluster(space.rows, min_samples=making.chosen.min_samples)
+
+
+def _outliers(making: Making, _: Progress, near: Graph, found: Clusters) -> Outliers:
+    return outliers.score(near, found, k=making.chosen.outlier_neighbours)
+
+
+def bare(making: Making) -> Making:
+    """The context of a step in a process of its own."""
+    return dataclasses.replace(making, store=None, searcher=None, spark=None, listings={})
+
+
+def _chosen(*names: str) -> Callable[[Making], Mapping[str, Any]]:
+    """The parameters that a step depends on, and the seed where it is named."""
+
+    def depends(making: Making) -> dict[str, Any]:
+        known = {**asdict(making.chosen), "seed": making.seed}
+        return {name: known[name] for name in names}
+
+    return depends
+
+
+STEPS: tuple[Step[Making], ...] = (
+    Step(
+        name="collect",
+        make=_collect,
+        writes=Collection,
+        depends=lambda making: {"data": making.data},
+        # Which row of which shard a row is follows from the snapshot; what is made of it does not.
+        stamp=lambda making: str(making.snapshot.snapshot_id),
+    ),
+    Step(
+        name="graph",
+        make=_graph,
+        reads=("collect",),
+        writes=Graph,
+        depends=_chosen("neighbours"),
+        folder=lambda making: graphs(making.settings),
+    ),
+    Step(
+        name="before",
+        make=_before,
+        reads=("collect",),
+        writes=Before,
+        depends=lambda making: {"start": str(making.start)},
+    ),
+    Step(
+        name="layout",
+        make=_layout,
+        apart=True,
+        reads=("collect", "graph", "before"),
+        writes=Layout,
+        depends=_chosen("version", "map_neighbours", "map_min_dist", "whole_rows", "seed"),
+    ),
+    Step(
+        name="space",
+        make=_space,
+        apart=True,
+        reads=("collect", "graph"),
+        writes=Space,
+        depends=_chosen("version", "cluster_neighbours", "cluster_dims", "seed"),
+    ),
+    Step(
+        name="clusters",
+        make=_clusters,
+        apart=True,
+        reads=("space",),
+        writes=Clusters,
+        depends=_chosen("version", "min_samples"),
+    ),
+    Step(
+        name="outliers",
+        make=_outliers,
+        reads=("graph", "clusters"),
+        writes=Outliers,
+        depends=_chosen("version", "outlier_neighbours"),
+    ),
+)
+"""Steps whose results are kept in files; those that follow write to Cassandra."""
