@@ -169,7 +169,7 @@ def _before(making: Making, _: Progress, rows: Collection) -> Before:
     except (NotFoundError, KeyError):
         return nothing  # it was deleted meanwhile
     at = places(table.images, rows.images)
-    shown = np.column_stack([table.numbers("x"), table.numbers("y")]).astype(np.float32)
+    shown = table.placed
     placed = np.full((len(at), 2), np.nan, np.float32)
     placed[at >= 0] = projection.Frame(**frame).placed(shown[at[at >= 0]])
     return Before(placed, frame)

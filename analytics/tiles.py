@@ -160,6 +160,11 @@ class MapTable:
         found: NDArray[np.int32] = self._arrays["cluster_number"]
         return found
 
+    @property
+    def placed(self) -> NDArray[np.float32]:
+        """Place of each row on the map, float32 (N, 2) in [0, 1)."""
+        return np.column_stack([self._arrays["x"], self._arrays["y"]])
+
     def numbers(self, column: str) -> NDArray[Any]:
         """Values of a column by row; InputError for one that is not there."""
         return self._values(column)
