@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,8 +15,10 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import clustering, naming, outliers, projection
+from analytics import clustering, grown, outliers, projection
+from analytics.catalogue import Earlier, catalogue
 from analytics.clustering import Clusters
+from analytics.grown import Grown
 from analytics.neighbours import Collection, Graph, collect, graph
 from analytics.outliers import Outliers
 from analytics.search import Searcher
@@ -26,7 +27,7 @@ from analytics.table import order
 from analytics.tiles import MapTable
 from cql.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 from cql.progress import Progress, silent
-from cql.records import NAMESPACE, Cluster, Listing, MapPoint, MapVersion, Outlier, Snapshot
+from cql.records import NAMESPACE, Listing, MapPoint, MapVersion, Outlier, Snapshot
 from cql.settings import Settings
 from cql.store import Store
 
@@ -41,28 +42,31 @@ KEEP = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """What a map depends on beside the data and the seed. `version` changes with the method."""
+    """What a map depends on beside the data and the seed. `version` changes with the method.
 
-    version: int = 1
+    `min_cluster_size` None: as many as suit the number of images.
+    """
+
+    version: int = 2
     neighbours: int = 30
     map_neighbours: int = 15
     map_min_dist: float = 0.1
     cluster_dims: int = 10
     cluster_neighbours: int = 15
     min_samples: int = 5
+    min_cluster_size: int | None = None
     outlier_neighbours: int = outliers.NEIGHBOURS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Made:
+class Made:
     """All of a map before it is stored."""
 
     rows: Collection
     placed: NDArray[np.float32]
     clusters: Clusters
-    space: NDArray[np.float32]
+    tree: Grown
     odd: Outliers
-    near: NDArray[np.int64]
     quality: Mapping[str, float]
 
 
@@ -94,8 +98,8 @@ def analyse(
                 "build and host it first"
             )
         listings = {listing.listing_id: listing for listing in store.iter_listings()}
-        map_id = _identity(snapshot, listings, chosen, seed)
-        stored = _stored(store, map_id)
+        map_id = identity(snapshot, listings, chosen, seed)
+        stored = find(store, map_id)
         if stored is None:
             rows = collect(searcher, snapshot)
             if len(rows.listings) != snapshot.rows:
@@ -105,7 +109,8 @@ def analyse(
             progress("neighbours", 0, snapshot.rows)
             near = graph(searcher, snapshot, rows, chosen.neighbours, progress=progress)
             made = _make(rows, near, chosen, seed, progress)
-            stored = _store(
+            made.tree.save(grown.path_of(settings, map_id))
+            stored = publish(
                 store, snapshot, map_id, made, listings, chosen=chosen, seed=seed, progress=progress
             )
         elif stored.snapshot_id != snapshot.snapshot_id:
@@ -115,12 +120,11 @@ def analyse(
     progress("tiles", 0, stored.rows_scored)
     MapTable.open(settings, store, map_id)
     progress("tiles", stored.rows_scored, stored.rows_scored)
-    _go_live(store, map_id)
-    _forget(settings, store, map_id)
+    go_live(settings, store, map_id)
     return stored
 
 
-def _identity(
+def identity(
     snapshot: Snapshot, listings: Mapping[str, Listing], chosen: Parameters, seed: int
 ) -> UUID:
     """Identity of a map: its data, the texts that name clusters and fill columns, and how."""
@@ -138,7 +142,8 @@ def _text(chosen: Parameters, seed: int) -> str:
     return json.dumps({**asdict(chosen), "seed": seed}, sort_keys=True)
 
 
-def _stored(store: Store, map_id: UUID) -> MapVersion | None:
+def find(store: Store, map_id: UUID) -> MapVersion | None:
+    """A map that is stored, or None."""
     try:
         return store.map(map_id)
     except NotFoundError:
@@ -147,7 +152,7 @@ def _stored(store: Store, map_id: UUID) -> MapVersion | None:
 
 def _make(
     rows: Collection, near: Graph, chosen: Parameters, seed: int, progress: Progress
-) -> _Made:
+) -> Made:
     count = len(rows.listings)
     progress("layout", 0, 2)
     placed = projection.fit(
@@ -172,11 +177,16 @@ def _make(
         min_dist=0.0,
     )
     progress("clusters", 1, 2)
-    clusters = clustering.cluster(space, min_samples=chosen.min_samples)
+    linkage = clustering.grow(space, min_samples=chosen.min_samples)
+    clusters = clustering.cluster(
+        space,
+        min_samples=chosen.min_samples,
+        min_cluster_size=chosen.min_cluster_size,
+        linkage=linkage,
+    )
     progress("clusters", 2, 2)
     progress("outliers", 0, count)
     odd = outliers.score(near, clusters, k=chosen.outlier_neighbours)
-    edge = outliers.nearest_cluster(near, clusters)
     progress("outliers", count, count)
     quality = {
         **projection.as_dict(trusted),
@@ -184,28 +194,43 @@ def _make(
         "neighbours_recall": 1.0,
         "clustered": float((clusters.labels >= 0).mean()) if count else 0.0,
     }
-    return _Made(rows, placed, clusters, space, odd, edge, quality)
+    tree = Grown(rows.images, space, linkage, chosen.min_samples)
+    return Made(rows, placed, clusters, tree, odd, quality)
 
 
-def _store(
+def publish(
     store: Store,
     snapshot: Snapshot,
     map_id: UUID,
-    made: _Made,
+    made: Made,
     listings: Mapping[str, Listing],
     *,
     chosen: Parameters,
     seed: int,
     progress: Progress,
 ) -> MapVersion:
+    """Store a map: clusters, groups, points and outliers first, its own row last."""
     count = len(made.rows.listings)
     # What an attempt that died left behind has the same keys and is written over.
     progress("store", 0, count)
-    found = _clusters(store, map_id, made, listings)
-    store.put_clusters(found)
-    names = [cluster.name for cluster in found]
     images = [made.rows.image_id(row) for row in range(count)]
+    found, groups = catalogue(
+        map_id,
+        made.clusters,
+        images=images,
+        owners=made.rows.listings,
+        placed=made.placed,
+        space=made.tree.space,
+        listings=listings,
+        earlier=Earlier.of(store, store.live("map")),
+    )
+    store.put_clusters(found)
+    store.put_groups(groups)
+    names = [cluster.name for cluster in found]
     labels, clusters, odd = made.clusters.labels, made.clusters, made.odd
+    near = clusters.nearest
+    shares = [clusters.shares(row) for row in range(count)]
+    raw = made.tree.space.astype("<f4")
     points = (
         MapPoint(
             image_id=images[row],
@@ -217,6 +242,9 @@ def _store(
             outlier_score=float(odd.score[row]),
             knn_distance=float(odd.distance[row]),
             glosh=float(odd.glosh[row]),
+            soft_clusters=shares[row][0],
+            soft_shares=shares[row][1],
+            space=raw[row].tobytes(),
         )
         for row in order(made.placed[:, 0], made.placed[:, 1], made.rows.images)
     )
@@ -233,7 +261,7 @@ def _store(
                 knn_distance=float(odd.distance[row]),
                 glosh=float(odd.glosh[row]),
                 cluster=int(labels[row]),
-                reason=outliers.reason(odd, row, int(made.near[row]), int(labels[row]), names),
+                reason=outliers.reason(odd, row, int(near[row]), int(labels[row]), names),
             )
             for row in range(count)
         ),
@@ -257,58 +285,16 @@ def _store(
     return version
 
 
-def _clusters(
-    store: Store, map_id: UUID, made: _Made, listings: Mapping[str, Listing]
-) -> list[Cluster]:
-    labels = made.clusters.labels
-    rows = [np.flatnonzero(labels == number) for number in range(made.clusters.count)]
-    owners = [Counter(made.rows.listings[row] for row in own) for own in rows]
-    members = [frozenset(made.rows.image_id(int(row)) for row in own) for own in rows]
-    known = clustering.keys(members, _earlier(store))
-    names = naming.names(owners, listings)
-    found = []
-    for number, own in enumerate(rows):
-        middle = np.median(made.placed[own].astype(np.float64), axis=0)
-        shown = clustering.exemplars(made.space, made.clusters, number)
-        found.append(
-            Cluster(
-                map_id=map_id,
-                cluster=number,
-                cluster_key=known[number],
-                size=len(own),
-                listings=len(owners[number]),
-                name=names[number],
-                exemplars=tuple(made.rows.image_id(int(row)) for row in shown),
-                x=float(middle[0]),
-                y=float(middle[1]),
-            )
-        )
-    return found
-
-
-def _earlier(store: Store) -> dict[UUID, frozenset[UUID]]:
-    """Images of each cluster of the live map, by key."""
-    live = store.live("map")
-    if live is None:
-        return {}
-    version = store.map(live)
-    key = {cluster.cluster: cluster.cluster_key for cluster in store.clusters(live)}
-    images: dict[UUID, set[UUID]] = {}
-    for point in store.points(live, version.rows_scored):
-        if point.cluster in key:
-            images.setdefault(key[point.cluster], set()).add(point.image_id)
-    return {own: frozenset(held) for own, held in images.items()}
-
-
-def _go_live(store: Store, map_id: UUID) -> None:
+def go_live(settings: Settings, store: Store, map_id: UUID) -> None:
+    """Move the live map to one that is stored whole, and forget all but the newest few."""
     for _ in range(5):
         seen = store.live("map")
-        if seen == map_id:
-            return
         try:
-            store.set_live("map", map_id, expected=seen)
+            if seen != map_id:
+                store.set_live("map", map_id, expected=seen)
         except ConflictError:
             continue
+        _forget(settings, store, map_id)
         return
     raise ConflictError(f"the live map must move to {map_id}: others keep moving it")
 
@@ -320,3 +306,4 @@ def _forget(settings: Settings, store: Store, live: UUID) -> None:
         if version.map_id != live:
             store.delete_map(version.map_id)
             (settings.data_dir / "maps" / f"{version.map_id}.arrow").unlink(missing_ok=True)
+            grown.path_of(settings, version.map_id).unlink(missing_ok=True)

@@ -38,7 +38,12 @@ _STOP_WORDS = (
 _STOP = frozenset(_STOP_WORDS.split())
 
 
-def names(members: Sequence[Mapping[str, int]], listings: Mapping[str, Listing]) -> list[str]:
+def names(
+    members: Sequence[Mapping[str, int]],
+    listings: Mapping[str, Listing],
+    *,
+    taken: Sequence[str] = (),
+) -> list[str]:
     """Name each cluster, given the images that each of its listings has in it.
 
     A term is an attribute's value, a part of a title between marks without its quantities, or
@@ -48,8 +53,8 @@ def names(members: Sequence[Mapping[str, int]], listings: Mapping[str, Listing])
     square keeps a rare term of few images, such as a street, behind what most of them show). A
     distinctive phrase from the source of fewest values, the kind as a rule, goes first. The
     name has up to three terms that share no word, the broadest first, as the texts write them. Two
-    clusters that come out the same get a further term, then a number. Without any text a cluster
-    is called by its largest listing.
+    clusters that come out the same get a further term, then a number; so does one that comes out as
+    a name that is `taken`. Without any text a cluster is called by its largest listing.
     """
     kept = _useful(listings)
     terms = {key: _terms(listing, kept) for key, listing in listings.items()}
@@ -63,7 +68,7 @@ def names(members: Sequence[Mapping[str, int]], listings: Mapping[str, Listing])
     mean = sum(everywhere.values()) / max(1, len(counts))
     images = max(1, sum(sum(cluster.values()) for cluster in members))
     usual = {term: own / images for term, own in everywhere.items()}
-    found: list[str] = []
+    found: list[str] = list(taken)
     for cluster, count in zip(members, counts, strict=True):
         shares = _shares(cluster, count, terms)
         weights = {
@@ -83,7 +88,7 @@ def names(members: Sequence[Mapping[str, int]], listings: Mapping[str, Listing])
         ranked.sort(key=lambda term: term != first)
         name = _compose(ranked, common, broad, forms, found)
         found.append(name or _plain(cluster, listings))
-    return _distinct(found)
+    return _distinct(found)[len(taken) :]
 
 
 def _useful(listings: Mapping[str, Listing]) -> frozenset[str]:

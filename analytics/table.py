@@ -19,9 +19,12 @@ from cql.errors import IntegrityError
 from cql.records import MapPoint, MapVersion
 from cql.store import Store
 
-FORMAT = "3"
+FORMAT = "4"
 BITS = 24
 """Bits of a Morton code per axis: as many as the mantissa of float32 has, so cells are exact."""
+
+SOFT = 3
+"""Clusters of largest share that the table holds of each row."""
 
 _NUMBERS = {
     "outlier_score": "Outlier score",
@@ -81,6 +84,15 @@ def build(store: Store, version: MapVersion, path: Path) -> None:
         "by_image": np.lexsort((keys[:, 1], keys[:, 0])).astype(np.int64),
         "cluster_number": np.array([point.cluster for point in points], np.int32),
     }
+    for place in range(SOFT):
+        known_to = [len(point.soft_clusters) > place for point in points]
+        pairs = list(zip(points, known_to, strict=True))
+        arrays[f"soft_cluster_{place}"] = np.array(
+            [point.soft_clusters[place] if has else -1 for point, has in pairs], np.int32
+        )
+        arrays[f"soft_share_{place}"] = np.array(
+            [point.soft_shares[place] if has else 0.0 for point, has in pairs], np.float32
+        )
     data: dict[str, pa.Array] = {name: pa.array(values) for name, values in arrays.items()}
     data["image_id"] = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(16), len(points), [None, pa.py_buffer(np.ascontiguousarray(images))]
@@ -112,6 +124,24 @@ def _measures(
     arrays: dict[str, NDArray[Any]] = {
         "cluster": np.array([codes[point.cluster] for point in points], np.float32)
     }
+    groups = [group for group in store.groups(version.map_id) if group.level == 1]
+    if groups:
+        # Codes are the groups' numbers, and the one after them for those in none.
+        family = {cluster.cluster: cluster.family for cluster in clusters}
+        none = len(groups)
+        known.append(
+            Column(
+                name="group",
+                label="Cluster group",
+                kind="category",
+                keys=(*(str(group.number) for group in groups), "-1"),
+                categories=(*(group.name for group in groups), "No cluster"),
+            )
+        )
+        codes = {-1: none} | {
+            number: none if own is None else own for number, own in family.items()
+        }
+        arrays["group"] = np.array([codes[point.cluster] for point in points], np.float32)
     for name, label in _NUMBERS.items():
         values = np.array([getattr(point, name) for point in points], np.float32)
         arrays[name] = values

@@ -123,9 +123,7 @@ def above(tree: Condensed, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
     return found
 
 
-def membership(
-    tree: Condensed, chosen: NDArray[np.bool_], own: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def membership(tree: Condensed, own: NDArray[np.int64]) -> NDArray[np.float64]:
     """How surely each row belongs to its chosen cluster `own` (N,): float64 in [0, 1], 0 for none.
 
     Its lambda over the largest in the cluster.
@@ -198,10 +196,9 @@ class Coarse:
         return int(chosen.sum()), noise, float(mass[:made][chosen].sum() / rows), label
 
 
-def curve(linkage: Linkage, asked: NDArray[np.int64] | None = None) -> Curve:
+def curve(coarse: Coarse, asked: NDArray[np.int64] | None = None) -> Curve:
     """What every size gives, without condensing for each."""
-    wanted = sizes(linkage.rows) if asked is None else np.asarray(asked, np.int64)
-    coarse = Coarse.of(linkage)
+    wanted = sizes(len(coarse.levels)) if asked is None else np.asarray(asked, np.int64)
     found = [coarse.at(int(least)) for least in wanted]
     same = np.ones(len(found))
     for at in range(len(found) - 1):

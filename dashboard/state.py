@@ -34,7 +34,7 @@ MAX_AFTER: Final = 1_000
 
 NUMBER_COLUMNS: Final = ("outlier_score", "membership", "knn_distance")
 _COLUMN = re.compile(
-    r"(?:cluster|outlier_score|membership|knn_distance|attr:[^\x00-\x1f\x7f]{1,120})"
+    r"(?:cluster|group|outlier_score|membership|knn_distance|attr:[^\x00-\x1f\x7f]{1,120})"
 )
 _MODES: Final[dict[str, Mode]] = {"u": "union", "s": "subtract", "i": "intersect"}
 _LETTERS: Final = {mode: letter for letter, mode in _MODES.items()}
@@ -337,7 +337,7 @@ def _read_filter(filters: dict[str, Filter], kind: str, column: str, value: str)
             filters[column] = Filter(column, tuple(unique)[:MAX_VALUES])
         return
     low_text, separator, high_text = value.partition("..")
-    if known is not None or not separator or column == "cluster":
+    if known is not None or not separator or column in {"cluster", "group"}:
         return
     low, high = _bound(low_text), _bound(high_text)
     broken = (low_text and low is None) or (high_text and high is None)

@@ -24,6 +24,7 @@ from cql.records import (
     Change,
     Cluster,
     Feature,
+    Group,
     Hit,
     Image,
     Job,
@@ -56,6 +57,7 @@ class Memory:
         self.map_rows: dict[UUID, MapVersion] = {}
         self.map_points: dict[UUID, list[MapPoint]] = {}
         self.map_clusters: dict[UUID, list[Cluster]] = {}
+        self.map_groups: dict[UUID, list[Group]] = {}
         self.odd: dict[UUID, list[Outlier]] = {}
         self.work: dict[UUID, Job] = {}
         self.log: list[Change] = []
@@ -194,6 +196,14 @@ class Memory:
         for cluster in clusters:
             self.map_clusters.setdefault(cluster.map_id, []).append(cluster)
         return 0
+
+    def put_groups(self, groups: Iterable[Group]) -> int:
+        for group in groups:
+            self.map_groups.setdefault(group.map_id, []).append(group)
+        return 0
+
+    def groups(self, map_id: UUID) -> list[Group]:
+        return self.map_groups.get(map_id, [])
 
     def clusters(self, map_id: UUID) -> list[Cluster]:
         return self.map_clusters.get(map_id, [])

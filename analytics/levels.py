@@ -1,0 +1,74 @@
+"""Groups of clusters, and groups of groups: the levels of the tree above what was chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics.tree import Condensed
+
+DEPTH = 2
+"""Levels above the clusters: groups, and groups of groups."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Level:
+    """`group` int64 (K,): the group of each cluster or group of the level below, 0 to G - 1.
+
+    `node` int64 (G,): the cluster of the tree that the group is.
+    """
+
+    group: NDArray[np.int64]
+    node: NDArray[np.int64]
+
+
+def levels(tree: Condensed, chosen: NDArray[np.int64], *, depth: int = DEPTH) -> tuple[Level, ...]:
+    """Cut the tree above the chosen clusters (K,), once for each level; numbered as they stand.
+
+    The cut of a level is the one of most mass through the ancestors of what the level below has:
+    excess of mass as for the clusters themselves (Campello et al. 2013), where what is grouped
+    counts nothing. The root, which is everything, is no group. What only the root joins with
+    others is a group of its own; a level at which nothing is joined is left out, with all above.
+    """
+    found: list[Level] = []
+    below = np.asarray(chosen, np.int64)
+    for _ in range(depth):
+        level = _cut(tree, below)
+        if len(level.node) == len(below):
+            break
+        found.append(level)
+        below = level.node
+    return tuple(found)
+
+
+def _cut(tree: Condensed, below: NDArray[np.int64]) -> Level:
+    """The heaviest cut through the proper ancestors of `below`."""
+    leaves = set(below.tolist())
+    children: dict[int, list[int]] = {}
+    known: set[int] = set()
+    for own in below.tolist():
+        node = own
+        while node > 0 and node not in known:
+            known.add(node)
+            children.setdefault(int(tree.parent[node]), []).append(node)
+            node = int(tree.parent[node])
+    worth: dict[int, float] = {}
+    taken: set[int] = set()
+    for node in sorted(known, reverse=True):
+        if node in leaves:
+            worth[node] = 0.0
+            continue
+        parts = sum(worth[child] for child in children[node])
+        mass = float(tree.mass[node])
+        if mass >= parts:
+            taken.add(node)
+        worth[node] = max(mass, parts)
+    top: dict[int, int] = {0: 0}
+    for node in sorted(known):
+        above = top[int(tree.parent[node])]
+        top[node] = above or (node if node in taken else 0)
+    nodes: dict[int, int] = {}
+    group = [nodes.setdefault(top[own] or own, len(nodes)) for own in below.tolist()]
+    return Level(np.array(group, np.int64), np.array(list(nodes), np.int64))
