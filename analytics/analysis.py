@@ -109,10 +109,10 @@ def analyse(
             progress("neighbours", 0, snapshot.rows)
             near = graph(searcher, snapshot, rows, chosen.neighbours, progress=progress)
             made = _make(rows, near, chosen, seed, progress)
-            made.tree.save(grown.path_of(settings, map_id))
             stored = publish(
                 store, snapshot, map_id, made, listings, chosen=chosen, seed=seed, progress=progress
             )
+            made.tree.save(grown.path_of(settings, map_id))
         elif stored.snapshot_id != snapshot.snapshot_id:
             # The same data, sharded anew.
             stored = dataclasses.replace(stored, snapshot_id=snapshot.snapshot_id)
@@ -150,9 +150,7 @@ def find(store: Store, map_id: UUID) -> MapVersion | None:
         return None
 
 
-def _make(
-    rows: Collection, near: Graph, chosen: Parameters, seed: int, progress: Progress
-) -> Made:
+def _make(rows: Collection, near: Graph, chosen: Parameters, seed: int, progress: Progress) -> Made:
     count = len(rows.listings)
     progress("layout", 0, 2)
     placed = projection.fit(

@@ -64,7 +64,7 @@ def nearest(
     count = len(boxes.order)
     gaps, near = np.full((count, k), np.inf), np.full((count, k), -1)
     if k:
-        spread(lambda a, b: _nearest(*boxes, a, b, gaps, near), boxes.leaves, threads=threads)
+        spread(lambda a, b: _nearest(*boxes[1:], a, b, gaps, near), boxes.leaves, threads=threads)
     return gaps, near
 
 
@@ -139,13 +139,13 @@ def _part(  # noqa: PLR0917 - compiled
 
 
 @compiled
-def apart(
-    low: NDArray[np.float32], high: NDArray[np.float32], one: int, other: int
-) -> float:
+def apart(low: NDArray[np.float32], high: NDArray[np.float32], one: int, other: int) -> float:
     """Least squared distance between two boxes."""
     total = 0.0
     for d in range(low.shape[1]):
-        gap = max(np.float64(low[one, d]) - high[other, d], np.float64(low[other, d]) - high[one, d])
+        gap = max(
+            np.float64(low[one, d]) - high[other, d], np.float64(low[other, d]) - high[one, d]
+        )
         if gap > 0:
             total += gap * gap
     return total
@@ -186,8 +186,73 @@ def outside(
 
 
 @compiled
+def enter(  # noqa: PLR0917 - compiled
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    least: NDArray[np.float64],
+    own: int,
+    node: int,
+    reach: float,
+    waiting: NDArray[np.int64],
+    far: NDArray[np.float64],
+    left: int,
+) -> int:
+    """Put both halves of a node on the stack, the nearer one on top; how many wait then.
+
+    `own` is the leaf that is searched for; what is farther than `reach` from it, or at least as
+    far as `least` of the node says, is left out.
+    """
+    one, two = 2 * node + 1, 2 * node + 2
+    to_one = max(apart(low, high, own, one), least[one])
+    to_two = max(apart(low, high, own, two), least[two])
+    if to_one < to_two:
+        one, two, to_one, to_two = two, one, to_two, to_one
+    if to_one <= reach:
+        waiting[left], far[left] = one, to_one
+        left += 1
+    if to_two <= reach:
+        waiting[left], far[left] = two, to_two
+        left += 1
+    return left
+
+
+@compiled
+def _compare(  # noqa: PLR0917 - compiled
+    flat: NDArray[np.float32],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    own: int,
+    node: int,
+    gaps: NDArray[np.float64],
+    near: NDArray[np.int64],
+    point: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> float:
+    """Take the points of a leaf into the lists of those of `own`; the longest last distance."""
+    dims, k = low.shape[1], gaps.shape[1]
+    a, b = first[own], last[own]
+    c, e = first[node], last[node]
+    reach = 0.0
+    for row in range(a, b):
+        for d in range(dims):
+            point[d] = flat[a * dims + d * (b - a) + row - a]
+        if outside(low, high, node, point) < gaps[row, k - 1]:
+            measure(flat, dims, c, e, point, found)
+            for j in range(e - c):
+                if found[j] < gaps[row, k - 1] and c + j != row:
+                    at = k - 1
+                    while at and gaps[row, at - 1] > found[j]:
+                        gaps[row, at], near[row, at] = gaps[row, at - 1], near[row, at - 1]
+                        at -= 1
+                    gaps[row, at], near[row, at] = found[j], c + j
+        reach = max(reach, gaps[row, k - 1])
+    return reach
+
+
+@compiled
 def _nearest(  # noqa: PLR0917 - compiled
-    order: NDArray[np.int64],
     flat: NDArray[np.float32],
     first: NDArray[np.int64],
     last: NDArray[np.int64],
@@ -198,52 +263,20 @@ def _nearest(  # noqa: PLR0917 - compiled
     gaps: NDArray[np.float64],
     near: NDArray[np.int64],
 ) -> None:
-    dims, inner, k = low.shape[1], len(first) // 2, gaps.shape[1]
-    point, found = np.empty(dims), np.empty(LEAF)
+    inner = len(first) // 2
+    least = np.zeros(len(first))
+    point, found = np.empty(low.shape[1]), np.empty(LEAF)
     waiting, far = np.empty(256, np.int64), np.empty(256)
     for own in range(inner + begin, inner + end):
-        a, b = first[own], last[own]
-        size = b - a
-        reach = np.inf
+        # The leaf itself first: it bounds the search for all others.
+        reach = _compare(flat, first, last, low, high, own, own, gaps, near, point, found)
         waiting[0], far[0], left = 0, 0.0, 1
-        primed = False
-        while left or not primed:
-            if primed:
-                left -= 1
-                node = waiting[left]
-                if far[left] > reach or node == own:
-                    continue
-            else:
-                # The leaf itself first: it bounds the search for all others.
-                node = own
-            if node < inner:
-                one, two = 2 * node + 1, 2 * node + 2
-                to_one, to_two = apart(low, high, own, one), apart(low, high, own, two)
-                if to_one < to_two:
-                    one, two, to_one, to_two = two, one, to_two, to_one
-                if to_one <= reach:
-                    waiting[left], far[left] = one, to_one
-                    left += 1
-                if to_two <= reach:
-                    waiting[left], far[left] = two, to_two
-                    left += 1
+        while left:
+            left -= 1
+            node = waiting[left]
+            if far[left] > reach or node == own:
                 continue
-            primed = True
-            c, e = first[node], last[node]
-            for i in range(size):
-                row = a + i
-                for d in range(dims):
-                    point[d] = flat[a * dims + d * size + i]
-                if outside(low, high, node, point) >= gaps[row, k - 1]:
-                    continue
-                measure(flat, dims, c, e, point, found)
-                for j in range(e - c):
-                    if found[j] < gaps[row, k - 1] and c + j != row:
-                        at = k - 1
-                        while at and gaps[row, at - 1] > found[j]:
-                            gaps[row, at], near[row, at] = gaps[row, at - 1], near[row, at - 1]
-                            at -= 1
-                        gaps[row, at], near[row, at] = found[j], c + j
-            reach = gaps[a, k - 1]
-            for row in range(a + 1, b):
-                reach = max(reach, gaps[row, k - 1])
+            if node < inner:
+                left = enter(low, high, least, own, node, reach, waiting, far, left)
+            else:
+                reach = _compare(flat, first, last, low, high, own, node, gaps, near, point, found)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from uuid import UUID
 
 import numpy as np
@@ -131,11 +132,11 @@ def _rows(labels: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
     """Rows of each cluster, ascending."""
     order = np.argsort(labels, kind="stable")
     cuts = np.searchsorted(labels[order], np.arange(count + 1))
-    return [order[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [order[a:b] for a, b in pairwise(cuts)]
 
 
-def _sum(counts: Sequence[Counter[str]] | object) -> Counter[str]:
+def _sum(counts: Iterable[Counter[str]]) -> Counter[str]:
     total: Counter[str] = Counter()
-    for each in counts:  # type: ignore[attr-defined]
+    for each in counts:
         total.update(each)
     return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -30,5 +31,5 @@ def spread(work: Callable[[int, int], object], count: int, *, threads: int | Non
         work(0, count)
         return
     with ThreadPoolExecutor(threads, "spread") as pool:
-        for done in [pool.submit(work, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]:
+        for done in [pool.submit(work, a, b) for a, b in pairwise(cuts)]:
             done.result()

@@ -153,7 +153,9 @@ class Preview:
 def check(size: int) -> None:
     """InputError for a size that no cluster can have."""
     if not 2 <= size <= 10**9:
-        raise InputError(f"a cluster must have at least 2 images, got {size}: ask for a larger size")
+        raise InputError(
+            f"a cluster must have at least 2 images, got {size}: ask for a larger size"
+        )
 
 
 def _stored(store: Store, version: MapVersion) -> Grown:

@@ -58,16 +58,29 @@ def resize(
         progress("clusters", 1, 2)
         made = _make(store, version, tree, chosen)
         progress("clusters", 2, 2)
-        _share(settings, base, target, tree)
         stored = publish(
             store, snapshot, target, made, listings,
             chosen=chosen, seed=version.seed, progress=progress,
         )  # fmt: skip
+        _share(settings, base, target, tree)
     progress("tiles", 0, stored.rows_scored)
     MapTable.open(settings, store, target)
     progress("tiles", stored.rows_scored, stored.rows_scored)
     go_live(settings, store, target)
     return stored
+
+
+def wanted(store: Store, given: int | None) -> int | None:
+    """The size that a new analysis takes: `given`, 0 being the one that suits the images.
+
+    Without one it is that of the live map, so that what an analyst chose holds for new images.
+    """
+    if given is None:
+        live = store.live("map")
+        return None if live is None else parameters(store.map(live)).min_cluster_size
+    if given:
+        grown.check(given)
+    return given or None
 
 
 def parameters(version: MapVersion) -> Parameters:

@@ -3,8 +3,8 @@
 The shares are those of HDBSCAN's soft clustering (McInnes, Healy, Astels, 2017: `hdbscan`,
 "How soft clustering works"): the inverse distance to a cluster's nearest exemplar, times
 exp(-M / h) with h the lambda at which the row's cluster and the other one join and M the largest in
-the row's own, normalised, times the chance to be in any cluster at all. Only clusters that are among
-the nearest by exemplars count, so that the work does not grow with rows times clusters.
+the row's own, normalised, times the chance to be in any cluster at all. Only the clusters that are
+nearest by exemplars compete.
 """
 
 from __future__ import annotations
@@ -153,59 +153,80 @@ def _soft(  # noqa: PLR0917 - compiled
     clusters: NDArray[np.int32],
     shares: NDArray[np.float32],
 ) -> None:
-    count, dims = len(chosen), space.shape[1]
     gaps = np.empty(points.shape[1])
     near, far = np.empty(NEAR, np.int64), np.empty(NEAR)
     height, share = np.empty(NEAR), np.empty(NEAR)
     for row in range(first, last):
         gaps[:] = 0.0
-        for d in range(dims):
+        for d in range(space.shape[1]):
             value = np.float64(space[row, d])
             for at in range(points.shape[1]):
                 gap = points[d, at] - value
                 gaps[at] += gap * gap
-        own, mine = owner[row], number[owner[row]]
-        held = 0
-        for other in range(count):
-            gap = gaps[start[other] : start[other + 1]].min()
-            if other == mine:
-                gap = -1.0 - 1.0 / (1.0 + gap)  # the own one always competes
-            if held == NEAR and gap >= far[held - 1]:
-                continue
-            at = held if held < NEAR else NEAR - 1
-            while at and far[at - 1] > gap:
-                near[at], far[at] = near[at - 1], far[at - 1]
-                at -= 1
-            near[at], far[at] = other, gap
-            held = min(held + 1, NEAR)
-        most = death[own]
+        own = owner[row]
+        held = _closest(gaps, start, number[own], near, far)
         best, total = 0, 0.0
         for at in range(held):
-            other = chosen[near[at]]
-            if far[at] < 0:
-                far[at] = gaps[start[near[at]] : start[near[at] + 1]].min()
-            height[at] = _height(own, level[row], other, birth, up, enter, leave)
-            if height[at] > height[best]:
-                best = at
-        for at in range(held):
-            grip = np.exp(-most / height[at]) if height[at] > 0 else 0.0
+            height[at] = _height(own, level[row], chosen[near[at]], birth, up, enter, leave)
             # A row at an exemplar's very place belongs there: 1e-9 keeps the quotient finite.
+            grip = np.exp(-death[own] / height[at]) if height[at] > 0 else 0.0
             share[at] = grip / (np.sqrt(far[at]) + 1e-9)
             total += share[at]
+            if height[at] > height[best]:
+                best = at
         ceiling = max(death[chosen[near[best]]], level[row])
         some = min(1.0, height[best] / ceiling) if ceiling > 0 else 1.0
-        if total <= 0:
+        if total > 0:
+            share[:held] *= some / total
+            _keep(near, share, held, clusters[row], shares[row])
+
+
+@compiled
+def _closest(
+    gaps: NDArray[np.float64],
+    start: NDArray[np.int64],
+    own: int,
+    near: NDArray[np.int64],
+    far: NDArray[np.float64],
+) -> int:
+    """The clusters nearest by their exemplars, the row's own always; how many there are."""
+    held = 0
+    for other in range(len(start) - 1):
+        gap = gaps[start[other] : start[other + 1]].min()
+        if other == own:
+            # Before all others, and taken back below.
+            gap = -1.0 - gap
+        if held == NEAR and gap >= far[held - 1]:
             continue
-        for place in range(min(KEPT, held)):
-            top = place
-            for at in range(place + 1, held):
-                if share[at] > share[top] or (share[at] == share[top] and near[at] < near[top]):
-                    top = at
-            near[place], near[top] = near[top], near[place]
-            share[place], share[top] = share[top], share[place]
-            now = np.float32(share[place] / total * some)
-            if now >= LEAST:
-                clusters[row, place], shares[row, place] = near[place], now
+        at = held if held < NEAR else NEAR - 1
+        while at and far[at - 1] > gap:
+            near[at], far[at] = near[at - 1], far[at - 1]
+            at -= 1
+        near[at], far[at] = other, gap
+        held = min(held + 1, NEAR)
+    if far[0] < 0:
+        far[0] = -1.0 - far[0]
+    return held
+
+
+@compiled
+def _keep(
+    near: NDArray[np.int64],
+    share: NDArray[np.float64],
+    held: int,
+    clusters: NDArray[np.int32],
+    shares: NDArray[np.float32],
+) -> None:
+    """The largest shares, falling; ties by the number of the cluster."""
+    for place in range(min(KEPT, held)):
+        top = place
+        for at in range(place + 1, held):
+            if share[at] > share[top] or (share[at] == share[top] and near[at] < near[top]):
+                top = at
+        near[place], near[top] = near[top], near[place]
+        share[place], share[top] = share[top], share[place]
+        if np.float32(share[place]) >= LEAST:
+            clusters[place], shares[place] = near[place], share[place]
 
 
 @compiled

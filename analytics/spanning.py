@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics import boxes as trees
-from analytics.boxes import LEAF, Boxes, apart, measure, outside
+from analytics.boxes import LEAF, Boxes, enter, measure, outside
 from analytics.compiling import compiled, spread
 
 LISTED = 10
@@ -30,9 +30,7 @@ class Edges(NamedTuple):
     length: NDArray[np.float64]
 
 
-def spanning(
-    space: NDArray[np.float32], *, min_samples: int, threads: int | None = None
-) -> Edges:
+def spanning(space: NDArray[np.float32], *, min_samples: int, threads: int | None = None) -> Edges:
     """Span float32 (N, E), all finite, by mutual reachability; edges are in no order.
 
     Equal rows are joined first: a hundred thousand of them cost no more than one. The tree is the
@@ -231,14 +229,13 @@ def _look(  # noqa: PLR0917 - compiled
     `best` bounds what counts; other threads lower it meanwhile, which spares work and changes no
     result: only what is longer than the bound is left out, and the shortest never is.
     """
-    dims, inner = low.shape[1], len(first) // 2
-    point, found = np.empty(dims), np.empty(LEAF)
-    asking = np.empty(LEAF, np.int64)
+    inner = len(first) // 2
+    point, found = np.empty(low.shape[1]), np.empty(LEAF)
     waiting, far = np.empty(256, np.int64), np.empty(256)
+    asking = np.empty(LEAF, np.int64)
     for own in range(inner + begin, inner + end):
-        a, b = first[own], last[own]
-        size, asked, reach = b - a, 0, 0.0
-        for p in range(a, b):
+        asked, reach = 0, 0.0
+        for p in range(first[own], last[own]):
             bound = best[parts[p]]
             # A way that is no longer than anything unseen is the shortest.
             if max(unseen[p], core[p]) <= bound and not way[p] < unseen[p]:
@@ -254,42 +251,61 @@ def _look(  # noqa: PLR0917 - compiled
             if far[left] > reach or (nodes[node] >= 0 and nodes[node] == nodes[own]):
                 continue
             if node < inner:
-                one, two = 2 * node + 1, 2 * node + 2
-                to_one = max(apart(low, high, own, one), least[one])
-                to_two = max(apart(low, high, own, two), least[two])
-                if to_one < to_two:
-                    one, two, to_one, to_two = two, one, to_two, to_one
-                if to_one <= reach:
-                    waiting[left], far[left] = one, to_one
-                    left += 1
-                if to_two <= reach:
-                    waiting[left], far[left] = two, to_two
-                    left += 1
+                left = enter(low, high, least, own, node, reach, waiting, far, left)
                 continue
-            c, e = first[node], last[node]
-            reach = 0.0
-            for at in range(asked):
-                p = asking[at]
-                mine = parts[p]
-                bound = best[mine]
-                if nodes[node] != mine and core[p] <= bound:
-                    for d in range(dims):
-                        point[d] = flat[a * dims + d * size + p - a]
-                    if outside(low, high, node, point) <= bound:
-                        measure(flat, dims, c, e, point, found)
-                        for j in range(e - c):
-                            q = c + j
-                            if found[j] <= bound and parts[q] != mine:
-                                long = max(found[j], core[p], core[q])
-                                if long < way[p] or (long == way[p] and q < to[p]):
-                                    way[p], to[p] = long, q
-                                    bound = min(bound, long)
-                        best[mine] = min(best[mine], bound)
-                reach = max(reach, best[mine])
-        for at in range(asked):
-            p = asking[at]
+            reach = _meet(
+                flat, first, last, low, high, own, node, asking, asked, nodes[node], core, parts,
+                way, to, best, point, found,
+            )  # fmt: skip
+        for p in asking[:asked]:
             # All that is as near as the bound was seen; next time only beyond it is unknown.
             unseen[p] = max(unseen[p], np.nextafter(best[parts[p]], np.inf))
+
+
+@compiled
+def _meet(  # noqa: PLR0917 - compiled
+    flat: NDArray[np.float32],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    own: int,
+    node: int,
+    asking: NDArray[np.int64],
+    asked: int,
+    all_in: int,
+    core: NDArray[np.float64],
+    parts: NDArray[np.int64],
+    way: NDArray[np.float64],
+    to: NDArray[np.int64],
+    best: NDArray[np.float64],
+    point: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> float:
+    """Shorten the ways of places of the leaf `own` by the points of a leaf in other components.
+
+    `all_in` is the component of all of that leaf, or -1. Returns the largest bound of those asked.
+    """
+    dims, reach = low.shape[1], 0.0
+    a, size, c, e = first[own], last[own] - first[own], first[node], last[node]
+    for at in range(asked):
+        p = asking[at]
+        mine = parts[p]
+        bound = best[mine]
+        if all_in != mine and core[p] <= bound:
+            for d in range(dims):
+                point[d] = flat[a * dims + d * size + p - a]
+            if outside(low, high, node, point) <= bound:
+                measure(flat, dims, c, e, point, found)
+                for q in range(c, e):
+                    if found[q - c] <= bound and parts[q] != mine:
+                        long = max(found[q - c], core[p], core[q])
+                        if long < way[p] or (long == way[p] and q < to[p]):
+                            way[p], to[p] = long, q
+                            bound = min(bound, long)
+                best[mine] = min(best[mine], bound)
+        reach = max(reach, best[mine])
+    return reach
 
 
 @compiled
@@ -307,40 +323,23 @@ def _join(  # noqa: PLR0917 - compiled
     chosen = np.full(components, -1, np.int64)
     for p in range(len(parts)):
         q = to[p]
-        if q < 0 or parts[q] == parts[p]:
-            continue
-        for side in range(2):
-            part = parts[p] if side == 0 else parts[q]
-            now = chosen[part]
-            if now >= 0:
-                if way[p] > way[now]:
-                    continue
-                if way[p] == way[now]:
-                    mine = (min(p, q), max(p, q))
-                    if mine >= (min(now, to[now]), max(now, to[now])):
-                        continue
-            chosen[part] = p
+        if q >= 0 and parts[q] != parts[p]:
+            for part in (parts[p], parts[q]):
+                now = chosen[part]
+                if now < 0 or way[p] < way[now] or (way[p] == way[now] and _before(p, now, to)):
+                    chosen[part] = p
     root = np.arange(components)
-    for part in range(components):
-        p = chosen[part]
+    for p in chosen:
         if p < 0:
             continue
-        a, b = parts[p], parts[to[p]]
-        while root[a] != a:
-            root[a] = root[root[a]]
-            a = root[a]
-        while root[b] != b:
-            root[b] = root[root[b]]
-            b = root[b]
+        a, b = _root(root, parts[p]), _root(root, parts[to[p]])
         if a != b:
             root[max(a, b)] = min(a, b)
             one[edges], other[edges], length[edges] = p, to[p], way[p]
             edges += 1
     number, left = np.full(components, -1, np.int64), 0
     for part in range(components):
-        a = part
-        while root[a] != a:
-            a = root[a]
+        a = _root(root, part)
         if number[a] < 0:
             number[a] = left
             left += 1
@@ -348,3 +347,19 @@ def _join(  # noqa: PLR0917 - compiled
     for p in range(len(parts)):
         parts[p] = number[parts[p]]
     return edges, left
+
+
+@compiled
+def _before(p: int, now: int, to: NDArray[np.int64]) -> bool:
+    """Whether the way of p goes before one of the same length: an order without ties."""
+    low, high = min(p, to[p]), max(p, to[p])
+    low_now, high_now = min(now, to[now]), max(now, to[now])
+    return bool(low < low_now or (low == low_now and high < high_now))
+
+
+@compiled
+def _root(root: NDArray[np.int64], part: int) -> int:
+    while root[part] != part:
+        root[part] = root[root[part]]
+        part = root[part]
+    return part

@@ -305,7 +305,10 @@ class MapTable:
 
     def _shares(self, row: int) -> list[tuple[int, float]]:
         pairs = [
-            (int(self._arrays[f"soft_cluster_{n}"][row]), float(self._arrays[f"soft_share_{n}"][row]))
+            (
+                int(self._arrays[f"soft_cluster_{n}"][row]),
+                float(self._arrays[f"soft_share_{n}"][row]),
+            )
             for n in range(SOFT)
         ]
         return [pair for pair in pairs if pair[0] >= 0]

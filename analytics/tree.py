@@ -84,7 +84,9 @@ class Curve:
 def link(edges: Edges, rows: int) -> Linkage:
     """Merge rows along a spanning tree, shortest edge first; ties as the edges stand."""
     if len(edges.length) != max(0, rows - 1):
-        raise ValueError(f"a spanning tree of {rows} rows has {rows - 1} edges: {len(edges.length)}")
+        raise ValueError(
+            f"a spanning tree of {rows} rows has {rows - 1} edges: {len(edges.length)}"
+        )
     order = np.argsort(edges.length, kind="stable")
     count = len(order)
     left, right = np.empty(count, np.int32), np.empty(count, np.int32)
@@ -106,9 +108,7 @@ def condense(linkage: Linkage, least: int) -> Condensed:
         parent, birth, death, size, mass, owner, level,
     )  # fmt: skip
     cut = slice(0, count)
-    return Condensed(
-        least, parent[cut], birth[cut], death[cut], size[cut], mass[cut], owner, level
-    )
+    return Condensed(least, parent[cut], birth[cut], death[cut], size[cut], mass[cut], owner, level)
 
 
 def heaviest(tree: Condensed) -> NDArray[np.bool_]:
@@ -212,9 +212,7 @@ def curve(coarse: Coarse, asked: NDArray[np.int64] | None = None) -> Curve:
     )
 
 
-def rand(
-    one: NDArray[np.int64], other: NDArray[np.int64], weight: NDArray[np.int64]
-) -> float:
+def rand(one: NDArray[np.int64], other: NDArray[np.int64], weight: NDArray[np.int64]) -> float:
     """Adjusted Rand index (Hubert and Arabie, 1985) of two labellings of weighted items."""
 
     def pairs(labels: NDArray[np.int64]) -> float:
@@ -335,9 +333,7 @@ def _heaviest(parent: NDArray[np.int64], mass: NDArray[np.float64]) -> NDArray[n
 
 
 @compiled
-def _above(
-    parent: NDArray[np.int64], chosen: NDArray[np.bool_], found: NDArray[np.int64]
-) -> None:
+def _above(parent: NDArray[np.int64], chosen: NDArray[np.bool_], found: NDArray[np.int64]) -> None:
     for own in range(len(parent)):
         if chosen[own]:
             found[own] = own

@@ -12,6 +12,7 @@ from analytics.regions import Selection
 from analytics.request import BEST_MAX, EXAMPLES_MAX, K_MAX, Request
 from cql.results import NAME_LIMIT
 from dashboard.services import PAGE_LIMIT
+from dashboard.sizes import LARGEST
 from dashboard.stocks import INVENTORY_MAX
 
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT, description="Most rows of the page.")]
@@ -108,6 +109,12 @@ class RenameBody(_Body):
     expected_version: int = Field(ge=0)
     author: str = Field(default="analyst", min_length=1, max_length=80)
     reason: str = Field(default="", max_length=500)
+
+
+class SizeBody(_Body):
+    """Fewest images of a cluster; null for what suits the number of images."""
+
+    size: int | None = Field(ge=2, le=LARGEST)
 
 
 class VerdictBody(_Body):

@@ -167,10 +167,11 @@ class ExploreState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClustersState:
-    """Order and text filter of the cluster list."""
+    """Order and text filter of the cluster list; the `size` of a cluster that is looked at."""
 
     sort: Literal["size", "name"] = "size"
     text: str = ""
+    size: int | None = None
 
     @classmethod
     def read(cls, search: str | None) -> ClustersState:
@@ -179,12 +180,14 @@ class ClustersState:
         return cls(
             sort="name" if single.get("sort") == "name" else "size",
             text=single.get("text", "").strip()[:MAX_TEXT].strip(),
+            size=_size(single.get("size", "")),
         )
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
         pairs = [("sort", self.sort)] if self.sort != "size" else []
-        return _query([*pairs, ("text", self.text)] if self.text else pairs)
+        pairs += [("text", self.text)] if self.text else []
+        return _query([*pairs, ("size", str(self.size))] if self.size is not None else pairs)
 
 
 Show = Literal["all", "undecided", "outlier", "fine"]
@@ -272,6 +275,10 @@ def _pairs(search: str | None) -> list[tuple[str, str]]:
 def _query(pairs: Iterable[tuple[str, str]]) -> str:
     text = urlencode(list(pairs), safe=":,;", quote_via=quote)
     return f"?{text}" if text else ""
+
+
+def _size(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) >= 2 else None
 
 
 def _side(value: Bound) -> str:

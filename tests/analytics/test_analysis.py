@@ -320,4 +320,6 @@ def test_old_maps_leave(world: Make) -> None:
     made: list[UUID] = [run(one, seed=seed).map_id for seed in range(7)]
     kept = {version.map_id for version in one.store.maps()}
     assert kept == set(made[-5:])
-    assert len(list((one.settings.data_dir / "maps").iterdir())) == 5
+    files = list((one.settings.data_dir / "maps").iterdir())
+    assert {path.name.partition(".")[0] for path in files} == {str(map_id) for map_id in kept}
+    assert len(files) == 2 * 5  # the table, and the tree of the clusters
