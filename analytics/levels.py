@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,10 @@ from analytics.tree import Condensed
 
 DEPTH = 2
 """Levels above the clusters: groups, and groups of groups."""
+
+
+WIDER = 2.0
+"""Times the mass of the finer cut that a wider one must have."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,10 +32,13 @@ class Level:
 def levels(tree: Condensed, chosen: NDArray[np.int64], *, depth: int = DEPTH) -> tuple[Level, ...]:
     """Cut the tree above the chosen clusters (K,), once for each level; numbered as they stand.
 
-    The cut of a level is the one of most mass through the ancestors of what the level below has:
-    excess of mass as for the clusters themselves (Campello et al. 2013), where what is grouped
-    counts nothing. The root, which is everything, is no group. What only the root joins with
-    others is a group of its own; a level at which nothing is joined is left out, with all above.
+    The cut of a level is the best one through the ancestors of what the level below has, chosen as
+    the clusters are, by excess of mass (Campello et al. 2013). What is grouped counts nothing, and
+    the mass is rows times the logarithm of lambda from birth to split: of levels far apart in
+    scale, the difference of lambda would see the densest alone. A wider cut must have twice the
+    mass of a finer one, because the level above can still take it. The root, which is everything,
+    is no group. What only the root joins with others is a group of its own; a level at which nothing
+    is joined is left out, with all above.
     """
     found: list[Level] = []
     below = np.asarray(chosen, np.int64)
@@ -61,10 +69,12 @@ def _cut(tree: Condensed, below: NDArray[np.int64]) -> Level:
             worth[node] = 0.0
             continue
         parts = sum(worth[child] for child in children[node])
-        mass = float(tree.mass[node])
-        if mass >= parts:
+        split = float(tree.birth[children[node][0]])
+        mass = float(tree.size[node]) * math.log(split / float(tree.birth[node]))
+        if mass >= WIDER * parts:
             taken.add(node)
-        worth[node] = max(mass, parts)
+            parts = mass
+        worth[node] = parts
     top: dict[int, int] = {0: 0}
     for node in sorted(known):
         above = top[int(tree.parent[node])]

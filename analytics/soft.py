@@ -79,25 +79,26 @@ def _exemplars(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows that stand for each chosen cluster, one cluster after the other, and where each starts.
 
-    As in hdbscan the rows that stay longest in the leaves below a cluster, of the heaviest leaves.
+    As in hdbscan the rows that stay longest in the leaves below a cluster; of more than
+    `EXEMPLARS` every so many, leaf by leaf, so that all parts of the cluster have some.
     """
     leaf = np.ones(len(tree.parent), bool)
     leaf[tree.parent[1:]] = False
     own = tree.owner
     last = np.flatnonzero(leaf[own] & (inside[own] >= 0) & (tree.level >= tree.death[own]))
-    weight = tree.mass[own[last]]
-    order = np.lexsort((last, -weight, inside[own[last]]))
-    last = last[order]
-    group = inside[own[last]]
-    first = np.searchsorted(group, group)
-    kept = np.arange(len(last)) - first < EXEMPLARS
-    last, group = last[kept], group[kept]
     # Clusters stand in the order of `chosen`, which need not be that of the tree.
-    place = np.empty(len(tree.parent), np.int64)
+    place = np.full(len(tree.parent), -1)
     place[chosen] = np.arange(len(chosen))
-    order = np.argsort(place[group], kind="stable")
-    counts = np.bincount(place[group], minlength=len(chosen))
-    return last[order], np.r_[0, np.cumsum(counts)]
+    group = place[inside[own[last]]]
+    order = np.lexsort((last, own[last], group))
+    last, group = last[order], group[order]
+    held = np.bincount(group, minlength=len(chosen))
+    start = np.r_[0, np.cumsum(held)]
+    at = np.arange(len(last)) - start[group]
+    step = at * EXEMPLARS // held[group]
+    before = (at - 1) * EXEMPLARS // held[group]
+    kept = (held[group] <= EXEMPLARS) | (step != before)
+    return last[kept], np.r_[0, np.cumsum(np.minimum(held, EXEMPLARS))]
 
 
 def _jumps(parent: NDArray[np.int64]) -> NDArray[np.int64]:
