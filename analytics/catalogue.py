@@ -69,8 +69,8 @@ def catalogue(
     """Describe the clusters and groups of a map: N `images` of the listings `owners`.
 
     `placed` float32 (N, 2) is the picture, `space` float32 (N, E) where the clusters were found. A
-    group has a name of its own, unlike that of any of its clusters; one of a single cluster has
-    the name of that.
+    group has a name of its own, unlike that of any cluster: where its text has none, it is called
+    by its largest cluster. One of a single cluster has the name of that.
     """
     rows = _rows(clusters.labels, clusters.count)
     counts = [Counter(owners[row] for row in own) for own in rows]
@@ -96,19 +96,17 @@ def catalogue(
             )
         )
     groups: list[Group] = []
-    below, held, taken = [1] * len(rows), names, list(names)
+    held = [[number] for number in range(len(rows))]
+    taken = list(names)
     for level, cut in enumerate((clusters.groups, clusters.wider), 1):
         if not len(cut):
             break
         inside = [np.flatnonzero(cut == number).tolist() for number in range(int(cut.max()) + 1)]
         counts = [_sum(counts[at] for at in own) for own in inside]
         members = [frozenset().union(*(members[at] for at in own)) for own in inside]
-        joined = [number for number, own in enumerate(inside) if len(own) > 1]
-        fresh = naming.names([counts[number] for number in joined], listings, taken=taken)
-        given = dict(zip(joined, fresh, strict=True))
-        held = [given.get(number) or held[own[0]] for number, own in enumerate(inside)]
-        below = [sum(below[at] for at in own) for own in inside]
-        taken += fresh
+        held = [sorted(number for at in own for number in held[at]) for own in inside]
+        given = _titles(counts, held, names, taken, listings)
+        taken += given
         known = clustering.keys(members, earlier.groups.get(level, {}), kind=f"group {level}")
         further = clusters.wider if level == 1 and len(clusters.wider) else None
         groups += [
@@ -119,13 +117,32 @@ def catalogue(
                 group_key=known[number],
                 size=len(members[number]),
                 listings=len(counts[number]),
-                clusters=below[number],
-                name=held[number],
+                clusters=len(held[number]),
+                name=given[number],
                 parent=None if further is None else int(further[number]),
             )
             for number in range(len(inside))
         ]
     return found, groups
+
+
+def _titles(
+    counts: Sequence[Counter[str]],
+    held: Sequence[Sequence[int]],
+    names: Sequence[str],
+    taken: Sequence[str],
+    listings: Mapping[str, Listing],
+) -> list[str]:
+    """Name groups that hold the clusters `held`, ascending and so by falling size."""
+    several = [number for number, own in enumerate(held) if len(own) > 1]
+    fresh = naming.names([counts[number] for number in several], listings, taken=taken)
+    given = {
+        number: f"{names[held[number][0]]} and {len(held[number]) - 1} more"
+        if name in taken
+        else name
+        for number, name in zip(several, fresh, strict=True)
+    }
+    return [given.get(number) or names[own[0]] for number, own in enumerate(held)]
 
 
 def _rows(labels: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:

@@ -30,15 +30,15 @@ class Level:
 
 
 def levels(tree: Condensed, chosen: NDArray[np.int64], *, depth: int = DEPTH) -> tuple[Level, ...]:
-    """Cut the tree above the chosen clusters (K,), once for each level; numbered as they stand.
+    """Cut the tree above the chosen clusters (K,), once a level; groups stand as they are met.
 
     The cut of a level is the best one through the ancestors of what the level below has, chosen as
     the clusters are, by excess of mass (Campello et al. 2013). What is grouped counts nothing, and
     the mass is rows times the logarithm of lambda from birth to split: of levels far apart in
     scale, the difference of lambda would see the densest alone. A wider cut must have twice the
     mass of a finer one, because the level above can still take it. The root, which is everything,
-    is no group. What only the root joins with others is a group of its own; a level at which nothing
-    is joined is left out, with all above.
+    is no group. What only the root joins with others is a group of its own; a level that joins
+    nothing is left out, with all above.
     """
     found: list[Level] = []
     below = np.asarray(chosen, np.int64)

@@ -53,8 +53,9 @@ def names(
     square keeps a rare term of few images, such as a street, behind what most of them show). A
     distinctive phrase from the source of fewest values, the kind as a rule, goes first. The
     name has up to three terms that share no word, the broadest first, as the texts write them. Two
-    clusters that come out the same get a further term, then a number; so does one that comes out as
-    a name that is `taken`. Without any text a cluster is called by its largest listing.
+    clusters that come out the same get a further term, then a number; one that comes out as a name
+    that is `taken` gets a further term where it has one. Without any text a cluster is called by
+    its largest listing.
     """
     kept = _useful(listings)
     terms = {key: _terms(listing, kept) for key, listing in listings.items()}
@@ -88,7 +89,7 @@ def names(
         ranked.sort(key=lambda term: term != first)
         name = _compose(ranked, common, broad, forms, found)
         found.append(name or _plain(cluster, listings))
-    return _distinct(found)[len(taken) :]
+    return _distinct(found[len(taken) :])
 
 
 def _useful(listings: Mapping[str, Listing]) -> frozenset[str]:

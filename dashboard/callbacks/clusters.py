@@ -150,12 +150,11 @@ def _register_size(app: dash.Dash, services: Services) -> None:
         prevent_initial_call=True,
     )
     async def address(value: float | None, search: str | None, pathname: str | None) -> Any:
-        state, size = ClustersState.read(search), sizes.size_at(value)
         found = await call(services.stability)
-        if isinstance(found, Exception):
+        if isinstance(found, Exception) or pathname != ids.PATH_CLUSTERS:
             return no_update
-        asked = replace(state, size=None if size == found.size else size)
-        return no_update if asked == state or pathname != ids.PATH_CLUSTERS else asked.write()
+        asked = sizes.address(search, value, found.size)
+        return no_update if asked is None else asked
 
     @app.callback(
         Output(ids.TOASTS, "children", allow_duplicate=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Final
 
 from dash import dcc, html
@@ -10,6 +11,7 @@ from dash import dcc, html
 from dashboard import figures, ids
 from dashboard.components import states
 from dashboard.components.widgets import aria, count, percent, plural
+from dashboard.state import ClustersState
 from dashboard.views import SizeView, StabilityView
 
 STEP: Final = 0.05
@@ -104,6 +106,17 @@ def marks(largest: int) -> dict[float, str]:
 def size_at(value: float | None) -> int | None:
     """Return the size that a place of the slider stands for."""
     return None if value is None else max(2, round(2.0**value))
+
+
+def address(search: str | None, value: float | None, now: int) -> str | None:
+    """Return the query part that names the size at a place of the slider; None: it does already.
+
+    The size of the map, `now`, needs no name.
+    """
+    state = ClustersState.read(search)
+    size = size_at(value)
+    asked = replace(state, size=None if size == now else size)
+    return None if asked == state else asked.write()
 
 
 def preview(found: SizeView, now: int) -> list[Any]:

@@ -307,7 +307,7 @@ def test_planted_levels_are_found() -> None:
 
 
 def test_levels_hold_every_cluster_once_and_never_the_root() -> None:
-    found, inside, own = cut(grown("grouped", 900, 2, samples=2), 5)
+    found, _, own = cut(grown("grouped", 900, 2, samples=2), 5)
     chosen = np.unique(own[own >= 0])
     below = chosen
     for level in levels(found, chosen):
@@ -315,10 +315,11 @@ def test_levels_hold_every_cluster_once_and_never_the_root() -> None:
         assert set(level.group.tolist()) == set(range(len(level.node)))
         assert 0 not in level.node
         assert len(level.node) < len(below)
-        for node, number in zip(below.tolist(), level.group.tolist(), strict=True):
-            while node != level.node[number]:
-                node = int(found.parent[node])
-                assert node > 0
+        for own_node, number in zip(below.tolist(), level.group.tolist(), strict=True):
+            above = own_node
+            while above != level.node[number]:
+                above = int(found.parent[above])
+                assert above > 0
         below = level.node
     assert levels(found, np.empty(0, np.int64)) == ()
 
@@ -327,7 +328,9 @@ def test_groups_are_numbered_by_size() -> None:
     rng = np.random.default_rng(2)
     centres = np.array([[0, 0], [8, 0], [500, 0], [508, 0], [504, 8]], float)
     sizes = [90, 80, 70, 60, 50]
-    space = np.concatenate([rng.normal(size=(n, 2)) + c for n, c in zip(sizes, centres)])
+    space = np.concatenate(
+        [rng.normal(size=(n, 2)) + c for n, c in zip(sizes, centres, strict=True)]
+    )
     found = clustering.cluster(space.astype("f4"), min_samples=5, min_cluster_size=25)
     assert found.count == 5
     assert found.groups.tolist() == [1, 1, 0, 0, 0]
