@@ -249,4 +249,4 @@ def _height(  # noqa: PLR0917 - compiled
         higher = up[jump, own]
         if not (enter[higher] <= enter[other] < leave[higher]):
             own = higher
-    return birth[own]
+    return float(birth[own])

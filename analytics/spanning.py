@@ -329,7 +329,8 @@ def _join(  # noqa: PLR0917 - compiled
                 if now < 0 or way[p] < way[now] or (way[p] == way[now] and _before(p, now, to)):
                     chosen[part] = p
     root = np.arange(components)
-    for p in chosen:
+    for part in range(components):
+        p = chosen[part]
         if p < 0:
             continue
         a, b = _root(root, parts[p]), _root(root, parts[to[p]])
@@ -359,7 +360,8 @@ def _before(p: int, now: int, to: NDArray[np.int64]) -> bool:
 
 @compiled
 def _root(root: NDArray[np.int64], part: int) -> int:
-    while root[part] != part:
-        root[part] = root[root[part]]
-        part = root[part]
-    return part
+    at = part
+    while root[at] != at:
+        root[at] = root[root[at]]
+        at = int(root[at])
+    return at

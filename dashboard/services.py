@@ -44,6 +44,7 @@ from dashboard.views import (
     OutlierPage,
     PhotoView,
     SelectionView,
+    ShareView,
     SizeView,
     StabilityView,
     StockView,
@@ -184,7 +185,8 @@ class Services:
         """Everything known of one image. NotFoundError."""
         image = self._store.image(image_id)
         listing = self._store.listing(image.listing_id)
-        row, cluster, ranked, shares = None, None, None, ()
+        row, cluster, ranked = None, None, None
+        shares: tuple[ShareView, ...] = ()
         if self._atlas.live_id() is not None:
             number = self.row_of([image_id]).get(image_id)
             if number is not None:

@@ -185,7 +185,7 @@ class ClustersState:
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
-        pairs = [("sort", self.sort)] if self.sort != "size" else []
+        pairs = [("sort", str(self.sort))] if self.sort != "size" else []
         pairs += [("text", self.text)] if self.text else []
         return _query([*pairs, ("size", str(self.size))] if self.size is not None else pairs)
 

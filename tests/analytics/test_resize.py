@@ -38,8 +38,8 @@ def test_a_size_gives_what_an_analysis_with_it_gives(world: Make) -> None:
     run(two)
     second = run(two, parameters=replace(QUICK, min_cluster_size=12))
     assert one.store.live("map") == first.map_id == second.map_id
-    unlike = {"created_at": second.created_at, "snapshot_id": second.snapshot_id}
-    assert replace(first, **unlike) == second
+    unlike = replace(first, created_at=second.created_at, snapshot_id=second.snapshot_id)
+    assert unlike == second
     assert one.store.map_points[first.map_id] == two.store.map_points[second.map_id]
     assert one.store.odd[first.map_id] == two.store.odd[second.map_id]
     assert one.store.clusters(first.map_id) == two.store.clusters(second.map_id)

@@ -30,17 +30,21 @@ Points = NDArray[np.float32]
 def cloud(kind: str, rows: int, dims: int, seed: int = 1) -> Points:
     rng = np.random.default_rng([seed, rows, dims])
     centres = rng.normal(scale=4, size=(4, dims))
-    found = {
-        "spread": lambda: rng.normal(size=(rows, dims)),
-        "grouped": lambda: centres[rng.integers(0, 4, rows)] + rng.normal(size=(rows, dims)),
-        "apart": lambda: 90.0 * rng.integers(0, 3, (rows, 1)) + rng.normal(size=(rows, dims)),
-        "grid": lambda: rng.integers(0, 4, (rows, dims)).astype(float),
-        "copies": lambda: rng.normal(size=(max(1, rows // 8), dims))[
-            rng.integers(0, max(1, rows // 8), rows)
-        ],
-        "identical": lambda: np.ones((rows, dims)),
-        "two places": lambda: np.repeat(rng.integers(0, 2, (rows, 1)) * 1.0, dims, axis=1),
-    }[kind]()
+    if kind == "spread":
+        found = rng.normal(size=(rows, dims))
+    elif kind == "grouped":
+        found = centres[rng.integers(0, 4, rows)] + rng.normal(size=(rows, dims))
+    elif kind == "apart":
+        found = 90.0 * rng.integers(0, 3, (rows, 1)) + rng.normal(size=(rows, dims))
+    elif kind == "grid":
+        found = rng.integers(0, 4, (rows, dims)).astype(float)
+    elif kind == "copies":
+        few = max(1, rows // 8)
+        found = rng.normal(size=(few, dims))[rng.integers(0, few, rows)]
+    elif kind == "identical":
+        found = np.ones((rows, dims))
+    else:
+        found = np.repeat(rng.integers(0, 2, (rows, 1)) * 1.0, dims, axis=1)
     return np.asarray(found, np.float32)
 
 
@@ -49,7 +53,8 @@ def reach(space: Points, samples: int) -> NDArray[np.float64]:
     wide = space.astype(np.float64)
     far = np.sqrt(((wide[:, None] - wide[None]) ** 2).sum(axis=2))
     core = np.sort(far, axis=1)[:, min(samples, len(space) - 1)]
-    return np.maximum(far, np.maximum(core[:, None], core[None]))
+    found: NDArray[np.float64] = np.maximum(far, np.maximum(core[:, None], core[None]))
+    return found
 
 
 def prim(far: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,8 @@ from tests.bench import clusters
 def test_ours_stands_beside_hdbscan_on_a_small_space() -> None:
     rows = clusters.against_peers(3000)
     assert rows[0].peer == "hdbscan"
-    assert rows[0].ours and rows[0].theirs
+    assert rows[0].ours
+    assert rows[0].theirs
     mine, theirs = (float(rows[0].quality[name]) for name in ("ARI", "their ARI"))  # type: ignore[arg-type]
     assert mine >= theirs - 0.02
 
