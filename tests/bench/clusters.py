@@ -41,7 +41,7 @@ def planted(rows: int, *, seed: int = 1) -> tuple[Points, Labels]:
     """A space float32 (N, 10) and its labels int64 (N,), -1 for noise."""
     rng = np.random.default_rng(seed)
     tops = rng.normal(scale=12, size=(CLUMPS // 8, DIMS))
-    centres = tops[np.arange(CLUMPS) % len(tops)] + rng.normal(scale=2.5, size=(CLUMPS, DIMS))
+    centres = tops[np.arange(CLUMPS) % len(tops)] + rng.normal(scale=1.0, size=(CLUMPS, DIMS))
     axes = rng.normal(size=(CLUMPS, 3, DIMS)) * rng.uniform(0.15, 0.4, (CLUMPS, 1, 1))
     weights = rng.dirichlet(np.full(CLUMPS, 2.0))
     labels = rng.choice(CLUMPS, rows, p=weights)
