@@ -12,7 +12,7 @@ import pytest
 from analytics import grown
 from analytics.analysis import Parameters
 from analytics.grown import Grown, Preview
-from analytics.resize import resize
+from analytics.resize import resize, wanted
 from cql.errors import InputError, NotFoundError
 from cql.progress import CancelledError
 from cql.records import MapVersion
@@ -146,3 +146,17 @@ def test_hardly_any_images_can_be_sized(world: Make, count: int) -> None:
         assert found.rows_scored == count
         assert preview.at(size) == (found.clusters, found.noise / count if count else 0.0)
     assert len(preview.curve().sizes) == len(preview.curve().same)
+
+
+def test_a_chosen_size_holds_for_later_analyses(world: Make) -> None:
+    one = planted(world)
+    store = cast("Store", one.store)
+    assert wanted(store, None) is None
+    run(one)
+    assert wanted(store, None) is None
+    sized(one, 12)
+    assert wanted(store, None) == 12
+    assert wanted(store, 7) == 7
+    assert wanted(store, 0) is None  # what suits the images, again
+    with pytest.raises(InputError):
+        wanted(store, 1)
