@@ -133,7 +133,10 @@ def listing(
     shown: int = PAGE,
     groups: Sequence[GroupView] = (),
 ) -> Any:
-    """Build the cards, or what stands in their place; the largest first go by their groups."""
+    """Build the cards, or what stands in their place.
+
+    Where most clusters are in groups of several, the largest first stand by their groups.
+    """
     if version is None:
         return states.empty(
             "No clusters yet",
@@ -157,7 +160,8 @@ def listing(
             picture="search",
             action=dcc.Link("Show all clusters", href=ids.PATH_CLUSTERS, className="button"),
         )
-    if state.sort == "size" and any(group.clusters > 1 for group in groups):
+    several = sum(group.clusters for group in groups if group.level == 1 and group.clusters > 1)
+    if state.sort == "size" and several >= len(clusters) / 2:
         return html.Div(sections(kept[:shown], groups))
     return _cards(kept[:shown])
 
