@@ -227,7 +227,6 @@ def publish(
     names = [cluster.name for cluster in found]
     labels, clusters, odd = made.clusters.labels, made.clusters, made.odd
     near = clusters.nearest
-    shares = [clusters.shares(row) for row in range(count)]
     raw = made.tree.space.astype("<f4")
     points = (
         MapPoint(
@@ -240,11 +239,12 @@ def publish(
             outlier_score=float(odd.score[row]),
             knn_distance=float(odd.distance[row]),
             glosh=float(odd.glosh[row]),
-            soft_clusters=shares[row][0],
-            soft_shares=shares[row][1],
+            soft_clusters=shares[0],
+            soft_shares=shares[1],
             space=raw[row].tobytes(),
         )
         for row in order(made.placed[:, 0], made.placed[:, 1], made.rows.images)
+        for shares in (clusters.shares(int(row)),)
     )
     store.put_points(map_id, points)
     progress("store", count // 2, count)

@@ -152,7 +152,12 @@ def test_analyse_passes_a_size_of_clusters_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps: list[Any] = []
-    monkeypatch.setattr("dashboard.commands.work", lambda _, given: steps.extend(given) or [])
+
+    def work(_: Any, given: list[Any]) -> list[Any]:
+        steps.extend(given)
+        return []
+
+    monkeypatch.setattr("dashboard.commands.work", work)
     code, _, _ = run("analyse", "--data-dir", str(tmp_path), *flags, capsys=capsys)
     assert code == 0
     assert [step.kind for step in steps] == ["snapshot", "analyse"]
