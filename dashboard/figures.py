@@ -152,6 +152,7 @@ def stability(found: StabilityView, size: int, theme: str | None) -> Figure:
             "side": "right",
             "showgrid": False,
             "range": [0, 1],
+            "tickvals": [0, 0.5, 1],
             "tickformat": ".0%",
         },
         "shapes": [
