@@ -123,7 +123,7 @@ def stability(found: StabilityView, size: int, theme: str | None) -> Figure:
         {
             "type": "scatter",
             "mode": "markers",
-            "name": "Clusters change",
+            "name": "Change",
             "x": [sizes[at] for at in cliffs],
             "y": [found.clusters[at] for at in cliffs],
             "marker": {"color": colours.accent, "symbol": "diamond", "size": 8},
@@ -135,7 +135,16 @@ def stability(found: StabilityView, size: int, theme: str | None) -> Figure:
         "height": STABILITY_HEIGHT,
         "margin": {"l": 44, "r": 44, "t": 28, "b": 36},
         "showlegend": True,
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        # Of the box, not of the plot, and narrow: on a phone the three stand in one line.
+        "legend": {
+            "orientation": "h",
+            "xref": "container",
+            "x": 0,
+            "yref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "entrywidth": 56,
+        },
         "xaxis": {
             **axis,
             "type": "log",
