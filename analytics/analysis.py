@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from analytics import comparison, projection
+from analytics.grown import Grown, path_of
 from analytics.making import STEPS, Making, Parameters, bare, graphs
 from analytics.pointers import make_default
 from analytics.publish import Made, publish
@@ -71,11 +72,11 @@ def analyse(
             raise UnavailableError(
                 f"a snapshot of model {model_id} must be live, none is: build and host it first"
             ) from error
-        listings = _listings(store, snapshot, progress)
-        start = _start(store, snapshot, seed)
-        parameters_text = _text(chosen, seed, _data(snapshot), start)
-        map_id = _identity(listings, parameters_text)
-        stored = _stored(store, map_id)
+        listings = read_listings(store, snapshot, progress)
+        start = start_of(store, snapshot, seed)
+        parameters_text = text(chosen, seed, data_of(snapshot), start)
+        map_id = identity(listings, parameters_text)
+        stored = find(store, map_id)
         if stored is None:
             making = Making(
                 settings=settings,
@@ -92,13 +93,7 @@ def analyse(
             )
             folder = _work(settings) / str(map_id)
             done = run(STEPS, making, folder, progress, rows=snapshot.rows, bare=bare)
-            made = _made(making, done)
-            stored, found = publish(settings, store, made, progress)
-            progress("changes", 0, len(found))
-            comparison.record(settings, store, made, found, progress)
-            # Last: whoever sees the map's row sees all of it.
-            store.put_map(stored)
-            progress("changes", len(found), len(found))
+            stored = store_all(settings, store, _made(making, done), progress)
         elif stored.snapshot_id != snapshot.snapshot_id:
             # The same data, sharded anew.
             stored = dataclasses.replace(stored, snapshot_id=snapshot.snapshot_id)
@@ -106,9 +101,19 @@ def analyse(
     progress("tiles", 0, stored.rows_scored)
     MapTable.open(settings, store, map_id, progress=progress)
     progress("tiles", stored.rows_scored, stored.rows_scored)
-    _go_live(store, map_id)
+    go_live(settings, store, map_id)
     make_default(store, model_id)
-    _forget(settings, store, map_id)
+    return stored
+
+
+def store_all(settings: Settings, store: Store, made: Made, progress: Progress) -> MapVersion:
+    """Store a map and what changed since the one before; its own row is written last."""
+    stored, found = publish(settings, store, made, progress)
+    progress("changes", 0, len(found))
+    comparison.record(settings, store, made, found, progress)
+    # Last: whoever sees the map's row sees all of it.
+    store.put_map(stored)
+    progress("changes", len(found), len(found))
     return stored
 
 
@@ -124,12 +129,13 @@ def _made(making: Making, done: Mapping[str, Any]) -> Made:
         previous=making.previous,
         listings=making.listings,
         seed=making.seed,
-        parameters=_text(making.chosen, making.seed, making.data, making.start),
+        parameters=text(making.chosen, making.seed, making.data, making.start),
         rows=done["collect"],
-        near=near,
         placed=layout.placed,
         trust=layout.trust,
-        space=done["space"].rows,
+        tree=Grown(
+            done["collect"].images, done["space"].rows, done["tree"], making.chosen.min_samples
+        ),
         clusters=found,
         odd=done["outliers"],
         quality={
@@ -142,7 +148,7 @@ def _made(making: Making, done: Mapping[str, Any]) -> Made:
     )
 
 
-def _listings(store: Store, snapshot: Snapshot, progress: Progress) -> dict[str, Listing]:
+def read_listings(store: Store, snapshot: Snapshot, progress: Progress) -> dict[str, Listing]:
     found: dict[str, Listing] = {}
     for listing in store.iter_listings():
         if len(found) % 2_000 == 0:
@@ -151,12 +157,12 @@ def _listings(store: Store, snapshot: Snapshot, progress: Progress) -> dict[str,
     return found
 
 
-def _start(store: Store, snapshot: Snapshot, seed: int) -> UUID | None:
+def start_of(store: Store, snapshot: Snapshot, seed: int) -> UUID | None:
     """The map to start from: the newest of the same model and other data.
 
     A map of the same data and seed that is there already has said which: asked again, the same.
     """
-    data = _data(snapshot)
+    data = data_of(snapshot)
     told = [(each, json.loads(each.parameters)) for each in store.maps()]
     own = [
         (each, about)
@@ -174,7 +180,7 @@ def _start(store: Store, snapshot: Snapshot, seed: int) -> UUID | None:
     return None if newest is None else newest.map_id
 
 
-def _identity(listings: Mapping[str, Listing], parameters: str) -> UUID:
+def identity(listings: Mapping[str, Listing], parameters: str) -> UUID:
     """Identity of a map: how it is made and of what data, and the texts that name clusters."""
     texts = hashlib.sha256()
     for listing_id in sorted(listings):
@@ -184,31 +190,32 @@ def _identity(listings: Mapping[str, Listing], parameters: str) -> UUID:
     return uuid5(NAMESPACE, f"map\0{texts.hexdigest()}\0{parameters}")
 
 
-def _data(snapshot: Snapshot) -> str:
+def data_of(snapshot: Snapshot) -> str:
     return snapshot.fingerprint or str(snapshot.snapshot_id)
 
 
-def _text(chosen: Parameters, seed: int, data: str, start: UUID | None) -> str:
+def text(chosen: Parameters, seed: int, data: str, start: UUID | None) -> str:
     facts = {"seed": seed, "data": data, "start": str(start) if start else ""}
     return json.dumps({**asdict(chosen), **facts}, sort_keys=True)
 
 
-def _stored(store: Store, map_id: UUID) -> MapVersion | None:
+def find(store: Store, map_id: UUID) -> MapVersion | None:
     try:
         return store.map(map_id)
     except NotFoundError:
         return None
 
 
-def _go_live(store: Store, map_id: UUID) -> None:
+def go_live(settings: Settings, store: Store, map_id: UUID) -> None:
+    """Move the live map to one that is stored whole, and forget all but the newest few."""
     for _ in range(5):
         seen = store.live("map")
-        if seen == map_id:
-            return
         try:
-            store.set_live("map", map_id, expected=seen)
+            if seen != map_id:
+                store.set_live("map", map_id, expected=seen)
         except ConflictError:
             continue
+        _forget(settings, store, map_id)
         return
     raise ConflictError(f"the live map must move to {map_id}: others keep moving it")
 
@@ -224,6 +231,7 @@ def _forget(settings: Settings, store: Store, live: UUID) -> None:
             store.delete_comparisons(version.map_id)
             store.delete_map(version.map_id)
             (settings.data_dir / "maps" / f"{version.map_id}.arrow").unlink(missing_ok=True)
+            path_of(settings, version.map_id).unlink(missing_ok=True)
     drop(_work(settings) / str(live))
     kept = sorted(graphs(settings).glob("[!.]*"), key=lambda path: path.stat().st_mtime)
     for path in kept[:-GRAPHS]:

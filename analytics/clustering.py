@@ -1,15 +1,22 @@
-"""Clusters of the collection: HDBSCAN, membership, exemplars, and keys that outlive a map."""
+"""Clusters of the collection: HDBSCAN of any size from one tree, exemplars, lasting keys."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics import tree as trees
 from analytics.identity import halves
+from analytics.levels import levels
+from analytics.soft import KEPT, soft
+from analytics.spanning import spanning
+from analytics.tree import Linkage
+from cql.errors import InputError
 from cql.records import NAMESPACE
 
 EXEMPLARS = 9
@@ -22,17 +29,41 @@ class Clusters:
     """What clustering says of each row.
 
     `labels` int64 (N,), -1 for noise, 0 is the largest; `membership` float64 (N,) in [0, 1];
-    `glosh` float64 (N,) in [0, 1], larger is stranger.
+    `glosh` float64 (N,) in [0, 1], larger is stranger. The clusters of largest share of each row:
+    `soft_clusters` int32 (N, 3) and `soft_shares` float32 (N, 3), -1 and 0 where there are fewer;
+    no rows where that is not known. `groups` int64 (K,): the group of each cluster, 0 is the
+    largest; `wider` int64 (G,): the wider group of each group; empty where nothing is grouped.
     """
 
     labels: NDArray[np.int64]
     membership: NDArray[np.float64]
     glosh: NDArray[np.float64]
+    soft_clusters: NDArray[np.int32] = field(default_factory=lambda: _none(np.int32))
+    soft_shares: NDArray[np.float32] = field(default_factory=lambda: _none(np.float32))
+    groups: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    wider: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def count(self) -> int:
         """Number of clusters."""
         return int(self.labels.max(initial=-1)) + 1
+
+    @property
+    def nearest(self) -> NDArray[np.int64]:
+        """The cluster of largest share of each row, int64 (N,): also of those in none; -1."""
+        if not len(self.soft_clusters):
+            return np.full(len(self.labels), -1)
+        return self.soft_clusters[:, 0].astype(np.int64)
+
+    def shares(self, row: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Clusters of largest share of a row, and their shares, falling."""
+        if not len(self.soft_clusters):
+            return (), ()
+        known = self.soft_clusters[row] >= 0
+        return (
+            tuple(self.soft_clusters[row][known].tolist()),
+            tuple(self.soft_shares[row][known].tolist()),
+        )
 
 
 def least_size(rows: int) -> int:
@@ -40,32 +71,75 @@ def least_size(rows: int) -> int:
     return int(np.clip(round(np.sqrt(rows) / 4), 5, 200))
 
 
+def grow(space: NDArray[np.float32], *, min_samples: int) -> Linkage:
+    """The tree of float32 (N, E), from which clusters of any size are cut without the space.
+
+    InputError for a coordinate that is not finite.
+    """
+    if not np.isfinite(space).all():
+        raise InputError("the space that clusters are found in must be finite: lay it out again")
+    return trees.link(spanning(space, min_samples=min_samples), len(space))
+
+
 def cluster(
-    space: NDArray[np.float32], *, min_samples: int, min_cluster_size: int | None = None
+    space: NDArray[np.float32],
+    *,
+    min_samples: int,
+    min_cluster_size: int | None = None,
+    linkage: Linkage | None = None,
 ) -> Clusters:
     """Cluster float32 (N, E) by HDBSCAN (Campello, Moulavi, Sander, 2013), excess of mass.
 
-    Too few rows for two clusters are one cluster of all (two rows or more) or noise.
+    Too few rows for two clusters are one cluster of all (two rows or more) or noise. `linkage` is
+    what `grow` made of the space, where it is there already.
     """
     count = len(space)
     size = least_size(count) if min_cluster_size is None else min_cluster_size
-    none = np.zeros(count)
-    if count < 2 * size or not (space != space[0]).any():
-        together = np.full(count, 0 if count > 1 else -1, np.int64)
-        return Clusters(together, (together == 0).astype(np.float64), none)
-    import hdbscan
+    if together(count, size) or not (space != space[0]).any():
+        return _one(count)
+    linkage = linkage or grow(space, min_samples=min_samples)
+    tree = trees.condense(linkage, size)
+    inside = trees.above(tree, trees.heaviest(tree))
+    own = inside[tree.owner]
+    labels, chosen = _by_size(own)
+    shared = soft(space, tree, chosen, inside)
+    cuts = levels(tree, chosen)
+    groups = [cut.group for cut in cuts]
+    held = np.bincount(labels[labels >= 0], minlength=len(chosen))
+    for at, group in enumerate(groups):
+        # Groups too are numbered by falling size; what is grouped further follows.
+        held = np.bincount(group, held, minlength=len(cuts[at].node)).astype(np.int64)
+        order = np.argsort(-held, kind="stable")
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        groups[at], held = place[group], held[order]
+        if at + 1 < len(groups):
+            groups[at + 1] = groups[at + 1][order]
+    return Clusters(
+        labels,
+        trees.membership(tree, own),
+        trees.glosh(tree),
+        shared.clusters,
+        shared.shares,
+        *groups,
+    )
 
-    model = hdbscan.HDBSCAN(
-        min_cluster_size=size,
-        min_samples=min(min_samples, count - 1),
-        cluster_selection_method="eom",
-        core_dist_n_jobs=1,
-        approx_min_span_tree=False,
-    ).fit(space.astype(np.float64))
-    glosh = np.nan_to_num(model.outlier_scores_, nan=0.0, posinf=1.0, neginf=0.0)
-    labels = np.asarray(model.labels_, np.int64)
-    membership = np.nan_to_num(model.probabilities_, nan=0.0)
-    return Clusters(_by_size(labels), membership, np.clip(glosh, 0.0, 1.0))
+
+def together(rows: int, size: int) -> bool:
+    """Whether N rows are too few for two clusters of a size: all of them are one then."""
+    return rows < 2 * size
+
+
+def _one(count: int) -> Clusters:
+    labels = np.full(count, 0 if count > 1 else -1, np.int64)
+    clusters, shares = np.full((count, KEPT), -1, np.int32), np.zeros((count, KEPT), np.float32)
+    clusters[:, 0] = labels
+    shares[:, 0] = labels >= 0
+    return Clusters(labels, shares[:, 0].astype(np.float64), np.zeros(count), clusters, shares)
+
+
+def _none(kind: Any) -> NDArray[Any]:
+    return np.empty((0, KEPT), kind)
 
 
 def exemplars(
@@ -88,11 +162,16 @@ def exemplars(
     return sure[chosen]
 
 
-def keys(members: Sequence[frozenset[UUID]], earlier: Mapping[UUID, frozenset[UUID]]) -> list[UUID]:
+def keys(
+    members: Sequence[frozenset[UUID]],
+    earlier: Mapping[UUID, frozenset[UUID]],
+    *,
+    kind: str = "cluster",
+) -> list[UUID]:
     """A key for each cluster: that of the earlier cluster it overlaps most, else a new one.
 
     Pairs are taken by falling Jaccard index down to 0.3; each key is carried on at most once.
-    A new key is a UUIDv5 of the members, so the same clusters get the same keys.
+    A new key is a UUIDv5 of `kind` and the members, so the same clusters get the same keys.
     """
     owner = {image: key for key, images in earlier.items() for image in images}
     pairs: list[tuple[float, int, UUID]] = []
@@ -104,7 +183,7 @@ def keys(members: Sequence[frozenset[UUID]], earlier: Mapping[UUID, frozenset[UU
         for key, both in shared.items():
             pairs.append((both / (len(images) + len(earlier[key]) - both), number, key))
     found = _carried(pairs)
-    return [found.get(number) or _fresh(images) for number, images in enumerate(members)]
+    return [found.get(number) or _fresh(images, kind) for number, images in enumerate(members)]
 
 
 def match(
@@ -112,6 +191,8 @@ def match(
     images: NDArray[np.uint8],
     was: NDArray[np.int64],
     earlier: Sequence[tuple[UUID, int]],
+    *,
+    kind: str = "cluster",
 ) -> list[UUID]:
     """`keys` for a whole collection, by arrays.
 
@@ -131,7 +212,7 @@ def match(
     order = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.r_[np.count_nonzero(labels < 0), sizes])
     return [
-        found.get(number) or _named(images[order[ends[number] : ends[number + 1]]])
+        found.get(number) or _named(images[order[ends[number] : ends[number + 1]]], kind)
         for number in range(count)
     ]
 
@@ -146,25 +227,27 @@ def _carried(pairs: Sequence[tuple[float, int, UUID]]) -> dict[int, UUID]:
     return found
 
 
-def _fresh(images: frozenset[UUID]) -> UUID:
-    return _named(np.frombuffer(b"".join(each.bytes for each in images), np.uint8).reshape(-1, 16))
+def _fresh(images: frozenset[UUID], kind: str) -> UUID:
+    ids = np.frombuffer(b"".join(each.bytes for each in images), np.uint8).reshape(-1, 16)
+    return _named(ids, kind)
 
 
-def _named(images: NDArray[np.uint8]) -> UUID:
+def _named(images: NDArray[np.uint8], kind: str) -> UUID:
     """UUIDv5 of the ids of images, uint8 (N, 16), in any order: as text, in order, by NUL."""
     ordered = images[np.lexsort(halves(images))]
     digits = np.stack([ordered >> 4, ordered & 15], axis=2).reshape(-1, 32)
     text = np.frombuffer(b"0123456789abcdef", np.uint8)[digits]
     text = np.insert(text, [8, 12, 16, 20], ord("-"), axis=1)
     text = np.insert(text, 36, 0, axis=1)
-    return uuid5(NAMESPACE, "cluster\0" + text.tobytes()[:-1].decode())
+    return uuid5(NAMESPACE, f"{kind}\0" + text.tobytes()[:-1].decode())
 
 
-def _by_size(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number clusters by falling size, ties by their first row."""
-    known, first, sizes = np.unique(labels, return_index=True, return_counts=True)
-    order = [at for at in np.lexsort((first, -sizes)) if known[at] >= 0]
-    numbers = np.full(len(known), -1, np.int64)
-    numbers[order] = np.arange(len(order))
-    renamed: NDArray[np.int64] = numbers[np.searchsorted(known, labels)]
-    return renamed
+def _by_size(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number clusters by falling size, ties by their first row: labels, and what each was."""
+    known, first, back, sizes = np.unique(
+        labels, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.array([at for at in np.lexsort((first, -sizes)) if known[at] >= 0], np.int64)
+    number = np.full(len(known), -1)
+    number[order] = np.arange(len(order))
+    return number[back], known[order]

@@ -23,6 +23,7 @@ from analytics.outliers import Outliers
 from analytics.search import Searcher
 from analytics.steps import Step
 from analytics.tiles import MapTable
+from analytics.tree import Linkage
 from cql.errors import IntegrityError, NotFoundError, UnavailableError
 from cql.progress import Progress
 from cql.records import Listing, Snapshot
@@ -35,18 +36,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """What a map depends on beside the data and the seed. `version` changes with the method."""
+    """What a map depends on beside the data and the seed. `version` changes with the method.
 
-    version: int = 2
+    `min_cluster_size` None: as many as suit the number of images. `whole_rows`: up to so many rows
+    all are laid out in full; above, landmarks are, and the rest around them.
+    """
+
+    version: int = 3
     neighbours: int = 30
     map_neighbours: int = 15
     map_min_dist: float = 0.1
     cluster_dims: int = 10
     cluster_neighbours: int = 15
     min_samples: int = 5
+    min_cluster_size: int | None = None
     outlier_neighbours: int = outliers.NEIGHBOURS
     whole_rows: int = 2_000_000
-    """Rows up to which all are laid out in full; above, landmarks are, and the rest around them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -234,8 +239,17 @@ def _space(making: Making, progress: Progress, rows: Collection, near: Graph) ->
     )
 
 
-def _clusters(making: Making, _: Progress, space: Space) -> Clusters:
-    return clustering.cluster(space.rows, min_samples=making.chosen.min_samples)
+def _tree(making: Making, _: Progress, space: Space) -> Linkage:
+    return clustering.grow(space.rows, min_samples=making.chosen.min_samples)
+
+
+def _clusters(making: Making, _: Progress, space: Space, linkage: Linkage) -> Clusters:
+    return clustering.cluster(
+        space.rows,
+        min_samples=making.chosen.min_samples,
+        min_cluster_size=making.chosen.min_cluster_size,
+        linkage=linkage,
+    )
 
 
 def _outliers(making: Making, _: Progress, near: Graph, found: Clusters) -> Outliers:
@@ -298,12 +312,20 @@ STEPS: tuple[Step[Making], ...] = (
         depends=_chosen("version", "cluster_neighbours", "cluster_dims", "seed"),
     ),
     Step(
+        name="tree",
+        make=_tree,
+        apart=True,
+        reads=("space",),
+        writes=Linkage,
+        depends=_chosen("version", "min_samples"),
+    ),
+    Step(
         name="clusters",
         make=_clusters,
         apart=True,
-        reads=("space",),
+        reads=("space", "tree"),
         writes=Clusters,
-        depends=_chosen("version", "min_samples"),
+        depends=_chosen("version", "min_samples", "min_cluster_size"),
     ),
     Step(
         name="outliers",

@@ -46,6 +46,7 @@ def names(
     members: Sequence[Mapping[str, int]],
     listings: Mapping[str, Listing],
     *,
+    taken: Sequence[str] = (),
     progress: Progress = silent,
 ) -> list[str]:
     """Name each cluster, given the images that each of its listings has in it.
@@ -57,8 +58,9 @@ def names(
     square keeps a rare term of few images, such as a street, behind what most of them show). A
     distinctive phrase from the source of fewest values, the kind as a rule, goes first. The
     name has up to three terms that share no word, the broadest first, as the texts write them. Two
-    clusters that come out the same get a further term, then a number. Without any text a cluster
-    is called by its largest listing. `progress` is called often, so that it can stop this.
+    clusters that come out the same get a further term, then a number; one that comes out as a name
+    that is `taken` gets a further term where it has one. Without any text a cluster is called by
+    its largest listing. `progress` is called often, so that it can stop this.
     """
     kept = _useful(listings)
     terms = {
@@ -74,7 +76,7 @@ def names(
     mean = sum(everywhere.values()) / max(1, len(counts))
     images = max(1, sum(sum(cluster.values()) for cluster in members))
     usual = {term: own / images for term, own in everywhere.items()}
-    found: list[str] = []
+    found: list[str] = list(taken)
     for cluster, count in zip(_told(members, progress, "naming", every=1), counts, strict=True):
         shares = _shares(cluster, count, terms)
         weights = {
@@ -94,7 +96,7 @@ def names(
         ranked.sort(key=lambda term: term != first)
         name = _compose(ranked, common, broad, forms, found)
         found.append(name or _plain(cluster, listings))
-    return _distinct(found)
+    return _distinct(found[len(taken) :])
 
 
 def _told(

@@ -11,16 +11,16 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import clustering, naming, outliers
+from analytics import grown, outliers
+from analytics.catalogue import Earlier, catalogue
 from analytics.clustering import Clusters
+from analytics.grown import Grown
 from analytics.identity import halves
-from analytics.neighbours import Collection, Graph, codes
+from analytics.neighbours import Collection
 from analytics.outliers import Outliers
 from analytics.shards import code_version
 from analytics.steps import named
 from analytics.table import order
-from analytics.tiles import MapTable
-from cql.errors import NotFoundError
 from cql.progress import Progress
 from cql.records import Cluster, Listing, MapPoint, MapVersion, Outlier, Snapshot
 from cql.settings import Settings
@@ -32,7 +32,7 @@ _BLOCK = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Made:
-    """All of a map before it is stored: `placed` float32 (N, 2), `space` float32 (N, E).
+    """All of a map before it is stored: `placed` float32 (N, 2), and the `tree` of its clusters.
 
     `trust` float32 (N,): the share of each row's neighbours that `placed` keeps near it.
 
@@ -44,10 +44,9 @@ class Made:
     previous: UUID | None
     listings: Mapping[str, Listing]
     rows: Collection
-    near: Graph
     placed: NDArray[np.float32]
     trust: NDArray[np.float32]
-    space: NDArray[np.float32]
+    tree: Grown
     clusters: Clusters
     odd: Outliers
     quality: Mapping[str, float]
@@ -64,8 +63,19 @@ def publish(
     """
     count = len(made.rows.listings)
     progress("store", 0, 2 * count)
-    found = _clusters(settings, store, made, named("store", progress))
+    found, groups = catalogue(
+        made.map_id,
+        made.clusters,
+        images=made.rows.images,
+        owners=made.rows.listings,
+        placed=made.placed,
+        space=made.tree.space,
+        listings=made.listings,
+        earlier=Earlier.of(settings, store, made.previous, made.rows.images),
+        progress=named("store", progress),
+    )
     store.put_clusters(found)
+    store.put_groups(groups)
     store.put_points(made.map_id, _points(made, progress))
     ranked = np.lexsort((*halves(made.rows.images), -made.odd.score.astype(np.float32)))
     store.put_outliers(made.map_id, _outliers(made, ranked, found, progress), ranked=count)
@@ -83,6 +93,7 @@ def publish(
         code_version=code_version(),
         created_at=datetime.now(UTC),
     )
+    made.tree.save(grown.path_of(settings, made.map_id))
     progress("store", 2 * count, 2 * count)
     return version, found
 
@@ -90,6 +101,7 @@ def publish(
 def _points(made: Made, progress: Progress) -> Iterator[MapPoint]:
     count = len(made.rows.listings)
     rows = order(made.placed[:, 0], made.placed[:, 1], made.rows.images)
+    space = np.ascontiguousarray(made.tree.space, "<f4")
     for start, block in _blocks(rows):
         progress("store", start, 2 * count)
         columns = _columns(
@@ -104,6 +116,7 @@ def _points(made: Made, progress: Progress) -> Iterator[MapPoint]:
         )
         for row, *own in zip(block.tolist(), *columns, strict=True):
             x, y, cluster, membership, score, distance, glosh, trust = own
+            belongs = made.clusters.shares(row)
             yield MapPoint(
                 image_id=made.rows.image_id(row),
                 listing_id=made.rows.listings[row],
@@ -115,6 +128,9 @@ def _points(made: Made, progress: Progress) -> Iterator[MapPoint]:
                 knn_distance=distance,
                 glosh=glosh,
                 trust=trust,
+                soft_clusters=belongs[0],
+                soft_shares=belongs[1],
+                space=space[row].tobytes(),
             )
 
 
@@ -123,7 +139,7 @@ def _outliers(
 ) -> Iterator[Outlier]:
     count = len(ranked)
     names = [cluster.name for cluster in clusters]
-    near, labels = outliers.nearest_cluster(made.near, made.clusters), made.clusters.labels
+    near, labels = made.clusters.nearest, made.clusters.labels
     told = outliers.reasons(made.odd, ranked, near, labels, names)
     for start, block in _blocks(ranked):
         progress("store", count + start, 2 * count)
@@ -141,74 +157,6 @@ def _outliers(
                 cluster=cluster,
                 reason=next(told),
             )
-
-
-def _clusters(settings: Settings, store: Store, made: Made, progress: Progress) -> list[Cluster]:
-    labels = made.clusters.labels
-    was, earlier = _earlier(settings, store, made.previous, made.rows.images)
-    known = clustering.match(labels, made.rows.images, was, earlier)
-    owners = _owners(made)
-    names = naming.names(owners, made.listings, progress=progress)
-    ordered = np.argsort(labels, kind="stable")
-    sizes = np.bincount(labels[labels >= 0], minlength=made.clusters.count)
-    ends = np.cumsum(np.r_[np.count_nonzero(labels < 0), sizes])
-    found = []
-    for number in range(made.clusters.count):
-        own = ordered[ends[number] : ends[number + 1]]
-        middle = np.median(made.placed[own].astype(np.float64), axis=0)
-        shown = clustering.exemplars(made.space, made.clusters, number)
-        found.append(
-            Cluster(
-                map_id=made.map_id,
-                cluster=number,
-                cluster_key=known[number],
-                size=len(own),
-                listings=len(owners[number]),
-                name=names[number],
-                exemplars=tuple(made.rows.image_id(int(row)) for row in shown),
-                x=float(middle[0]),
-                y=float(middle[1]),
-            )
-        )
-    return found
-
-
-def _owners(made: Made) -> list[dict[str, int]]:
-    """For each cluster its listings, in order, with how many images each has in it."""
-    names, owner = codes(made.rows.listings)
-    rows = made.clusters.labels >= 0
-    pairs, images = np.unique(
-        made.clusters.labels[rows] * max(1, len(names)) + owner[rows], return_counts=True
-    )
-    found: list[dict[str, int]] = [{} for _ in range(made.clusters.count)]
-    for pair, own in zip(pairs.tolist(), images.tolist(), strict=True):
-        number, listing = divmod(pair, len(names))
-        found[number][names[listing]] = own
-    return found
-
-
-def _earlier(
-    settings: Settings, store: Store, previous: UUID | None, images: NDArray[np.uint8]
-) -> tuple[NDArray[np.int64], list[tuple[UUID, int]]]:
-    """Where each image was in the map `previous`: see `clustering.match`."""
-    none = np.full(len(images), -1, np.int64)
-    if previous is None:
-        return none, []
-    try:
-        known = store.clusters(previous)
-        table = MapTable.open(settings, store, previous)
-    except NotFoundError:
-        return none, []
-    at = {cluster.cluster: index for index, cluster in enumerate(known)}
-    # One more place than there are numbers: that of -1, which is no cluster.
-    index = np.full(max(at, default=-1) + 2, -1, np.int64)
-    for number, own in at.items():
-        index[number] = own
-    held = index[table.clusters]
-    sizes = np.bincount(held[held >= 0], minlength=len(known))
-    rows = table.rows_of(images)
-    was = np.where(rows >= 0, held[rows], -1) if len(held) else none
-    return was, [(own.cluster_key, int(size)) for own, size in zip(known, sizes, strict=True)]
 
 
 def _blocks(rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.intp]]]:

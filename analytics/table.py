@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,12 @@ from cql.progress import Progress, silent
 from cql.records import MapVersion
 from cql.store import Store
 
-FORMAT = "3"
+FORMAT = "4"
 BITS = 24
 """Bits of a Morton code per axis: as many as the mantissa of float32 has, so cells are exact."""
+
+SOFT = 3
+"""Clusters of largest share that the table holds of each row."""
 
 _NUMBERS = {
     "outlier_score": "Outlier score",
@@ -92,6 +95,9 @@ def build(store: Store, version: MapVersion, path: Path, *, progress: Progress =
         "by_image": np.lexsort((keys[:, 1], keys[:, 0])).astype(np.int64),
         "cluster_number": points.values["cluster"],
     }
+    for place in range(SOFT):
+        arrays[f"soft_cluster_{place}"] = points.values["soft_clusters"][:, place]
+        arrays[f"soft_share_{place}"] = points.values["soft_shares"][:, place]
     data: dict[str, pa.Array] = {name: pa.array(values) for name, values in arrays.items()}
     data["image_id"] = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(16), len(images), [None, pa.py_buffer(np.ascontiguousarray(images))]
@@ -110,11 +116,15 @@ def _points(store: Store, version: MapVersion, progress: Progress) -> _Points:
     images: list[bytes] = []
     listings: list[str] = []
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in _READ}
+    soft_clusters = [np.empty((0, SOFT), np.int32)]
+    soft_shares = [np.empty((0, SOFT), np.float32)]
     for block in blocks(store.points(version.map_id, version.rows_scored), _BLOCK):
         images.append(b"".join(point.image_id.bytes for point in block))
         listings += [point.listing_id for point in block]
         for name, dtype in _READ.items():
             parts[name].append(np.array([getattr(point, name) for point in block], dtype))
+        soft_clusters.append(_filled([point.soft_clusters for point in block], -1, np.int32))
+        soft_shares.append(_filled([point.soft_shares for point in block], 0.0, np.float32))
         progress("tiles", len(listings), version.rows_scored, "reading points")
     if len(listings) != version.rows_scored:
         raise IntegrityError(
@@ -125,12 +135,20 @@ def _points(store: Store, version: MapVersion, progress: Progress) -> _Points:
     values = {
         name: np.concatenate([np.empty(0, dtype), *parts[name]]) for name, dtype in _READ.items()
     }
+    values["soft_clusters"] = np.concatenate(soft_clusters)
+    values["soft_shares"] = np.concatenate(soft_shares)
     rows = order(values["x"], values["y"], keys)
     return _Points(
         keys[rows],
         [listings[row] for row in rows],
         {name: own[rows] for name, own in values.items()},
     )
+
+
+def _filled(rows: Sequence[Sequence[float]], missing: float, dtype: Any) -> NDArray[Any]:
+    """Rows of at most `SOFT` numbers as (N, SOFT), with `missing` where there are fewer."""
+    held = [[*row[:SOFT], *[missing] * (SOFT - len(row))] for row in rows]
+    return np.array(held, dtype).reshape(-1, SOFT)
 
 
 def _measures(
@@ -152,6 +170,23 @@ def _measures(
     arrays: dict[str, NDArray[Any]] = {
         "cluster": np.where(places > 0, places - 1, len(clusters)).astype(np.float32)
     }
+    groups = [group for group in store.groups(version.map_id) if group.level == 1]
+    if groups:
+        # Codes are the groups' numbers, and the one after them for those in none.
+        family = {cluster.cluster: cluster.family for cluster in clusters}
+        none = len(groups)
+        known.append(
+            Column(
+                name="group",
+                label="Cluster group",
+                kind="category",
+                keys=(*(str(group.number) for group in groups), "-1"),
+                categories=(*(group.name for group in groups), "No cluster"),
+            )
+        )
+        # By the cluster's place among the sorted numbers; -1 has the first one.
+        codes = [none, *(none if family[each] is None else family[each] for each in numbers[:-1])]
+        arrays["group"] = np.array(codes, np.float32)[places]
     for name, label in _NUMBERS.items():
         if name == "trust" and np.isnan(points.values[name]).all():
             continue  # an older Sightline made the map

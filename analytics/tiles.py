@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from analytics import columns as attributes
 from analytics.columns import Column
 from analytics.regions import Mode, Polygon, Range, Selection, iso, mask
-from analytics.table import BITS, FORMAT, build, morton
+from analytics.table import BITS, FORMAT, SOFT, build, morton
 from cql.errors import InputError, IntegrityError, NotFoundError
 from cql.progress import Progress, silent
 from cql.records import MapVersion
@@ -69,7 +69,10 @@ class Facet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One point with all that the table knows of it; missing attributes are left out."""
+    """One point with all that the table knows of it; missing attributes are left out.
+
+    `soft_clusters` are those of largest share, with `soft_shares`, falling.
+    """
 
     row: int
     image_id: UUID
@@ -81,6 +84,8 @@ class Row:
     outlier_score: float
     knn_distance: float
     attributes: Mapping[str, str | float]
+    soft_clusters: tuple[int, ...] = ()
+    soft_shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +198,7 @@ class MapTable:
         )
 
     def columns(self) -> list[Column]:
-        """`cluster`, `outlier_score`, `membership`, `knn_distance`, then `attr:<name>` by name."""
+        """`cluster`, `group` where there are some, numbers, then `attr:<name>` by name."""
         return list(self._columns.values())
 
     def tile(self, z: int, x: int, y: int, column: str = "cluster") -> bytes:
@@ -263,8 +268,11 @@ class MapTable:
                 outlier_score=float(self._arrays["outlier_score"][row]),
                 knn_distance=float(self._arrays["knn_distance"][row]),
                 attributes=self._attributes(int(row)),
+                soft_clusters=tuple(number for number, _ in shares),
+                soft_shares=tuple(share for _, share in shares),
             )
             for row, (image_id, listing_id) in zip(known, self.ids(known), strict=True)
+            for shares in (self._shares(int(row)),)
         ]
 
     def row_of(self, image_id: UUID) -> int:
@@ -351,6 +359,16 @@ class MapTable:
             selected=selected,
             scale=column.scale,
         )
+
+    def _shares(self, row: int) -> list[tuple[int, float]]:
+        pairs = [
+            (
+                int(self._arrays[f"soft_cluster_{n}"][row]),
+                float(self._arrays[f"soft_share_{n}"][row]),
+            )
+            for n in range(SOFT)
+        ]
+        return [pair for pair in pairs if pair[0] >= 0]
 
     def _attributes(self, row: int) -> dict[str, str | float]:
         found: dict[str, str | float] = {}

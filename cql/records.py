@@ -200,7 +200,8 @@ class MapPoint:
     """One image on a map. `cluster` is -1 for noise; scores are percentiles where named so.
 
     `trust`: share of its true neighbours that are near it on the map, None where an older
-    Sightline made it.
+    Sightline made it. `soft_clusters` are those of largest share, with `soft_shares`; `space` is
+    the raw little-endian float32 of the place in the space that clusters are found in.
     """
 
     image_id: UUID
@@ -213,11 +214,17 @@ class MapPoint:
     knn_distance: float
     glosh: float
     trust: float | None = None
+    soft_clusters: tuple[int, ...] = ()
+    soft_shares: tuple[float, ...] = ()
+    space: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """`cluster_key` stays the same when a later map finds the same group again."""
+    """`cluster_key` stays the same when a later map finds the same group again.
+
+    `family` is the number of its `Group` at level 1, None where nothing is grouped.
+    """
 
     map_id: UUID
     cluster: int
@@ -228,6 +235,26 @@ class Cluster:
     exemplars: tuple[UUID, ...]
     x: float
     y: float
+    family: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Clusters that lie close in the tree (level 1), or groups that do (level 2).
+
+    `group_key` stays the same when a later map finds the same group again; `clusters` counts them;
+    `parent` is the number of the group of the next level that holds it, if there is one.
+    """
+
+    map_id: UUID
+    level: int
+    number: int
+    group_key: UUID
+    size: int
+    listings: int
+    clusters: int
+    name: str
+    parent: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from cassandra.query import UNSET_VALUE
 from cql import statements as cql
 from cql.access import Access, blocks, now, record, utc, values_of
 from cql.errors import InputError, NotFoundError
-from cql.records import Cluster, Hit, MapPoint, MapVersion, Outlier, Query
+from cql.records import Cluster, Group, Hit, MapPoint, MapVersion, Outlier, Query
 from cql.work import newest
 
 NAME_LIMIT = 120
@@ -27,10 +27,11 @@ _MAP = (
 )
 _POINT = (
     "map_id bucket image_id listing_id x y cluster membership outlier_score knn_distance glosh "
-    "trust"
+    "trust soft_clusters soft_shares space"
 )
 _NUMBERS = ("x", "y", "membership", "outlier_score", "knn_distance", "glosh")
-_CLUSTER = "map_id cluster cluster_key size listings name exemplars x y"
+_CLUSTER = "map_id cluster cluster_key size listings name exemplars x y family"
+_GROUP = "map_id level number group_key size listings clusters name parent"
 _OUTLIER = "map_id bucket score image_id listing_id knn_distance glosh cluster reason"
 _QUERY = (
     "query_id spec name model_id snapshot_id state attempt hits rows rows_scanned seconds "
@@ -77,19 +78,17 @@ class Results:
 
         def rows() -> Iterator[tuple[object, ...]]:
             for row, point in enumerate(points):
-                for name in (
-                    "x",
-                    "y",
-                    "membership",
-                    "outlier_score",
-                    "knn_distance",
-                    "glosh",
-                    "trust",
-                ):
-                    if name == "trust" and point.trust is None:
-                        continue
+                names = _NUMBERS if point.trust is None else (*_NUMBERS, "trust")
+                for name in names:
                     _number(f"{name} of image {point.image_id}", getattr(point, name))
-                yield values_of(point, _POINT, map_id=map_id, bucket=row // POINT_BUCKET)
+                yield values_of(
+                    point,
+                    _POINT,
+                    map_id=map_id,
+                    bucket=row // POINT_BUCKET,
+                    soft_clusters=list(point.soft_clusters),
+                    soft_shares=list(point.soft_shares),
+                )
 
         return self._access.bulk(cql.PUT_POINT, rows(), key=2)
 
@@ -109,6 +108,14 @@ class Results:
     def clusters(self, map_id: UUID) -> list[Cluster]:
         """Clusters of a map, by number."""
         return [record(Cluster, row) for row in self._access.each(cql.CLUSTERS, map_id)]
+
+    def put_groups(self, groups: Iterable[Group]) -> int:
+        """Write groups of clusters of maps; returns how many."""
+        return self._access.write(cql.PUT_GROUP, (values_of(each, _GROUP) for each in groups))
+
+    def groups(self, map_id: UUID) -> list[Group]:
+        """Groups of clusters of a map, by level and number."""
+        return [record(Group, row) for row in self._access.each(cql.GROUPS, map_id)]
 
     def put_outliers(
         self, map_id: UUID, outliers: Iterable[Outlier], *, ranked: int | None = None
@@ -156,6 +163,7 @@ class Results:
         self._access.write(cql.DELETE_POINTS, ((map_id, bucket) for bucket in buckets))
         self._access.write(cql.DELETE_OUTLIERS, ((map_id, band) for band in range(OUTLIER_BANDS)))
         self._access.run(cql.DELETE_CLUSTERS, map_id)
+        self._access.run(cql.DELETE_GROUPS, map_id)
         self._access.run(cql.DELETE_MAP, map_id)
 
     # Queries

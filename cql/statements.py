@@ -178,15 +178,21 @@ DELETE_MAP = Statement("DELETE FROM {keyspace}.maps WHERE map_id = ?")
 PUT_POINT = _insert(
     "{keyspace}.map_points",
     "map_id bucket image_id listing_id x y cluster membership outlier_score knn_distance glosh "
-    "trust",
+    "trust soft_clusters soft_shares space",
 )
 POINTS = Statement("SELECT * FROM {keyspace}.map_points WHERE map_id = ? AND bucket = ?")
 DELETE_POINTS = Statement("DELETE FROM {keyspace}.map_points WHERE map_id = ? AND bucket = ?")
 PUT_CLUSTER = _insert(
-    "{keyspace}.clusters", "map_id cluster cluster_key size listings name exemplars x y"
+    "{keyspace}.clusters", "map_id cluster cluster_key size listings name exemplars x y family"
 )
 CLUSTERS = Statement("SELECT * FROM {keyspace}.clusters WHERE map_id = ?")
 DELETE_CLUSTERS = Statement("DELETE FROM {keyspace}.clusters WHERE map_id = ?")
+PUT_GROUP = _insert(
+    "{keyspace}.cluster_groups",
+    "map_id level number group_key size listings clusters name parent",
+)
+GROUPS = Statement("SELECT * FROM {keyspace}.cluster_groups WHERE map_id = ?")
+DELETE_GROUPS = Statement("DELETE FROM {keyspace}.cluster_groups WHERE map_id = ?")
 PUT_OUTLIER = _insert(
     "{keyspace}.outliers",
     "map_id bucket score image_id listing_id knn_distance glosh cluster reason",

@@ -39,11 +39,13 @@ from dashboard.bodies import (
     Limit,
     RenameBody,
     SelectionBody,
+    SizeBody,
     StockBody,
     VerdictBody,
 )
 from dashboard.changes import ChangesView
 from dashboard.services import Services
+from dashboard.sizes import LARGEST
 from dashboard.stocks import condition
 from dashboard.views import (
     ClusterDetail,
@@ -51,6 +53,7 @@ from dashboard.views import (
     CollectionView,
     ColumnView,
     FacetView,
+    GroupView,
     HealthView,
     ImageView,
     JobView,
@@ -60,6 +63,8 @@ from dashboard.views import (
     OutlierPage,
     PhotoView,
     SelectionView,
+    SizeView,
+    StabilityView,
     StockView,
     VerdictView,
 )
@@ -295,6 +300,29 @@ def _review(router: APIRouter, services: Services) -> None:
     def clusters(map_id: MapId = None) -> tuple[ClusterView, ...]:
         """Clusters, largest first."""
         return services.clusters(map_id)
+
+    @router.get("/clusters/groups", tags=["clusters"])
+    def groups(map_id: MapId = None) -> tuple[GroupView, ...]:
+        """Groups of clusters (level 1) and groups of those (level 2), the largest first."""
+        return services.groups(map_id)
+
+    @router.get("/clusters/stability", tags=["clusters"])
+    def stability(map_id: MapId = None) -> StabilityView:
+        """What each smallest size of a cluster gives: clusters, noise, where they break."""
+        return services.stability(map_id)
+
+    @router.get("/clusters/preview", tags=["clusters"])
+    def preview(
+        size: Annotated[int, Query(ge=2, le=LARGEST, description="Fewest images of a cluster.")],
+        map_id: MapId = None,
+    ) -> SizeView:
+        """How many clusters one size gives, and the share of images in none."""
+        return services.preview_size(size, map_id)
+
+    @router.post("/clusters/size", tags=["clusters"], status_code=202)
+    def choose(body: SizeBody) -> JobView:
+        """Queue a job that publishes the live map with clusters of that size; the layout stays."""
+        return services.choose_size(body.size)
 
     @router.get("/clusters/{key}", tags=["clusters"])
     def cluster(key: UUID, map_id: MapId = None) -> ClusterDetail:

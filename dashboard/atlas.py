@@ -14,7 +14,7 @@ from analytics.effective import View, Views
 from analytics.standing import Standing
 from analytics.tiles import MapTable, Selection
 from cql.errors import NotFoundError
-from cql.records import Cluster, MapVersion, Outlier
+from cql.records import Cluster, Group, MapVersion, Outlier
 from cql.settings import Settings
 from cql.store import Store
 
@@ -47,6 +47,7 @@ class Atlas:
         self._live: tuple[float, UUID | None] | None = None
         self._tables: OrderedDict[UUID, MapTable] = OrderedDict()
         self._clusters: OrderedDict[UUID, tuple[Cluster, ...]] = OrderedDict()
+        self._groups: OrderedDict[UUID, tuple[Group, ...]] = OrderedDict()
         self._rankings: OrderedDict[UUID, tuple[Outlier, ...]] = OrderedDict()
         self._ranks: OrderedDict[UUID, dict[UUID, Outlier]] = OrderedDict()
         self._totals: OrderedDict[tuple[UUID, str], dict[str, dict[str, int]]] = OrderedDict()
@@ -112,6 +113,16 @@ class Atlas:
             self.resolve(map_id),
             lambda found: tuple(
                 sorted(self._store.clusters(found), key=lambda c: (-c.size, c.cluster))
+            ),
+        )
+
+    def groups(self, map_id: UUID | None) -> tuple[Group, ...]:
+        """Groups of clusters, by level and number: at each level the largest first."""
+        return self._kept(
+            self._groups,
+            self.resolve(map_id),
+            lambda found: tuple(
+                sorted(self._store.groups(found), key=lambda g: (g.level, g.number))
             ),
         )
 

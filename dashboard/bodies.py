@@ -16,6 +16,7 @@ from cql.errors import InputError
 from cql.results import NAME_LIMIT
 from dashboard.decisions import IMAGES_MAX, MERGE_MAX
 from dashboard.services import PAGE_LIMIT
+from dashboard.sizes import LARGEST
 from dashboard.stocks import INVENTORY_MAX
 from dashboard.terms import MODEL_LIMIT
 
@@ -119,6 +120,12 @@ class RenameBody(_Body):
     expected_version: int = Field(ge=0)
     author: str = Field(default="analyst", min_length=1, max_length=80)
     reason: str = Field(default="", max_length=500)
+
+
+class SizeBody(_Body):
+    """Fewest images of a cluster; null for what suits the number of images."""
+
+    size: int | None = Field(ge=2, le=LARGEST)
 
 
 class VerdictBody(_Body):

@@ -147,6 +147,14 @@ def analyse(
     *,
     model: Model = None,
     seed: Annotated[int, typer.Option(help="Seed of the layout.")] = 1,
+    cluster_size: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Fewest images of a cluster; 0: what suits the collection.",
+            show_default="as the live map",
+        ),
+    ] = None,
     json_: Json = False,
     data_dir: DataDir = None,
     pairs: Set = None,
@@ -158,9 +166,12 @@ def analyse(
     from dashboard.pipeline import Step
 
     settings = load(data_dir, pairs, model=model)
+    parameters = {"model": settings.model, "seed": seed}
+    if cluster_size is not None:
+        parameters["cluster_size"] = cluster_size
     steps = [
         Step(kind="snapshot", parameters={"model": settings.model}),
-        Step(kind="analyse", parameters={"model": settings.model, "seed": seed}),
+        Step(kind="analyse", parameters=parameters),
     ]
     _work(settings, steps, json_)
 

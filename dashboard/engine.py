@@ -1,8 +1,9 @@
 """The engine: `python -m dashboard.engine` owns Spark, the model, the hosts and all jobs.
 
 Kinds of jobs and their parameters (JSON): `render` {folder, images, seed}, `ingest` {photos,
-manifest}, `extract` {model}, `snapshot` {model}, `analyse` {model, seed}, `stock-report` {by,
-file}. Every one is idempotent: what is done is not done again.
+manifest}, `extract` {model}, `snapshot` {model}, `analyse` {model, seed, cluster_size},
+`cluster_size` {map_id, size}, `stock-report` {by, file}. Every one is idempotent: what is done is
+not done again.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from cql.records import Service, Snapshot
 from cql.settings import Settings
 from cql.store import Store
 from cql.wire import Beacon, Message, Pool, Server, follow_parent, own_address
-from dashboard import stocks
+from dashboard import sizes, stocks
 from dashboard.connection import await_store
 from dashboard.logs import configure
+from dashboard.previews import Previews
 from extraction.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class Engine:
         self.owner = uuid4()
         self._stop = threading.Event()
         self._models = Models(settings)
+        self._previews = Previews(settings)
         self._sandbox = Sandbox(settings, workers=2)
         self._spark: SparkSession | None = None
         self._store: Store | None = None
@@ -97,7 +100,12 @@ class Engine:
 
         starting = _Background(lambda: spark.start(self.settings, app="sightline engine"))
         store = self._store = await_store(self.settings, self._stop)
-        answers = {"embed": self._embed, "ping": _ping}
+        answers = {
+            "embed": self._embed,
+            "ping": _ping,
+            "stability": lambda message: self._previews.stability(store, message),
+            "preview": lambda message: self._previews.preview(store, message),
+        }
         server = Server(self.settings, answers, host=own_address(self.settings))
         beacon = Beacon(store, self._row(server.address, None))
         try:
@@ -112,6 +120,7 @@ class Engine:
                 "extract": self._extract,
                 "snapshot": lambda p, progress: self._snapshot(p, progress, beacon),
                 "analyse": self._analyse,
+                sizes.KIND: self._size,
                 stocks.KIND: self._report_stock,
             }
             log.info("engine %s is ready", self.owner)
@@ -189,8 +198,10 @@ class Engine:
         progress("hosts", snapshot.shards, snapshot.shards, text)
 
     def _analyse(self, parameters: Mapping[str, Any], progress: Progress) -> None:
-        from analytics.analysis import analyse
+        from analytics.analysis import Parameters, analyse
+        from analytics.resize import wanted
 
+        size = wanted(self._open_store, parameters.get("cluster_size"))
         found = analyse(
             self._open_spark,
             self.settings,
@@ -198,9 +209,24 @@ class Engine:
             model_id=self._model_id(parameters),
             seed=int(parameters.get("seed", SEED)),
             progress=progress,
+            parameters=Parameters(min_cluster_size=size),
         )
         text = f"{found.rows_scored:,} of {found.rows:,} images, {found.clusters} clusters"
         progress("analyse", found.rows_scored, found.rows, text)
+
+    def _size(self, parameters: Mapping[str, Any], progress: Progress) -> None:
+        from analytics.resize import resize
+
+        size, base = parameters.get("size"), parameters.get("map_id")
+        found = resize(
+            self.settings,
+            self._open_store,
+            None if size is None else int(size),
+            map_id=UUID(str(base)) if base else None,
+            progress=progress,
+        )
+        text = f"{found.clusters} clusters, {found.noise:,} of {found.rows_scored:,} images in none"
+        progress(sizes.KIND, found.rows_scored, found.rows, text)
 
     def _report_stock(self, parameters: Mapping[str, Any], progress: Progress) -> None:
         stocks.run_report(self._open_spark, self.settings, self._open_store, parameters, progress)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
 from dashboard.changes import ClusterChangeView
-from dashboard.views import ClusterView, FacetView
+from dashboard.views import ClusterView, FacetView, StabilityView
 
 Figure = dict[str, Any]
 
@@ -35,6 +36,14 @@ CONFIG: Final[dict[str, Any]] = {"displayModeBar": False, "responsive": True}
 
 HEIGHT: Final = 104
 """Height of a chart in a page's head, pixels: reserved while Plotly loads."""
+
+STABILITY_HEIGHT: Final = 208
+"""Height of the plot of cluster sizes, pixels."""
+
+CLIFF: Final = 0.9
+"""Adjusted Rand index below which two neighbouring sizes are said to give other clusters."""
+
+_SIZES: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 100_000)
 
 BARS: Final = 200
 """Most bars that one chart draws."""
@@ -90,6 +99,99 @@ def cluster_shifts(changes: Sequence[ClusterChangeView], theme: str | None) -> F
     fill = [colours.accent if each.drifted else colours.cat_none for each in ranked]
     shifts = [round(each.shift or 0.0, 4) for each in ranked]
     return _bars([each.name for each in ranked], shifts, fill, colours, unit="shift")
+
+
+def stability(found: StabilityView, size: int, theme: str | None) -> Figure:
+    """Line chart of what each size gives: clusters (left) and share of images in none (right).
+
+    A diamond stands where the next size gives other clusters (adjusted Rand index below 0.9): a
+    cliff. Lines mark the size of the map and, dashed, the `size` that is looked at.
+    """
+    colours = palette(theme)
+    sizes = list(found.sizes)
+    cliffs = [at for at, same in enumerate(found.same[:-1]) if same < CLIFF]
+    frame = _bars([], [], [], colours, unit="")
+    axis = {**frame["layout"]["yaxis"], "nticks": 4}
+    text = {"font": {"color": colours.text_2, "size": 11}, "standoff": 4}
+    shown = max(sizes[-1], found.size, size)
+    frame["data"] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "Clusters",
+            "x": sizes,
+            "y": list(found.clusters),
+            "line": {"color": colours.accent, "width": 2, "shape": "hv"},
+            "hovertemplate": "%{x:,} images: %{y:,} clusters<extra></extra>",
+        },
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "In none",
+            "x": sizes,
+            "y": list(found.noise),
+            "yaxis": "y2",
+            "line": {"color": colours.cat_none, "width": 2, "shape": "hv"},
+            "hovertemplate": "%{x:,} images: %{y:.0%} in none<extra></extra>",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "Change",
+            "x": [sizes[at] for at in cliffs],
+            "y": [found.clusters[at] for at in cliffs],
+            "marker": {"color": colours.accent, "symbol": "diamond", "size": 8},
+            "hovertemplate": "Above %{x:,} images clusters change<extra></extra>",
+        },
+    ]
+    lines = [(found.size, "solid")] + ([(size, "dot")] if size != found.size else [])
+    frame["layout"] |= {
+        "height": STABILITY_HEIGHT,
+        "margin": {"l": 44, "r": 44, "t": 28, "b": 36},
+        "showlegend": True,
+        # Of the box, not of the plot, and narrow: on a phone the three stand in one line.
+        "legend": {
+            "orientation": "h",
+            "xref": "container",
+            "x": 0,
+            "yref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "entrywidth": 56,
+        },
+        "xaxis": {
+            **axis,
+            "type": "log",
+            "showgrid": False,
+            "range": [math.log10(2) - 0.02, math.log10(max(shown, 4)) + 0.02],
+            "tickvals": [size for size in _SIZES if size <= max(shown, 4)],
+            "title": {"text": "Fewest images of a cluster", **text},
+            "rangemode": "normal",
+        },
+        "yaxis": axis,
+        "yaxis2": {
+            **axis,
+            "overlaying": "y",
+            "side": "right",
+            "showgrid": False,
+            "range": [0, 1],
+            "tickvals": [0, 0.5, 1],
+            "tickformat": ".0%",
+        },
+        "shapes": [
+            {
+                "type": "line",
+                "x0": at,
+                "x1": at,
+                "y0": 0,
+                "y1": 1,
+                "yref": "paper",
+                "line": {"color": colours.text_2, "width": 1, "dash": dash},
+            }
+            for at, dash in lines
+        ],
+    }
+    return frame
 
 
 def histogram(facet: FacetView, theme: str | None, *, unit: str = "images") -> Figure:

@@ -13,7 +13,17 @@ from analytics.effective import Effective
 from analytics.regions import iso
 from analytics.search import Request, Result
 from analytics.tiles import Column, Facet, Row
-from cql.records import Image, Job, Listing, MapVersion, Model, Outlier, Query, Snapshot
+from cql.records import (
+    Group,
+    Image,
+    Job,
+    Listing,
+    MapVersion,
+    Model,
+    Outlier,
+    Query,
+    Snapshot,
+)
 from dashboard.answers import AskedView, HitView, QueryView, SearchView
 from dashboard.views import (
     Check,
@@ -21,6 +31,7 @@ from dashboard.views import (
     ColumnView,
     FacetValue,
     FacetView,
+    GroupView,
     ImageView,
     JobStepView,
     JobView,
@@ -29,6 +40,7 @@ from dashboard.views import (
     MapView,
     ModelView,
     OutlierView,
+    ShareView,
     SnapshotView,
     VerdictView,
 )
@@ -129,6 +141,7 @@ def image_view(  # noqa: PLR0917 - one argument a source
     cluster: ClusterView | None,
     ranked: Outlier | None,
     verdict: VerdictView,
+    shares: tuple[ShareView, ...] = (),
 ) -> ImageView:
     """An image with its listing and its place on the live map, if it has one."""
     return ImageView(
@@ -154,6 +167,7 @@ def image_view(  # noqa: PLR0917 - one argument a source
         glosh=ranked.glosh if ranked else None,
         outlier_reason=ranked.reason if ranked else "",
         verdict=verdict,
+        shares=shares,
     )
 
 
@@ -212,6 +226,32 @@ def cluster_view(found: Effective, rename: tuple[str, int] | None, total: int) -
         y=cluster.y,
         merged=tuple(unit for unit in found.units if unit != cluster.cluster_key),
         origin=found.origin,
+        group=cluster.family,
+    )
+
+
+def group_view(group: Group, total: int) -> GroupView:
+    """A group of clusters; `total` images are on the map."""
+    return GroupView(
+        key=group.group_key,
+        level=group.level,
+        number=group.number,
+        name=group.name,
+        size=group.size,
+        listings=group.listings,
+        clusters=group.clusters,
+        share=group.size / total if total else 0.0,
+        parent=group.parent,
+    )
+
+
+def share_views(row: Row, clusters: Sequence[ClusterView]) -> tuple[ShareView, ...]:
+    """The clusters that a point belongs to most, by their names now."""
+    known = {cluster.cluster: cluster for cluster in clusters}
+    return tuple(
+        ShareView(key=known[number].key, name=known[number].name, share=share)
+        for number, share in zip(row.soft_clusters, row.soft_shares, strict=True)
+        if number in known
     )
 
 

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from analytics.pointers import LIVE, live_of, live_snapshots
 from analytics.search import Request, Result, Searcher
-from cql.errors import InputError, UnavailableError
+from cql.errors import InputError
 from cql.records import Hit, Model, Query
 from cql.settings import Settings
 from cql.store import Store
 from cql.wire import Message, Pool
 from dashboard import ledger, present
 from dashboard.answers import HitView, QueryView, SearchView
+from dashboard.asking import ask
 from dashboard.photos import Photos
 
 FIRST = 500
@@ -177,17 +178,15 @@ class Searches:
 
     def _embed(self, data: bytes, model_id: str) -> NDArray[np.float32]:
         message = Message({"model_id": model_id}, {"image": np.frombuffer(data, np.uint8)})
-        trouble = "no engine is alive: start one to search by an uploaded picture"
-        for engine in self._store.services("engine"):
-            try:
-                reply = self._pool.call(
-                    engine.address, "embed", message, timeout_s=self._settings.query_deadline_s
-                )
-            except UnavailableError as error:
-                trouble = str(error)
-                continue
-            return np.asarray(reply.arrays["vectors"], np.float32)
-        raise UnavailableError(trouble)
+        reply = ask(
+            self._store,
+            self._pool,
+            "embed",
+            message,
+            timeout_s=self._settings.query_deadline_s,
+            what="to search by an uploaded picture",
+        )
+        return np.asarray(reply.arrays["vectors"], np.float32)
 
     def _view(
         self,

@@ -32,6 +32,7 @@ from dashboard.history import History
 from dashboard.overview import Overview
 from dashboard.photos import Photos
 from dashboard.searches import Picture, Searches
+from dashboard.sizes import Sizes
 from dashboard.views import (
     ClusterDetail,
     ClusterView,
@@ -39,6 +40,7 @@ from dashboard.views import (
     ColumnView,
     DecisionView,
     FacetView,
+    GroupView,
     HealthView,
     ImageView,
     JobView,
@@ -49,6 +51,9 @@ from dashboard.views import (
     OutlierPage,
     PhotoView,
     SelectionView,
+    ShareView,
+    SizeView,
+    StabilityView,
     StockView,
     VerdictView,
 )
@@ -73,6 +78,7 @@ class Services:
         self._searches = Searches(settings, store, searcher, self._photos)
         self.decisions = Decisions(store, searcher, self._atlas)
         self.history = History(store, self._atlas)
+        self._sizes = Sizes(settings, store)
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -83,6 +89,7 @@ class Services:
     def close(self) -> None:
         """Close the connections."""
         self._searches.close()
+        self._sizes.close()
         self._photos.close()
         self._searcher.close()
         self._store.close()
@@ -193,14 +200,17 @@ class Services:
         image = self._store.image(image_id)
         listing = self._store.listing(image.listing_id)
         row, cluster, ranked = None, None, None
+        shares: tuple[ShareView, ...] = ()
         if self._atlas.live_id() is not None:
             number = self.row_of([image_id]).get(image_id)
             if number is not None:
                 row = self._atlas.table(None).describe(np.array([number], np.int64))[0]
-                cluster = next((c for c in self.clusters() if c.cluster == row.cluster), None)
+                clusters = self.clusters()
+                cluster = next((c for c in clusters if c.cluster == row.cluster), None)
+                shares = present.share_views(row, clusters)
                 ranked = self._atlas.ranked(image_id)
         verdict = self.verdicts([image_id])[image_id]
-        found = present.image_view(image, listing, row, cluster, ranked, verdict)
+        found = present.image_view(image, listing, row, cluster, ranked, verdict, shares)
         return replace(found, label=self.decisions.labels_of([image_id])[image_id].label)
 
     def photo(self, image_id: UUID) -> PhotoView:
@@ -281,6 +291,26 @@ class Services:
         return tuple(
             present.cluster_view(each, names.get(each.cluster.cluster_key), total) for each in found
         )
+
+    def groups(self, map_id: UUID | None = None) -> tuple[GroupView, ...]:
+        """Groups of clusters (level 1) and of groups (level 2), at each level the largest first."""
+        total = self._atlas.version(map_id).rows
+        return tuple(present.group_view(group, total) for group in self._atlas.groups(map_id))
+
+    def stability(self, map_id: UUID | None = None) -> StabilityView:
+        """What every smallest size of a cluster gives; an engine answers from the kept tree."""
+        return self._sizes.stability(self._atlas.resolve(map_id))
+
+    def preview_size(self, size: int, map_id: UUID | None = None) -> SizeView:
+        """How many clusters a smallest size gives, and the share of images in none."""
+        return self._sizes.preview(self._atlas.resolve(map_id), size)
+
+    def choose_size(self, size: int | None) -> JobView:
+        """Queue the job that publishes the live map with clusters of a size; None: what suits it.
+
+        The layout stays, keys are matched, so renames are kept. New images keep to the size.
+        """
+        return present.job_view(self._sizes.choose(self._atlas.resolve(None), size))
 
     def cluster(self, key: UUID, map_id: UUID | None = None) -> ClusterDetail:
         """One cluster with what was decided about it and its own facets. NotFoundError.

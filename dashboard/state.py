@@ -34,7 +34,7 @@ MAX_AFTER: Final = 1_000
 
 NUMBER_COLUMNS: Final = ("outlier_score", "membership", "knn_distance")
 _COLUMN = re.compile(
-    r"(?:cluster|label|outlier_score|membership|knn_distance|attr:[^\x00-\x1f\x7f]{1,120})"
+    r"(?:cluster|group|label|trust|outlier_score|membership|knn_distance|attr:[^\x00-\x1f\x7f]{1,120})"
 )
 _MODES: Final[dict[str, Mode]] = {"u": "union", "s": "subtract", "i": "intersect"}
 _LETTERS: Final = {mode: letter for letter, mode in _MODES.items()}
@@ -167,10 +167,11 @@ class ExploreState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClustersState:
-    """Order and text filter of the cluster list."""
+    """Order and text filter of the cluster list; the `size` of a cluster that is looked at."""
 
     sort: Literal["size", "name"] = "size"
     text: str = ""
+    size: int | None = None
 
     @classmethod
     def read(cls, search: str | None) -> ClustersState:
@@ -179,12 +180,14 @@ class ClustersState:
         return cls(
             sort="name" if single.get("sort") == "name" else "size",
             text=single.get("text", "").strip()[:MAX_TEXT].strip(),
+            size=_size(single.get("size", "")),
         )
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
-        pairs = [("sort", self.sort)] if self.sort != "size" else []
-        return _query([*pairs, ("text", self.text)] if self.text else pairs)
+        pairs = [("sort", str(self.sort))] if self.sort != "size" else []
+        pairs += [("text", self.text)] if self.text else []
+        return _query([*pairs, ("size", str(self.size))] if self.size is not None else pairs)
 
 
 Show = Literal["all", "undecided", "outlier", "fine"]
@@ -309,6 +312,10 @@ def _query(pairs: Iterable[tuple[str, str]]) -> str:
     return f"?{text}" if text else ""
 
 
+def _size(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) >= 2 else None
+
+
 def _side(value: Bound) -> str:
     return "" if value is None else value if isinstance(value, str) else _number(value)
 
@@ -372,7 +379,7 @@ def _read_filter(filters: dict[str, Filter], kind: str, column: str, value: str)
             filters[column] = Filter(column, tuple(unique)[:MAX_VALUES])
         return
     low_text, separator, high_text = value.partition("..")
-    if known is not None or not separator or column == "cluster":
+    if known is not None or not separator or column in {"cluster", "group"}:
         return
     low, high = _bound(low_text), _bound(high_text)
     broken = (low_text and low is None) or (high_text and high is None)

@@ -161,11 +161,21 @@ class VerdictView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShareView:
+    """How much of an image belongs to a cluster: a share in [0, 1]."""
+
+    key: UUID
+    name: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageView:
     """Everything known of one image. Map figures are None when the image is not on the live map.
 
     `outlier_score` lies in [0, 1]; `outlier_reason` and `glosh` are known for ranked images.
     `label` is the one that an analyst gave it, "" for none.
+    `shares` are the clusters that it belongs to most, falling; what is left belongs to none.
     """
 
     image_id: UUID
@@ -191,6 +201,7 @@ class ImageView:
     outlier_reason: str
     verdict: VerdictView
     label: str = ""
+    shares: tuple[ShareView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +248,7 @@ class ClusterView:
 
     `version` is the rename version to pass as `expected_version` (0: never renamed). `merged`:
     keys of the clusters that were merged into it; `origin`: the cluster it was split off from.
+    `group` is the number of its `GroupView` at level 1, None where nothing is grouped.
     """
 
     key: UUID
@@ -253,6 +265,54 @@ class ClusterView:
     y: float
     merged: tuple[UUID, ...] = ()
     origin: UUID | None = None
+    group: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupView:
+    """Clusters that lie close to one another (level 1), or groups that do (level 2).
+
+    `parent` is the number of the group of the next level that holds it, None where there is none.
+    """
+
+    key: UUID
+    level: int
+    number: int
+    name: str
+    size: int
+    listings: int
+    clusters: int
+    share: float
+    parent: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeView:
+    """What a smallest cluster of `size` images gives: clusters, and the share in none."""
+
+    map_id: UUID
+    size: int
+    clusters: int
+    noise: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StabilityView:
+    """What each of `sizes` gives, ascending; `size` is the one now, `automatic` what suits the map.
+
+    `clusters` are counts; `noise` is the share of images in none; `mass` the excess of mass of the
+    clusters per image; `same` the adjusted Rand index between a size and the next larger one: where
+    it falls, clusters break up or merge.
+    """
+
+    map_id: UUID
+    size: int
+    automatic: int
+    sizes: tuple[int, ...]
+    clusters: tuple[int, ...]
+    noise: tuple[float, ...]
+    mass: tuple[float, ...]
+    same: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

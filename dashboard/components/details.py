@@ -15,6 +15,9 @@ from dashboard.views import ImageView, ListingView
 STRANGE = 0.95
 """From this outlier score on, the score is shown as a warning."""
 
+LEFT = 0.005
+"""What belongs to no cluster is said from this share on."""
+
 _VERDICTS = {"outlier": ("True outlier", "danger"), "fine": ("Fine", "ok")}
 
 
@@ -49,6 +52,7 @@ def details(image: ImageView, listing: ListingView, stock: int | None = None) ->
             ],
             className="details__head",
         ),
+        _shares(image),
         _outlier(image),
         _facts(image),
         _siblings(image, listing),
@@ -72,6 +76,37 @@ def _badges(image: ImageView, stock: int | None) -> list[Any]:
     if image.verdict.verdict in _VERDICTS:
         found.append(badge(*_VERDICTS[image.verdict.verdict]))
     return found
+
+
+def _shares(image: ImageView) -> html.Div | None:
+    """Build how much of it belongs to which cluster; nothing where it is all of one."""
+    if not image.shares:
+        return None
+    rest = 1.0 - sum(share.share for share in image.shares)
+    rows = [(share.name, share.share, state.cluster_href(share.key)) for share in image.shares]
+    return html.Div(
+        [
+            html.H3("Belongs to", className="panel__subtitle"),
+            *(_share(name, share, href) for name, share, href in rows),
+            _share("No cluster", rest, None) if rest >= LEFT else None,
+        ],
+        className="shares",
+    )
+
+
+def _share(name: str, share: float, href: str | None) -> html.Div:
+    shown = html.Span(name) if href is None else dcc.Link(name, href=href)
+    return html.Div(
+        [
+            html.Div(shown, className="share__name", title=name),
+            html.Span(percent(share), className="share__value"),
+            html.Div(
+                html.Div(className="bar__fill", style={"width": f"{min(max(share, 0), 1):.1%}"}),
+                className="bar" if href else "bar bar--quiet",
+            ),
+        ],
+        className="share",
+    )
 
 
 def _outlier(image: ImageView) -> html.Div | None:

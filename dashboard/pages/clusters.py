@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from dash import dcc, html
 
 from dashboard import ids
-from dashboard.components import cards, states
+from dashboard.components import cards, sizes, states
 from dashboard.components.widgets import aria, count, percent, plural
 from dashboard.figures import CONFIG, HEIGHT, blank
 from dashboard.state import ClustersState
-from dashboard.views import ClusterView, MapView
+from dashboard.views import ClusterView, GroupView, MapView
 
 PAGE: Final = 60
 """Cards that one press of "Show more" adds."""
@@ -68,6 +69,8 @@ def layout(search: str | None) -> html.Div:
             ),
             dcc.Store(id=ids.CLUSTERS_MERGE_ASK),
             html.Div(id=ids.CLUSTERS_MERGE, role="status"),
+            sizes.place(),
+            dcc.Store(id=ids.CLUSTERS_SHOWN),
             html.Div(states.tiles_skeleton(12, "clusters"), id=ids.CLUSTERS_LIST),
             html.Div(
                 html.Button("Show more", id=ids.CLUSTERS_MORE, className="button", type="button"),
@@ -88,9 +91,7 @@ def controls(state: ClustersState) -> html.Div:
             dcc.Link(
                 label,
                 href=ids.PATH_CLUSTERS
-                + ClustersState(
-                    sort="name" if order == "name" else "size", text=state.text
-                ).write(),
+                + replace(state, sort="name" if order == "name" else "size").write(),
                 className="segments__item segments__item--here"
                 if state.sort == order
                 else "segments__item",
@@ -132,8 +133,12 @@ def listing(
     clusters: Sequence[ClusterView],
     state: ClustersState,
     shown: int = PAGE,
+    groups: Sequence[GroupView] = (),
 ) -> Any:
-    """Build the cards, or what stands in their place."""
+    """Build the cards, or what stands in their place.
+
+    Where most clusters are in groups of several, the largest first stand by their groups.
+    """
     if version is None:
         return states.empty(
             "No clusters yet",
@@ -157,4 +162,55 @@ def listing(
             picture="search",
             action=dcc.Link("Show all clusters", href=ids.PATH_CLUSTERS, className="button"),
         )
-    return html.Div([cards.cluster_card(cluster) for cluster in kept[:shown]], className="clusters")
+    several = sum(group.clusters for group in groups if group.level == 1 and group.clusters > 1)
+    if state.sort == "size" and several >= len(clusters) / 2:
+        return html.Div(sections(kept[:shown], groups))
+    return _cards(kept[:shown])
+
+
+def sections(clusters: Sequence[ClusterView], groups: Sequence[GroupView]) -> list[html.Section]:
+    """Build a section for each group of several clusters, the largest first, then for the others.
+
+    Groups of one wider group stand together, under its name.
+    """
+    by_number = {(group.level, group.number): group for group in groups}
+    held: dict[int | None, list[ClusterView]] = {}
+    for cluster in clusters:
+        group = by_number.get((1, -1 if cluster.group is None else cluster.group))
+        several = group is not None and group.clusters > 1
+        held.setdefault(group.number if group and several else None, []).append(cluster)
+
+    def place(number: int) -> tuple[int, int, int]:
+        group = by_number[1, number]
+        wider = by_number.get((2, -1 if group.parent is None else group.parent))
+        return -(wider or group).size, -1 if wider is None else wider.number, -group.size
+
+    found = []
+    for number in sorted((each for each in held if each is not None), key=place):
+        group = by_number[1, number]
+        wider = by_number.get((2, -1 if group.parent is None else group.parent))
+        over = wider.name if wider and wider.clusters > group.clusters else ""
+        line = f"{plural(group.clusters, 'cluster')}, {plural(group.size, 'image')}"
+        found.append(_section(group.name, over, line, held[number]))
+    if None in held:
+        alone = held[None]
+        line = f"{plural(len(alone), 'cluster')} shown" if found else ""
+        found.append(_section("In no group", "", line, alone))
+    return found
+
+
+def _section(name: str, over: str, line: str, clusters: Sequence[ClusterView]) -> html.Section:
+    heading = [
+        html.Span(over, className="cluster-group__over") if over else None,
+        html.H2(name, className="group-title"),
+        html.P(line, className="hint"),
+    ]
+    return html.Section(
+        [html.Div(heading, className="cluster-group__head"), _cards(clusters)],
+        className="group cluster-group",
+        **aria(label=name),
+    )
+
+
+def _cards(clusters: Sequence[ClusterView]) -> html.Div:
+    return html.Div([cards.cluster_card(cluster) for cluster in clusters], className="clusters")

@@ -16,7 +16,7 @@ from dashboard.views import CollectionView, ColumnView, MapView
 TICK_MS = 4_000
 """How often the page looks whether the first map is there."""
 
-GROUPS = (("cluster", "outlier_score"), ("membership", "knn_distance"))
+GROUPS = (("cluster", "group", "outlier_score"), ("membership", "knn_distance"))
 
 
 def layout(_search: str | None = None) -> html.Div:

@@ -27,6 +27,7 @@ from cql.records import (
     ClusterChange,
     Comparison,
     Feature,
+    Group,
     Hit,
     Image,
     Job,
@@ -63,6 +64,7 @@ class Memory(MemoryLedger):
         self.map_rows: dict[UUID, MapVersion] = {}
         self.map_points: dict[UUID, list[MapPoint]] = {}
         self.map_clusters: dict[UUID, list[Cluster]] = {}
+        self.map_groups: dict[UUID, list[Group]] = {}
         self.odd: dict[UUID, list[Outlier]] = {}
         self.mean_rows: dict[UUID, dict[int, bytes]] = {}
         self.compared: dict[
@@ -248,6 +250,14 @@ class Memory(MemoryLedger):
             held[:] = [each for each in held if each.cluster != cluster.cluster]
             held.append(cluster)
         return 0
+
+    def put_groups(self, groups: Iterable[Group]) -> int:
+        for group in groups:
+            self.map_groups.setdefault(group.map_id, []).append(group)
+        return 0
+
+    def groups(self, map_id: UUID) -> list[Group]:
+        return self.map_groups.get(map_id, [])
 
     def clusters(self, map_id: UUID) -> list[Cluster]:
         return self.map_clusters.get(map_id, [])

@@ -110,8 +110,9 @@ def test_exemplars_are_members_and_differ() -> None:
 
 
 def test_clusters_are_numbered_by_size() -> None:
-    labels = clustering._by_size(np.array([4, 4, 0, 0, 0, -1, 2, 2]))
+    labels, was = clustering._by_size(np.array([4, 4, 0, 0, 0, -1, 2, 2]))
     assert labels.tolist() == [1, 1, 0, 0, 0, -1, 2, 2]
+    assert was.tolist() == [0, 4, 2]
 
 
 def test_keys_follow_the_members() -> None:
@@ -320,4 +321,6 @@ def test_old_maps_leave(world: Make) -> None:
     made: list[UUID] = [run(one, seed=seed).map_id for seed in range(7)]
     kept = {version.map_id for version in one.store.maps()}
     assert kept == set(made[-5:])
-    assert len(list((one.settings.data_dir / "maps").iterdir())) == 5
+    files = list((one.settings.data_dir / "maps").iterdir())
+    assert {path.name.partition(".")[0] for path in files} == {str(map_id) for map_id in kept}
+    assert len(files) == 2 * 5  # the table, and the tree of the clusters

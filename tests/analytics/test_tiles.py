@@ -3,6 +3,7 @@
 import json
 import struct
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,7 @@ from analytics.columns import CATEGORIES_MAX, accepts, encode, readable
 from analytics.regions import days, inside, iso
 from analytics.tiles import MapTable, Polygon, Range, Selection
 from cql.errors import InputError, NotFoundError
-from cql.records import NAMESPACE, Cluster, Listing, MapPoint, MapVersion
+from cql.records import NAMESPACE, Cluster, Group, Listing, MapPoint, MapVersion
 from cql.settings import Settings
 from cql.store import Store
 from tests.analytics.conftest import Memory
@@ -453,3 +454,32 @@ def test_dates_are_days_since_1970() -> None:
     assert [iso(value) for value in (1.0, -1.0, 2932896.0, 1e12)] == [
         "1970-01-02", "1969-12-31", "9999-12-31", "9999-12-31",
     ]  # fmt: skip
+
+
+def test_groups_are_a_column_and_shares_are_known_of_each_row(tmp_path: Path) -> None:
+    memory, map_id = stored(30)
+    assert "group" not in {column.name for column in opened(tmp_path, memory, map_id).columns()}
+    own = memory.map_clusters[map_id]
+    memory.map_clusters[map_id] = [replace(own[0], family=1), replace(own[1], family=0)]
+    memory.put_groups(
+        Group(
+            map_id=map_id, level=level, number=number, group_key=uuid4(), size=1, listings=1,
+            clusters=1, name=f"Group {level}.{number}",
+        )
+        for level, number in ((1, 0), (1, 1), (2, 0))
+    )  # fmt: skip
+    memory.map_points[map_id] = [
+        replace(point, soft_clusters=(1, 0)[: row % 3], soft_shares=(0.5, 0.25)[: row % 3])
+        for row, point in enumerate(memory.map_points[map_id])
+    ]
+    table = opened(tmp_path / "anew", memory, map_id)
+    column = next(column for column in table.columns() if column.name == "group")
+    assert column.categories == ("Group 1.0", "Group 1.1", "No cluster")
+    numbers = {"0": 1, "1": 0, "-1": -1}  # cluster of each group
+    for key, cluster in numbers.items():
+        rows = table.select(Selection.from_json({"filters": {"group": [key]}}))
+        assert {row.cluster for row in table.describe(rows)} == {cluster}
+    points = {point.image_id: point for point in memory.map_points[map_id]}
+    for row in table.describe(np.arange(30)):
+        point = points[row.image_id]
+        assert (row.soft_clusters, row.soft_shares) == (point.soft_clusters, point.soft_shares)

@@ -26,6 +26,7 @@ from cql.errors import IntegrityError
 from cql.records import (
     NAMESPACE,
     Cluster,
+    Group,
     Listing,
     MapPoint,
     MapVersion,
@@ -252,6 +253,10 @@ class Points:
     def listings(self, listing_ids: Iterable[str]) -> dict[str, Listing]:
         """Listings by id."""
         return {name: listing(self._dataset, int(name[1:])) for name in listing_ids}
+
+    def groups(self, map_id: UUID) -> list[Group]:
+        """No groups."""
+        return []
 
     def clusters(self, map_id: UUID) -> list[Cluster]:
         """Four clusters without a meaning."""

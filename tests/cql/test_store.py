@@ -26,6 +26,7 @@ from cql.records import (
     Comparison,
     Feature,
     FileState,
+    Group,
     Hit,
     Image,
     Job,
@@ -577,6 +578,9 @@ def test_maps_come_back_and_go(store: Store, monkeypatch: pytest.MonkeyPatch) ->
             outlier_score=0.5,
             knn_distance=1.5,
             glosh=0.0,
+            soft_clusters=(1, 0)[: n % 3],
+            soft_shares=(0.5, 0.25)[: n % 3],
+            space=np.arange(n % 2 * 10, dtype="<f4").tobytes(),
         )
         for n in range(120)
     ]
@@ -591,20 +595,38 @@ def test_maps_come_back_and_go(store: Store, monkeypatch: pytest.MonkeyPatch) ->
             exemplars=tuple(uuid4() for _ in range(number)),
             x=0.5,
             y=0.5,
+            family=(None, 0)[number],
         )
         for number in range(2)
     ]
+    groups = [
+        Group(
+            map_id=version.map_id,
+            level=level,
+            number=number,
+            group_key=uuid4(),
+            size=40,
+            listings=1,
+            clusters=2,
+            name="pipes",
+            parent=(0, None)[level - 1],
+        )
+        for level, number in ((1, 0), (1, 1), (2, 0))
+    ]
     assert store.put_points(version.map_id, iter(points)) == 120
     store.put_clusters(clusters)
+    assert store.put_groups(groups) == 3
     store.put_map(version)
     assert store.map(version.map_id) == version
     assert version in store.maps()
     found = list(store.points(version.map_id, 120))
     assert {point.image_id: point for point in found} == {point.image_id: point for point in points}
     assert store.clusters(version.map_id) == clusters
+    assert store.groups(version.map_id) == groups
     store.delete_map(version.map_id)
     assert list(store.points(version.map_id, 120)) == []
     assert store.clusters(version.map_id) == []
+    assert store.groups(version.map_id) == []
     with pytest.raises(NotFoundError):
         store.delete_map(version.map_id)
     with pytest.raises(InputError, match=r"x of image .* nan"):

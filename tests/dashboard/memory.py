@@ -30,6 +30,7 @@ from cql.records import (
     ClusterChange,
     Comparison,
     Feature,
+    Group,
     Hit,
     Image,
     Job,
@@ -63,6 +64,7 @@ class MemoryStore(MemoryLedger):
     thumbnails: dict[UUID, bytes] = field(default_factory=dict)
     points_: list[MapPoint] = field(default_factory=list)
     clusters_: list[Cluster] = field(default_factory=list)
+    groups_: list[Group] = field(default_factory=list)
     outliers_: list[Outlier] = field(default_factory=list)
     comparisons_: list[Comparison] = field(default_factory=list)
     changes_: list[ClusterChange] = field(default_factory=list)
@@ -139,6 +141,13 @@ class MemoryStore(MemoryLedger):
 
     def clusters(self, map_id: UUID) -> list[Cluster]:
         return self.clusters_
+
+    def groups(self, map_id: UUID) -> list[Group]:
+        return self.groups_
+
+    def put_job(self, job: Job) -> Job:
+        self.jobs_.insert(0, job)
+        return job
 
     def outliers(self, map_id: UUID, *, limit: int, page_state: Any = None) -> Any:
         return SimpleNamespace(rows=self.outliers_[:limit], next_page=None)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,3 +139,27 @@ def test_each_photo_folder_has_a_collection_of_its_own(tmp_path: Path) -> None:
     assert other.name == "sample-50-7"
     with pytest.raises(InputError, match="must be a folder"):
         demo.folder_of(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked"), [((), {}), (("--cluster-size", "40"), {"cluster_size": 40})]
+)
+def test_analyse_passes_a_size_of_clusters_on(
+    flags: tuple[str, ...],
+    asked: dict[str, int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[Any] = []
+
+    def work(_: Any, given: list[Any]) -> list[Any]:
+        steps.extend(given)
+        return []
+
+    monkeypatch.setattr("dashboard.commands.work", work)
+    code, _, _ = run("analyse", "--data-dir", str(tmp_path), *flags, capsys=capsys)
+    assert code == 0
+    assert [step.kind for step in steps] == ["snapshot", "analyse"]
+    known = {name: steps[1].parameters.get(name) for name in ("seed", "cluster_size")}
+    assert known == {"seed": 1, "cluster_size": asked.get("cluster_size")}

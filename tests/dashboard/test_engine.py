@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -115,3 +116,32 @@ def test_every_live_model_is_hosted_whatever_becomes_of_the_others(
     engine._serve_live(beacon)
     assert started == ["a", "b", "c"]
     assert told == ["a", "a"]
+
+
+def test_jobs_of_sizes_publish_and_analyses_keep_to_them(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = SimpleNamespace(clusters=7, noise=3, rows_scored=40, rows=40)
+    calls: list[Any] = []
+    said: list[str] = []
+
+    def resize(_settings: Any, _store: Any, size: int | None, **given: Any) -> Any:
+        calls.append((size, given["map_id"]))
+        return made
+
+    def analyse(*_: Any, parameters: Any, **__: Any) -> Any:
+        calls.append(parameters.min_cluster_size)
+        return made
+
+    monkeypatch.setattr("analytics.resize.resize", resize)
+    monkeypatch.setattr("analytics.analysis.analyse", analyse)
+    monkeypatch.setattr(Engine, "_open_spark", None)
+    monkeypatch.setattr(Engine, "_model_id", lambda *_: "m@1")
+    engine._store = SimpleNamespace(live=lambda _name: None)  # type: ignore[assignment]
+    map_id = UUID(int=5)
+    engine._size({"size": 30, "map_id": str(map_id)}, lambda *call: said.append(call[-1]))
+    engine._size({"size": None}, lambda *call: said.append(call[-1]))
+    engine._analyse({"cluster_size": 9}, lambda *call: said.append(call[-1]))
+    engine._analyse({}, lambda *call: said.append(call[-1]))
+    assert calls == [(30, map_id), (None, None), 9, None]
+    assert said[0] == "7 clusters, 3 of 40 images in none"

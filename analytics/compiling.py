@@ -1,0 +1,35 @@
+"""How the arithmetic of the analysis is compiled, and how it is spread over threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile with numba for this CPU, cached on disk; strict IEEE arithmetic, without the GIL."""
+    return cast("Function", njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def spread(work: Callable[[int, int], object], count: int, *, threads: int | None = None) -> None:
+    """Call `work(first, last)` over consecutive parts of `count` items, on all cores.
+
+    The parts differ with the number of threads: the work must give the same for any of them.
+    """
+    threads = threads or os.cpu_count() or 1
+    parts = min(count, threads * 8)
+    cuts: Sequence[int] = np.linspace(0, count, parts + 1).astype(int).tolist() if parts else [0]
+    if threads == 1 or parts < 2:
+        work(0, count)
+        return
+    with ThreadPoolExecutor(threads, "spread") as pool:
+        for done in [pool.submit(work, a, b) for a, b in pairwise(cuts)]:
+            done.result()

@@ -1,0 +1,185 @@
+"""Clusters of planted spaces: ours beside hdbscan and what other peers are installed.
+
+The spaces look like those that UMAP lays out in 10 dimensions: clumps of three directions and
+unequal size and density, some of which touch, nested in wider groups, with 5 % of noise. Times
+are wall times with the processor's seconds beside them: on a busy machine the second tells more.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
+from analytics import clustering, tree
+from analytics.levels import levels
+from analytics.soft import soft
+from analytics.tree import Coarse, Linkage
+from tests.bench.rows import Row, compare
+
+DIMS = 10
+CLUMPS = 120
+MIN_SAMPLES = 5
+SAMPLED = 200_000
+"""Rows on which agreement is judged, at most: mutual information is slow."""
+
+PREVIEW_S = 1.0
+CONDENSE_S = 0.5
+CURVE_S = 5.0
+
+Labels = NDArray[np.int64]
+Points = NDArray[np.float32]
+
+
+def planted(rows: int, *, seed: int = 1) -> tuple[Points, Labels]:
+    """A space float32 (N, 10) and its labels int64 (N,), -1 for noise."""
+    rng = np.random.default_rng(seed)
+    tops = rng.normal(scale=12, size=(CLUMPS // 8, DIMS))
+    centres = tops[np.arange(CLUMPS) % len(tops)] + rng.normal(scale=1.0, size=(CLUMPS, DIMS))
+    axes = rng.normal(size=(CLUMPS, 3, DIMS)) * rng.uniform(0.15, 0.4, (CLUMPS, 1, 1))
+    weights = rng.dirichlet(np.full(CLUMPS, 2.0))
+    labels = rng.choice(CLUMPS, rows, p=weights)
+    space = centres[labels] + rng.normal(scale=0.05, size=(rows, DIMS))
+    along = rng.normal(size=(rows, 3))
+    for axis in range(3):
+        space += along[:, axis, None] * axes[labels, axis]
+    stray = rng.random(rows) < 0.05
+    low, high = space.min(axis=0), space.max(axis=0)
+    space[stray] = rng.uniform(low, high, (int(stray.sum()), DIMS))
+    return space.astype(np.float32), np.where(stray, -1, labels)
+
+
+def quality(truth: Labels, found: Labels) -> dict[str, float]:
+    """Adjusted Rand index and mutual information over rows that are no planted noise."""
+    known = np.flatnonzero(truth >= 0)
+    if len(known) > SAMPLED:
+        known = np.random.default_rng(1).choice(known, SAMPLED, replace=False)
+    return {
+        "ARI": float(adjusted_rand_score(truth[known], found[known])),
+        "AMI": float(adjusted_mutual_info_score(truth[known], found[known])),
+    }
+
+
+def against_peers(rows: int) -> list[Row]:
+    """The same space, `min_samples` and size by us and by each peer: seconds, ARI, AMI."""
+    space, truth = planted(rows)
+    size = clustering.least_size(rows)
+    warm = space[:2000]
+    clustering.cluster(warm, min_samples=MIN_SAMPLES)
+    ours = _timed(lambda: clustering.cluster(space, min_samples=MIN_SAMPLES, min_cluster_size=size))
+    mine = quality(truth, ours[2].labels)
+    found = []
+    for name, run in _peers(size):
+        run(warm)
+        theirs = _timed(lambda run=run: run(space))  # type: ignore[misc]
+        found.append(
+            compare(
+                "clusters, shares and groups",
+                f"{rows:,} x {DIMS}",
+                ours[0],
+                unit="s",
+                peer=name,
+                theirs=theirs[0],
+                quality={
+                    "cpu s": ours[1],
+                    "their cpu s": theirs[1],
+                    "cores": os.cpu_count(),
+                    **mine,
+                    **{f"their {key}": value for key, value in quality(truth, theirs[2]).items()},
+                    "ARI to theirs": float(adjusted_rand_score(theirs[2], ours[2].labels)),
+                    "clusters": ours[2].count,
+                    "their clusters": int(theirs[2].max()) + 1,
+                },
+            )
+        )
+    return found
+
+
+def at_size(rows: int) -> list[Row]:
+    """Growing the tree, and what then needs no new one: a size, a preview, the curve, shares."""
+    space, truth = planted(rows)
+    size = clustering.least_size(rows)
+    _all(*planted(2000)[:1], 20)
+    wall, spent, linkage = _timed(lambda: clustering.grow(space, min_samples=MIN_SAMPLES))
+    label = f"{rows:,} x {DIMS}"
+    cores = {"cores": os.cpu_count()}
+    found = [compare("grow the tree", label, wall, unit="s", quality={"cpu s": spent, **cores})]
+
+    def cut() -> Labels:
+        condensed = tree.condense(linkage, size)
+        inside = tree.above(condensed, tree.heaviest(condensed))
+        own: Labels = inside[condensed.owner]
+        return own
+
+    wall, spent, own = _timed(cut)
+    chosen, compact = np.unique(own, return_inverse=True)
+    planned = {**quality(truth, compact), "clusters": len(chosen) - 1, "cpu s": spent}
+    found.append(compare("cut a size", label, wall, unit="s", target=CONDENSE_S, quality=planned))
+    wall, spent, coarse = _timed(lambda: Coarse.of(linkage))
+    found.append(compare("open for previews", label, wall, unit="s", quality={"cpu s": spent}))
+    wall, spent, _ = _timed(lambda: coarse.at(size))
+    found.append(
+        compare("preview", label, wall, unit="s", target=PREVIEW_S, quality={"cpu s": spent})
+    )
+    wall, spent, curve = _timed(lambda: tree.curve(coarse))
+    shown: dict[str, Any] = {"cpu s": spent, "sizes": len(curve.sizes)}
+    found.append(compare("stability", label, wall, unit="s", target=CURVE_S, quality=shown))
+    condensed = tree.condense(linkage, size)
+    inside = tree.above(condensed, tree.heaviest(condensed))
+    picked = chosen[chosen >= 0]
+    wall, spent, shared = _timed(lambda: soft(space, condensed, picked, inside))
+    members = own >= 0
+    agree = float((picked[shared.clusters[members, 0]] == own[members]).mean())
+    shown = {"cpu s": spent, "largest share is the label": agree}
+    found.append(compare("shares", label, wall, unit="s", quality=shown))
+    wall, spent, cuts = _timed(lambda: levels(condensed, picked))
+    shown = {"cpu s": spent, "groups": " / ".join(str(len(each.node)) for each in cuts)}
+    found.append(compare("groups", label, wall, unit="s", quality=shown))
+    return found
+
+
+def _all(space: Points, size: int) -> None:
+    """Compile everything."""
+    linkage: Linkage = clustering.grow(space, min_samples=MIN_SAMPLES)
+    clustering.cluster(space, min_samples=MIN_SAMPLES, min_cluster_size=size, linkage=linkage)
+    tree.curve(Coarse.of(linkage))
+
+
+def _peers(size: int) -> Sequence[tuple[str, Callable[[Points], Labels]]]:
+    """Name and call of every peer that is installed; hdbscan in one process, to count its time."""
+    found: list[tuple[str, Callable[[Points], Labels]]] = []
+    for name, kind, given in (
+        ("hdbscan", "HDBSCAN", {"approx_min_span_tree": False, "core_dist_n_jobs": 1}),
+        ("fast_hdbscan", "HDBSCAN", {}),
+    ):
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        options = {"min_cluster_size": size, "min_samples": MIN_SAMPLES, **given}
+
+        def run(
+            space: Points, module: Any = module, kind: str = kind, options: Any = options
+        ) -> Any:
+            return np.asarray(getattr(module, kind)(**options).fit(space.astype(float)).labels_)
+
+        found.append((name, run))
+    try:
+        evoc = importlib.import_module("evoc")
+    except ImportError:
+        return found
+    found.append(("evoc", lambda space: np.asarray(evoc.EVoC().fit_predict(space))))
+    return found
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Seconds on the wall, seconds of the processor, and the result."""
+    began, spent = time.perf_counter(), time.process_time()
+    result = call()
+    return time.perf_counter() - began, time.process_time() - spent, result
