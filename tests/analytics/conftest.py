@@ -253,7 +253,10 @@ class Memory(MemoryLedger):
 
     def put_groups(self, groups: Iterable[Group]) -> int:
         for group in groups:
-            self.map_groups.setdefault(group.map_id, []).append(group)
+            held = self.map_groups.setdefault(group.map_id, [])
+            own = (group.level, group.number)
+            held[:] = [each for each in held if (each.level, each.number) != own]
+            held.append(group)
         return 0
 
     def groups(self, map_id: UUID) -> list[Group]:

@@ -241,8 +241,8 @@ def test_a_map_is_stored_whole_and_live(world: Make) -> None:
     assert one.store.live("map") == made.map_id
     assert (made.rows, made.rows_scored, made.clusters) == (90, 90, 3)
     assert list(dict.fromkeys(steps)) == [
-        "texts", "collect", "graph", "layout", "space", "clusters", "outliers", "store",
-        "changes", "tiles",
+        "texts", "collect", "graph", "before", "layout", "space", "tree", "clusters", "outliers",
+        "store", "changes", "tiles",
     ]  # fmt: skip
     points = one.store.map_points[made.map_id]
     assert {point.image_id for point in points} == set(one.images)

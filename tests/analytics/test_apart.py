@@ -102,7 +102,12 @@ def test_a_map_is_the_same_wherever_its_steps_run(
     monkeypatch.setattr(steps, "APART_ROWS", 10)
     # A fresh process compiles UMAP for half a minute: one step that needs none is enough here.
     only = tuple(replace(step, apart=step.name == "clusters") for step in analysis.STEPS)
-    assert [step.name for step in analysis.STEPS if step.apart] == ["layout", "space", "clusters"]
+    assert [step.name for step in analysis.STEPS if step.apart] == [
+        "layout",
+        "space",
+        "tree",
+        "clusters",
+    ]
     monkeypatch.setattr(analysis, "STEPS", only)
     assert contents(two, run(two)) == wanted
     assert ran == ["clusters"]

@@ -32,7 +32,7 @@ def described(
 ) -> tuple[list[Cluster], list[Group]]:
     count = len(labels)
     found = Clusters(
-        np.array(labels),
+        np.array(labels, np.int64),
         np.ones(count),
         np.zeros(count),
         groups=np.array(groups, np.int64),

@@ -124,14 +124,17 @@ class Soak:
             return Request(vectors=vector, k=K)
         if choice == 1:
             return Request(vectors=vector, k=K, in_stock=True)
-        image = UUID(bytes=self.dataset.image_keys(np.array([row]))[0].tobytes())
-        return Request(image_ids=(image,), k=K, exclude=False)
+        owner = self.dataset.listing_id(int(self.dataset.owners[row]))
+        return Request(listing_id=owner, k=K, exclude=False)
 
     def _check(self, request: Request, result: Result) -> str:
         """What is wrong with an answer; nothing where it is right."""
-        query = request.vectors
-        if query is None:
-            query = self.vectors[self.rows[request.image_ids[0]]][None]
+        queries = request.vectors
+        if queries is None:
+            number = int(str(request.listing_id)[1:])
+            starts = self.dataset.starts
+            queries = self.vectors[starts[number] : starts[number + 1]]
+        wide = queries.astype(np.float64)
         ranked = [(-hit.score, hit.listing_id) for hit in result.hits]
         if ranked != sorted(ranked):
             return "hits are out of order"
@@ -140,13 +143,13 @@ class Soak:
             vector = self.vectors[row] if row is not None else self.fresh.get(hit.image_id)
             if vector is None:
                 return f"image {hit.image_id} was never added"
-            true = np.float32(vector.astype(np.float64) @ query[0].astype(np.float64))
+            true = np.float32((wide @ vector.astype(np.float64)).max())
             if abs(float(true) - hit.score) > 1e-6:
                 return f"image {hit.image_id} scores {true}, the hit says {hit.score}"
         if request.in_stock:
             missing = [hit.listing_id for hit in result.hits if not hit.inventory]
             return f"{missing[0]} was not in stock when it was read" if missing else ""
-        scores = self.vectors.astype(np.float64) @ query[0].astype(np.float64)
+        scores = (self.vectors.astype(np.float64) @ wide.T).max(axis=1)
         best = np.maximum.reduceat(scores, self.dataset.starts[:-1])
         last = result.hits[-1].score
         above = {self.dataset.listing_id(int(n)) for n in np.flatnonzero(best > last + 1e-6)}
