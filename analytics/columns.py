@@ -19,7 +19,8 @@ CATEGORIES_MAX = 50
 """A category column keeps its most frequent values; the others share one that says so."""
 
 NAMES_MAX = 64
-_OTHER = "\x00other"
+OTHER = "\x00other"
+"""Key of the category that rare values share."""
 _UNIT = re.compile(r" (mm|cm|m|km|ft|kg|kw|kv|bar|m2|m3)$", re.IGNORECASE)
 
 
@@ -117,7 +118,7 @@ def encode(name: str, label: str, texts: Sequence[str]) -> tuple[Column, NDArray
     other = np.nan
     if len(counts) > len(kept):
         other = len(kept)
-        keys.append(_OTHER)
+        keys.append(OTHER)
         shown.append(f"Other ({len(counts) - len(kept)} values)")
     values = np.array([codes.get(text, other) if text else np.nan for text in texts], np.float32)
     column = Column(
@@ -136,7 +137,7 @@ def accepts(column: Column, rule: tuple[str, ...] | Range, attributes: Mapping[s
         )
     if text in column.keys:
         return text in rule
-    return bool(text) and _OTHER in column.keys and _OTHER in rule
+    return bool(text) and OTHER in column.keys and OTHER in rule
 
 
 def _number(text: str) -> float | None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.blocks import Block
+from analytics.decided import DECIDED
 from analytics.regions import Selection
 from analytics.tiles import MapTable
 
@@ -29,10 +30,17 @@ class Filters:
     A selection says which points of a map it takes: by polygons and columns. An image that the map
     does not hold, because it is newer, is taken by its listing's attributes alone, and never by a
     polygon, a cluster or a score.
+
+    `decided` gives the table of a map as analysts decided, and a text that changes when they decide
+    more: filters on clusters and labels are about that one.
     """
 
-    def __init__(self, table: Callable[[UUID], MapTable]) -> None:
-        self._open = table
+    def __init__(
+        self,
+        table: Callable[[UUID], MapTable],
+        decided: Callable[[UUID, Callable[[], MapTable]], tuple[str, MapTable]] | None = None,
+    ) -> None:
+        self._open, self._decide = table, decided
         self._lock = threading.Lock()
         self._tables: OrderedDict[Hashable, MapTable] = OrderedDict()
         self._places: OrderedDict[Hashable, NDArray[np.int64]] = OrderedDict()
@@ -41,12 +49,12 @@ class Filters:
 
     def mask(self, block: Block, map_id: UUID, selection: Selection) -> NDArray[np.uint8]:
         """Rows of a snapshot's own block that the selection takes: uint8 (N,)."""
-        key = (map_id, _key(selection))
+        token, table = self._decided(map_id, selection)
         return self._kept(
             self._masks,
-            (*key, block.number),
+            (map_id, token, _key(selection), block.number),
             MASKS,
-            lambda: self._select(map_id, selection)[self._where(map_id, block)],
+            lambda: self._select(token, table, selection)[self._where(map_id, block)],
         )
 
     def fresh(
@@ -69,21 +77,25 @@ class Filters:
         )
         rows: NDArray[np.uint8] = np.repeat(passed, np.diff(block.offsets))
         if selection.polygons or drawn:
-            rows &= self._select(map_id, Selection(selection.polygons, drawn))[
-                table.rows_of(block.images)
-            ]
+            rest = Selection(selection.polygons, drawn)
+            rows &= self._select(*self._decided(map_id, rest), rest)[table.rows_of(block.images)]
         return rows
 
-    def _select(self, map_id: UUID, selection: Selection) -> NDArray[np.uint8]:
+    def _decided(self, map_id: UUID, selection: Selection) -> tuple[str, MapTable]:
+        if self._decide is None or not DECIDED & set(selection.filters):
+            return "", self._table(map_id)
+        return self._decide(map_id, lambda: self._table(map_id))
+
+    def _select(self, token: str, table: MapTable, selection: Selection) -> NDArray[np.uint8]:
         """What the selection takes of the map's rows, and a 0 at the end for images not on it."""
 
         def make() -> NDArray[np.uint8]:
-            table = self._table(map_id)
             taken = np.zeros(table.rows + 1, np.uint8)
             taken[table.select(selection)] = 1
             return taken
 
-        return self._kept(self._taken, (map_id, _key(selection)), MASKS, make)
+        key = (table.version.map_id, token, _key(selection))
+        return self._kept(self._taken, key, MASKS, make)
 
     def _where(self, map_id: UUID, block: Block) -> NDArray[np.int64]:
         return self._kept(

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 from uuid import UUID, uuid4, uuid5
 
@@ -21,6 +22,7 @@ from analytics import kernels, scan, shards
 from analytics.batch import Batch
 from analytics.blocks import Block
 from analytics.codes import encode
+from analytics.effective import Views
 from analytics.filters import Filters
 from analytics.follow import Follower, Log
 from analytics.holding import Holding, Part
@@ -81,6 +83,7 @@ class Host:
         self._again: dict[UUID, float] = {}
         self._damage: Beacon | None = None
         self._batch = Batch(threads)
+        self._views = Views(store)  # type: ignore[arg-type]
         self._server = Server(
             settings,
             {
@@ -279,7 +282,7 @@ class Host:
             self._again[version] = time.monotonic() + _RETRY_S
             return
         warm(snapshot.dim)
-        holding = Holding(snapshot, blocks, names, Filters(self._open_table))
+        holding = Holding(snapshot, blocks, names, Filters(self._open_table, self._decided))
         self._held[version] = holding
         self._followers[version] = Follower(self._store, holding)
         self._gone.pop(version, None)
@@ -292,6 +295,14 @@ class Host:
 
     def _open_table(self, map_id: UUID) -> MapTable:
         return MapTable.open(self._settings, self._store, map_id)  # type: ignore[arg-type]
+
+    def _decided(self, map_id: UUID, table: Callable[[], MapTable]) -> tuple[str, MapTable]:
+        view = self._views.view(
+            map_id,
+            table,
+            lambda: self._store.clusters(map_id),  # type: ignore[attr-defined]
+        )
+        return view.token, view.table or table()
 
     def _report(self, version: UUID) -> None:
         if self._damage is None:

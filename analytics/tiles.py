@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +82,16 @@ class Row:
     attributes: Mapping[str, str | float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gist:
+    """What some rows are: their listings, the median place, the images surest of their cluster."""
+
+    listings: int
+    x: float
+    y: float
+    images: tuple[UUID, ...]
+
+
 class MapTable:
     """Rows of one map in Morton order, memory-mapped; a row number is stable for a map id."""
 
@@ -134,6 +145,34 @@ class MapTable:
     def rows(self) -> int:
         """Number of points."""
         return len(self._images)
+
+    @property
+    def numbers(self) -> NDArray[np.integer[Any]]:
+        """Number of each row's cluster, (N,), -1 for none."""
+        return self._arrays["cluster_number"]
+
+    def overlaid(
+        self, columns: Sequence[tuple[Column, NDArray[Any]]], numbers: NDArray[np.int64] | None
+    ) -> MapTable:
+        """The same rows with other columns, or more, float32 (N,); `numbers` as of the property."""
+        made = copy.copy(self)
+        made.__dict__.update(
+            _columns={**self._columns, **{column.name: column for column, _ in columns}},
+            _arrays={**self._arrays, **{column.name: values for column, values in columns}},
+        )
+        if numbers is not None:
+            made.__dict__["_arrays"]["cluster_number"] = numbers
+        return made
+
+    def gist(self, rows: NDArray[np.int64], most: int) -> Gist:
+        """Sum up some rows, at least one; at most `most` images."""
+        sure = rows[np.argsort(-self._arrays["membership"][rows], kind="stable")[:most]]
+        return Gist(
+            listings=len(self._listings.take(pa.array(rows)).unique()),
+            x=float(np.median(self._arrays["x"][rows].astype(np.float64))),
+            y=float(np.median(self._arrays["y"][rows].astype(np.float64))),
+            images=tuple(image for image, _ in self.ids(sure)),
+        )
 
     def columns(self) -> list[Column]:
         """`cluster`, `outlier_score`, `membership`, `knn_distance`, then `attr:<name>` by name."""

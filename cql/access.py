@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
@@ -36,6 +36,8 @@ TRIES = 5
 BACKOFF_S = 0.1
 CONCURRENT = 64
 """Most requests that one call keeps in flight."""
+CONCURRENT_CAS = 32
+"""Most compare-and-sets in flight: each is four rounds between replicas."""
 BATCH_ROWS = 500
 """Rows of one single-partition batch: below the size limit in cassandra.yaml."""
 PAGE_ROWS = 2_000
@@ -223,6 +225,32 @@ class Access:
                 if attempt == TRIES - 1:
                     raise _translated(error) from error
         raise AssertionError("unreachable")
+
+    def cas_many(
+        self,
+        statement: Statement,
+        rows: Sequence[Sequence[Any]],
+        *,
+        settled: Callable[[int], bool | None],
+    ) -> list[bool]:
+        """Compare and set for each of some rows, many at once: which were applied, in order.
+
+        As `cas`, which takes over where an answer is lost; `settled` takes the row's place.
+        """
+        prepared = self._prepare(statement)
+        results = execute_concurrent_with_args(
+            self._session, prepared, rows, concurrency=CONCURRENT_CAS, raise_on_first_error=False
+        )
+        applied = []
+        for at, (success, result) in enumerate(results):
+            if success:
+                applied.append(bool(result.was_applied))
+            elif isinstance(result, (*_TRANSIENT, ErrorMessage)):
+                done = partial(settled, at)
+                applied.append(bool(done()) or self.cas(statement, rows[at], settled=done))
+            else:
+                raise result
+        return applied
 
     def serial(self, statement: Statement, *values: Any) -> Any:
         """First row as the last compare-and-set left it, finishing one that hangs in between."""

@@ -134,6 +134,14 @@ class Collection:
             raise NotFoundError(f"no image has the id {image_id}")
         return str(found.listing_id)
 
+    def owners(self, image_ids: Iterable[UUID]) -> dict[UUID, str]:
+        """The listing of each image that is there."""
+        wanted = list(dict.fromkeys(image_ids))
+        found = self._access.many(cql.IMAGE_LISTING, ((each,) for each in wanted))
+        return {
+            each: str(rows[0].listing_id) for each, rows in zip(wanted, found, strict=True) if rows
+        }
+
     def images_of(self, listing_id: str) -> list[Image]:
         """Images of a listing, by position, then id; empty where there is none."""
         rows = self._access.each(cql.IMAGES_OF, listing_id)

@@ -241,7 +241,13 @@ class Outlier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A durable act of an analyst. `subject`: `cluster:<key>` or `image:<id>`; versions from 1."""
+    """A durable act of an analyst; versions of a subject count from 1.
+
+    `subject` and `value` by kind (an empty value takes it back): rename `cluster:<key>`, the name;
+    verdict `image:<id>`, `outlier` or `fine`; label `label:<image id>`, the text; merge
+    `merge:<cluster key>`, the key of the cluster it belongs to; split `split:<cluster key>`, its
+    parts as JSON; `duplicates:<group key>`. `batch_id` is shared by decisions made at once.
+    """
 
     subject: str
     version: int
@@ -250,6 +256,21 @@ class Decision:
     author: str
     reason: str
     at: datetime
+    batch_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """A line of the list of decisions by day: one decision, or all of a batch.
+
+    Of a batch `subject` is `batch:<id>` and `version` counts the decisions that it tried.
+    """
+
+    at: datetime
+    subject: str
+    version: int
+    kind: str
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

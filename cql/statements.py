@@ -120,6 +120,9 @@ MODELS = Statement("SELECT * FROM {keyspace}.models")
 FEATURE_COLUMNS = "listing_id model_id image_id feature_vector dim dtype crc32c"
 PUT_FEATURE = _insert("{keyspace}.features", FEATURE_COLUMNS)
 FEATURES_OF = Statement("SELECT * FROM {keyspace}.features WHERE listing_id = ? AND model_id = ?")
+FEATURE = Statement(
+    "SELECT * FROM {keyspace}.features WHERE listing_id = ? AND model_id = ? AND image_id = ?"
+)
 FEATURE_KEYS = Statement(
     "SELECT model_id, image_id, dim FROM {keyspace}.features WHERE listing_id = ?"
 )
@@ -188,13 +191,21 @@ OUTLIERS = Statement("SELECT * FROM {keyspace}.outliers WHERE map_id = ? AND buc
 DELETE_OUTLIERS = Statement("DELETE FROM {keyspace}.outliers WHERE map_id = ? AND bucket = ?")
 
 # Decisions
-ADD_DECISION = _insert(
-    "{keyspace}.decisions", "subject version kind value author reason at", "IF NOT EXISTS"
-)
+DECISION_COLUMNS = "subject version kind value author reason at batch_id"
+ADD_DECISION = _insert("{keyspace}.decisions", DECISION_COLUMNS, "IF NOT EXISTS")
 DECISIONS = Statement("SELECT * FROM {keyspace}.decisions WHERE subject = ?")
+DECISION = Statement("SELECT * FROM {keyspace}.decisions WHERE subject = ? AND version = ?")
 NEWEST_DECISION = Statement("SELECT * FROM {keyspace}.decisions WHERE subject = ? LIMIT 1")
-PUT_DECIDED = _insert("{keyspace}.decided", "month subject")
-DECIDED = Statement("SELECT subject FROM {keyspace}.decided WHERE month = ?")
+ALL_DECISIONS = Statement("SELECT * FROM {keyspace}.decisions")
+STANDING = Statement("SELECT * FROM {keyspace}.decisions PER PARTITION LIMIT 1")
+PUT_ACT = _insert("{keyspace}.decisions_by_day", "day at subject version kind batch_id")
+ACTS_OF_DAY = Statement("SELECT * FROM {keyspace}.decisions_by_day WHERE day = ? AND at < ?")
+ACT_OF_DAY = Statement(
+    "SELECT subject FROM {keyspace}.decisions_by_day WHERE day = ? AND at < ? LIMIT 1"
+)
+ACTS_SINCE = Statement("SELECT * FROM {keyspace}.decisions_by_day WHERE day = ? AND at >= ?")
+PUT_BATCHED = _insert("{keyspace}.decisions_by_batch", "batch_id subject version")
+BATCHED = Statement("SELECT subject, version FROM {keyspace}.decisions_by_batch WHERE batch_id = ?")
 
 # Jobs: written by compare-and-set alone.
 ADD_JOB = _insert(

@@ -8,6 +8,7 @@ from typing import Self
 from cassandra.cluster import Session
 
 from cql.access import Access
+from cql.ledger import Ledger
 from cql.results import Results
 from cql.session import close, connect
 from cql.settings import Settings
@@ -15,7 +16,7 @@ from cql.vectors import Vectors
 from cql.work import Work
 
 
-class Store(Vectors, Work, Results):
+class Store(Vectors, Work, Ledger, Results):
     """Everything that is stored about one collection.
 
     Each method says which error of `cql.errors` it raises besides `UnavailableError`, which any

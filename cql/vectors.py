@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 
@@ -91,6 +91,16 @@ class Vectors(Collection):
             except IntegrityError as error:
                 raise IntegrityError(f"features of listing {listing_id!r}: {error}") from error
         return features
+
+    def features_at(self, keys: Iterable[tuple[str, str, UUID]]) -> list[Feature | None]:
+        """Features by (listing, model, image), in order; None where there is none.
+
+        Bytes are not checked: `codec.decode` does that.
+        """
+        return [
+            record(Feature, rows[0], vector=rows[0].feature_vector) if rows else None
+            for rows in self._access.many(cql.FEATURE, keys)
+        ]
 
     def _check_room(self, features: list[Feature]) -> None:
         fresh: dict[str, int] = defaultdict(int)

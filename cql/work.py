@@ -1,10 +1,10 @@
-"""Jobs, decisions, live versions, snapshots and processes: work and the acts of people."""
+"""Jobs, live versions, snapshots and processes: work and who does it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +12,10 @@ from cql import statements as cql
 from cql.access import Access, conflict, now, record, utc, values_of
 from cql.errors import ConflictError, InputError, NotFoundError
 from cql.progress import CancelledError
-from cql.records import Decision, Job, Service, Shard, Snapshot
+from cql.records import Job, Service, Shard, Snapshot
 
 HISTORY_DAYS = 400
 """How far back lists of jobs go."""
-FIRST_MONTH = date(2025, 1, 1)
-"""No decision is older than Sightline."""
 
 _SNAPSHOT = (
     "snapshot_id model_id rows listings dim shards watermark created_at code_version fingerprint"
@@ -32,7 +30,7 @@ _ENDS = ("done", "failed", "cancelled")
 
 
 class Work:
-    """The part of the store about versions, jobs, decisions and processes."""
+    """The part of the store about versions, jobs and processes."""
 
     _access: Access
 
@@ -80,71 +78,6 @@ class Work:
             statement, values = cql.MOVE_LIVE, (version, now(), name, expected)  # type: ignore[assignment]
         if not self._access.cas(statement, values, settled=lambda: current() == version):
             raise conflict(f"the live {name}", expected, current())
-
-    # Decisions
-
-    def append_decision(
-        self,
-        subject: str,
-        kind: str,
-        value: str,
-        *,
-        author: str,
-        reason: str = "",
-        expected_version: int,
-    ) -> Decision:
-        """Append to the ledger of a subject if its newest version is `expected_version` (0: none).
-
-        ConflictError names both versions.
-        """
-        row = self._access.serial(cql.NEWEST_DECISION, subject)
-        newest = row.version if row is not None else 0
-        if newest != expected_version:
-            raise conflict(f"the decision on {subject}", expected_version, newest)
-        decision = Decision(
-            subject=subject,
-            version=expected_version + 1,
-            kind=kind,
-            value=value,
-            author=author,
-            reason=reason,
-            at=now(),
-        )
-        if decision.version == 1:
-            # Before the decision: a subject too many in the index is harmless, one too few is not.
-            self._access.run(cql.PUT_DECIDED, _month(decision.at), subject)
-
-        def settled() -> bool:
-            stored = self._access.serial(cql.NEWEST_DECISION, subject)
-            return stored is not None and record(Decision, stored) == decision
-
-        columns = "subject version kind value author reason at"
-        values = values_of(decision, columns)
-        if not self._access.cas(cql.ADD_DECISION, values, settled=settled):
-            row = self._access.serial(cql.NEWEST_DECISION, subject)
-            raise conflict(f"the decision on {subject}", expected_version, row and row.version)
-        return decision
-
-    def decisions(self, subject: str) -> list[Decision]:
-        """Decisions on a subject, newest first."""
-        return [record(Decision, row) for row in self._access.each(cql.DECISIONS, subject)]
-
-    def decisions_of(self, subjects: Iterable[str]) -> dict[str, Decision]:
-        """The newest decision of each subject that has one."""
-        wanted = dict.fromkeys(subjects)
-        found = self._access.many(cql.NEWEST_DECISION, ((name,) for name in wanted))
-        return {rows[0].subject: record(Decision, rows[0]) for rows in found if rows}
-
-    def iter_decisions(self) -> Iterator[Decision]:
-        """All decisions; those of one subject follow each other, newest first."""
-        seen: set[str] = set()
-        month = FIRST_MONTH
-        while month <= (datetime.now(UTC) + timedelta(days=1)).date():
-            for row in self._access.each(cql.DECIDED, month.year * 100 + month.month):
-                if row.subject not in seen:
-                    seen.add(row.subject)
-                    yield from self.decisions(row.subject)
-            month = (month + timedelta(days=32)).replace(day=1)
 
     # Jobs
 
@@ -302,7 +235,3 @@ def _must_own(job_id: UUID, owner: UUID, row: Any) -> None:
 
 def _day(moment: datetime | None) -> int:
     return int((moment or now()).strftime("%Y%m%d"))
-
-
-def _month(moment: datetime) -> int:
-    return moment.year * 100 + moment.month

@@ -33,14 +33,13 @@ from cql.errors import (
     SightlineError,
     UnavailableError,
 )
-from dashboard import queries, reference
+from dashboard import deciding, queries, reference
 from dashboard.bodies import (
     ErrorBody,
     Limit,
     RenameBody,
     SelectionBody,
     StockBody,
-    UndoBody,
     VerdictBody,
 )
 from dashboard.services import Services
@@ -50,7 +49,6 @@ from dashboard.views import (
     ClusterView,
     CollectionView,
     ColumnView,
-    DecisionView,
     FacetView,
     HealthView,
     ImageView,
@@ -92,6 +90,7 @@ def mount(server: FastAPI, services: Services) -> None:
     _map(router, services)
     _images(router, services)
     queries.mount(router, services)
+    deciding.mount(router, services)
     _review(router, services)
     server.include_router(router)
     _documents(server, router)
@@ -176,8 +175,9 @@ def _map(router: APIRouter, services: Services) -> None:
         Then uint32 row[n]; float32 value[n].
         """
         found = services.map(map_id).map_id
-        etag = f'"{found}-{z}-{x}-{y}-{column.encode().hex()}"'
-        control = IMMUTABLE if map_id else REVALIDATE
+        version = services.tile_version(column, found)
+        etag = f'"{version or found}-{z}-{x}-{y}-{column.encode().hex()}"'
+        control = IMMUTABLE if map_id and version is None else REVALIDATE
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"etag": etag, "cache-control": control})
         return Response(
@@ -325,13 +325,6 @@ def _review(router: APIRouter, services: Services) -> None:
             author=body.author,
             expected_version=body.expected_version,
             reason=body.reason,
-        )
-
-    @router.post("/decisions/undo", tags=["decisions"])
-    def undo(body: UndoBody) -> DecisionView:
-        """Bring the value before the newest decision back."""
-        return services.undo(
-            body.subject, author=body.author, expected_version=body.expected_version
         )
 
 

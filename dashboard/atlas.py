@@ -1,4 +1,4 @@
-"""Maps as the web workers see them: the live pointer, and memory-mapped tables by map id."""
+"""Maps as the web workers see them: the live pointer, and tables by map id, as decided."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
+from analytics.effective import View, Views
+from analytics.standing import Standing
 from analytics.tiles import MapTable, Selection
 from cql.errors import NotFoundError
 from cql.records import Cluster, MapVersion, Outlier
@@ -17,9 +19,13 @@ from cql.settings import Settings
 from cql.store import Store
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 LIVE_TTL_S = 2.0
 """A new live map is noticed within this time."""
+
+TILE_TTL_S = 1.0
+"""A tile shows a decision within this time; its codes mean the same before and after it."""
 
 TABLES = 4
 """Map tables kept open; older ones are opened again when asked for."""
@@ -29,7 +35,7 @@ RANKED = 20_000
 
 
 class Atlas:
-    """Thread-safe. Everything but the live pointer is immutable by map id, so it is kept."""
+    """Thread-safe. But for the live pointer and decisions, all is immutable by map id, and kept."""
 
     def __init__(
         self, settings: Settings, store: Store, *, clock: Callable[[], float] = time.monotonic
@@ -43,7 +49,8 @@ class Atlas:
         self._clusters: OrderedDict[UUID, tuple[Cluster, ...]] = OrderedDict()
         self._rankings: OrderedDict[UUID, tuple[Outlier, ...]] = OrderedDict()
         self._ranks: OrderedDict[UUID, dict[UUID, Outlier]] = OrderedDict()
-        self._totals: OrderedDict[UUID, dict[str, dict[str, int]]] = OrderedDict()
+        self._totals: OrderedDict[tuple[UUID, str], dict[str, dict[str, int]]] = OrderedDict()
+        self._views = Views(store)
 
     def live_id(self) -> UUID | None:
         """Id of the live map, at most two seconds old."""
@@ -67,12 +74,35 @@ class Atlas:
         """The map's row."""
         return self.table(map_id).version
 
-    def table(self, map_id: UUID | None) -> MapTable:
-        """The memory-mapped table of a map."""
+    def table(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> MapTable:
+        """The memory-mapped table of a map, with clusters and labels as decided."""
+        found = self.resolve(map_id)
+        return self.view(found, max_age_s=max_age_s).table or self._table(found)
+
+    def view(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> View:
+        """A map as analysts decided."""
+        found = self.resolve(map_id)
+        return self._views.view(
+            found,
+            lambda: self._table(found),
+            lambda: self.clusters(found),
+            max_age_s=max_age_s,
+        )
+
+    def token(self, map_id: UUID | None) -> str:
+        """A text that changes when a tile of the map may have other clusters or labels."""
+        return f"{self.resolve(map_id)}-{self._views.token(max_age_s=TILE_TTL_S)}"
+
+    @property
+    def standing(self) -> Standing:
+        """Decisions in force, as of the last view; `read` takes in newer ones."""
+        return self._views.standing
+
+    def _table(self, found: UUID) -> MapTable:
         return self._kept(
             self._tables,
-            self.resolve(map_id),
-            lambda found: MapTable.open(self._settings, self._store, found),
+            found,
+            lambda key: MapTable.open(self._settings, self._store, key),
         )
 
     def clusters(self, map_id: UUID | None) -> tuple[Cluster, ...]:
@@ -98,7 +128,9 @@ class Atlas:
 
     def totals(self, map_id: UUID | None) -> dict[str, dict[str, int]]:
         """Rows of the whole map by column and facet key (number columns: by bin number)."""
-        return self._kept(self._totals, self.resolve(map_id), self._counted)
+        found = self.resolve(map_id)
+        key = (found, self.view(found).token)
+        return self._kept(self._totals, key, lambda _: self._counted(found))
 
     def _read_ranking(self, map_id: UUID) -> tuple[Outlier, ...]:
         found: list[Outlier] = []
@@ -123,7 +155,7 @@ class Atlas:
             for facet in self.table(map_id).facets(Selection())
         }
 
-    def _kept(self, kept: OrderedDict[UUID, T], key: UUID, make: Callable[[UUID], T]) -> T:
+    def _kept(self, kept: OrderedDict[K, T], key: K, make: Callable[[K], T]) -> T:
         with self._lock:
             if key in kept:
                 kept.move_to_end(key)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from analytics.propagation import K_MAX as NEAR_MAX
 from analytics.regions import Selection
 from analytics.request import BEST_MAX, EXAMPLES_MAX, K_MAX, Request
+from cql.errors import InputError
 from cql.results import NAME_LIMIT
+from dashboard.decisions import IMAGES_MAX, MERGE_MAX
 from dashboard.services import PAGE_LIMIT
 from dashboard.stocks import INVENTORY_MAX
 
@@ -120,8 +124,93 @@ class VerdictBody(_Body):
 
 
 class UndoBody(_Body):
-    """The newest decision of `cluster:<key>` or `image:<id>` is stepped back."""
+    """The newest decision of a subject is stepped back, or every one of a `batch:<id>`."""
 
     subject: str = Field(max_length=120)
     expected_version: int = Field(ge=1)
     author: str = Field(default="analyst", min_length=1, max_length=80)
+
+
+Author = Annotated[str, Field(min_length=1, max_length=80)]
+Reason = Annotated[str, Field(max_length=500)]
+
+
+class KeysBody(_Body):
+    """Clusters of the live map, by key."""
+
+    keys: list[UUID] = Field(min_length=2, max_length=MERGE_MAX)
+
+
+class MergeBody(KeysBody):
+    """Clusters to merge, and the versions that the preview gave."""
+
+    versions: dict[UUID, int] = Field(default={}, description="As of the preview.")
+    name: str = Field(default="", description="Without it, the name of the largest.")
+    name_version: int = Field(default=0, ge=0, description="As of the preview.")
+    author: Author = "analyst"
+    reason: Reason = ""
+
+
+class ChosenBody(_Body):
+    """A selection on a map, or images."""
+
+    selection: SelectionBody = SelectionBody()
+    image_ids: list[UUID] = Field(default=[], max_length=IMAGES_MAX)
+    map_id: UUID | None = None
+    key: UUID | None = Field(
+        default=None, description="The cluster; without it, the one that most images are in."
+    )
+
+    def chosen(self) -> dict[str, Any]:
+        """The arguments of the service."""
+        selection = Selection.from_json(self.selection.model_dump())
+        if not self.image_ids and not (selection.polygons or selection.filters):
+            raise InputError("a selection or image_ids must say what is split off, both are empty")
+        return {
+            "selection": selection,
+            "images": self.image_ids,
+            "key": self.key,
+            "map_id": self.map_id,
+        }
+
+
+class SplitBody(ChosenBody):
+    """What to split off, under which name, and the versions that the preview gave."""
+
+    name: str
+    versions: dict[UUID, int] = Field(default={}, description="As of the preview.")
+    author: Author = "analyst"
+    reason: Reason = ""
+
+
+class LabelBody(_Body):
+    """A label, "" for none, for a selection or for images."""
+
+    label: str
+    selection: SelectionBody | None = None
+    image_ids: list[UUID] = Field(default=[], max_length=IMAGES_MAX)
+    map_id: UUID | None = None
+    since: datetime | None = Field(
+        default=None, description="When the caller looked: later decisions of others stand."
+    )
+    author: Author = "analyst"
+    reason: Reason = ""
+
+
+class ImageLabelBody(_Body):
+    """A label, "" for none; `expected_version` is the version that the caller saw."""
+
+    label: str
+    expected_version: int = Field(ge=0)
+    author: Author = "analyst"
+    reason: Reason = ""
+
+
+class SpreadBody(_Body):
+    """Images of a preview that get the label."""
+
+    label: str
+    image_ids: list[UUID] = Field(min_length=1, max_length=NEAR_MAX)
+    k: int = Field(ge=1, le=NEAR_MAX, description="Of the preview.")
+    since: datetime | None = Field(default=None, description="`at` of the preview.")
+    author: Author = "analyst"

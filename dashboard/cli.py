@@ -11,6 +11,7 @@ import typer
 
 from cql.errors import InputError, SightlineError
 from cql.settings import ROOT, Settings
+from dashboard.archive import decisions, export
 from dashboard.inventory import stock
 from dashboard.lookup import search
 from dashboard.options import DataDir, Json, Set, emit, load, report
@@ -31,6 +32,7 @@ bench = typer.Typer(no_args_is_help=True, help="Measure throughput on this machi
 app.add_typer(train, name="train")
 app.add_typer(bench, name="bench")
 app.add_typer(stock, name="stock")
+app.add_typer(decisions, name="decisions")
 
 SHARED = ROOT.parent / "shared/data"
 """Where the shared photos and weights lie beside the checkout."""
@@ -164,6 +166,7 @@ def analyse(
 
 
 app.command()(search)
+app.command()(export)
 
 
 @app.command()

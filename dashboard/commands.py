@@ -21,10 +21,13 @@ from cql import embedded
 from cql.errors import InputError, NotFoundError, UnavailableError
 from cql.settings import Settings
 from cql.store import Store
-from dashboard import present, stocks
+from dashboard import exports, present, stocks
+from dashboard import replay as replaying
 from dashboard.api import to_json
+from dashboard.atlas import Atlas
 from dashboard.connection import open_store
 from dashboard.pipeline import Step, bring_up
+from dashboard.reference import version
 from dashboard.services import Services
 from dashboard.supervisor import Plan, Supervisor, running
 from dashboard.terminal import Screen
@@ -152,6 +155,28 @@ def stock_report(settings: Settings, by: str) -> dict[str, Any]:
     work(settings, [step])
     path = stocks.report_file(settings, step.parameters)
     return {"by": by, "file": str(path), "rows": stocks.read_report(path)}
+
+
+def export(settings: Settings, path: Path, fmt: str, *, history: bool) -> dict[str, Any]:
+    """Write decisions to a file; its name, form and size as JSON."""
+    if not path.parent.is_dir():
+        raise InputError(f"the folder of {path} must be there, it is not: make it first")
+    with _store(settings) as store:
+        pieces = exports.stream(
+            store, Atlas(settings, store), fmt, history=history, version=version()
+        )
+        size = exports.write(path, pieces)
+    return {"file": str(path), "format": fmt, "history": history, "bytes": size}
+
+
+def replay(settings: Settings, path: Path, *, author: str) -> dict[str, Any]:
+    """Make the decisions of an exported ledger here; what became of them as JSON."""
+    held = exports.read_ledger(path)
+    with _store(settings) as store:
+        found: dict[str, Any] = to_json(
+            replaying.replay(store, held, author=author, source=path.name)
+        )
+    return found
 
 
 TRAINING_SAMPLE = {"images": 384, "seed": 2024}

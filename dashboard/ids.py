@@ -10,6 +10,9 @@ PATH_SEARCH: Final = "/search"
 PATH_CLUSTERS: Final = "/clusters"
 PATH_OUTLIERS: Final = "/outliers"
 PATH_JOBS: Final = "/jobs"
+PATH_DECISIONS: Final = "/decisions"
+PATH_DECIDE: Final = "/decide"
+PATH_SPREAD: Final = "/spread"
 
 # The frame around every page.
 URL: Final = "url"
@@ -85,6 +88,27 @@ OUTLIERS_CHART: Final = "outliers-chart"
 JOBS_LIST: Final = "jobs-list"
 JOBS_SUMMARY: Final = "jobs-summary"
 JOBS_TICK: Final = "jobs-tick"
+
+# Decisions.
+CLUSTERS_MERGE: Final = "clusters-merge"
+CLUSTERS_MERGE_ASK: Final = "clusters-merge-ask"
+DECISIONS_LIST: Final = "decisions-list"
+DECISIONS_CONTROLS: Final = "decisions-controls"
+DECISIONS_SIDE: Final = "decisions-side"
+DECIDE_BODY: Final = "decide-body"
+DECIDE_PICKS: Final = "decide-picks"
+DECIDE_FACTS: Final = "decide-facts"
+DECIDE_LABEL: Final = "decide-label"
+DECIDE_LABEL_DO: Final = "decide-label-do"
+DECIDE_SPLIT: Final = "decide-split"
+DECIDE_SPLIT_DO: Final = "decide-split-do"
+DECIDE_SPLIT_TEXT: Final = "decide-split-text"
+DECIDE_SEEN: Final = "decide-seen"
+SPREAD_BODY: Final = "spread-body"
+SPREAD_PICKS: Final = "spread-picks"
+SPREAD_FACTS: Final = "spread-facts"
+SPREAD_DO: Final = "spread-do"
+SPREAD_SEEN: Final = "spread-seen"
 
 # Search.
 SEARCH_RESULT: Final = "search-result"
@@ -189,3 +213,18 @@ def verdict_version(image_id: str) -> dict[str, str]:
 def job_cancel(job_id: str) -> dict[str, str]:
     """Return the button that cancels one job."""
     return {"type": "job-cancel", "job": job_id}
+
+
+def cluster_pick(key: str) -> dict[str, str]:
+    """Return the box that chooses one cluster, to merge it."""
+    return {"type": "cluster-pick", "key": key}
+
+
+def merge_part(part: str) -> dict[str, str]:
+    """Return a part of the bar that merges clusters: `name`, `do` or `drop`."""
+    return {"type": "clusters-merge-part", "part": part}
+
+
+def decision_undo(subject: str, version: str) -> dict[str, str]:
+    """Return the button that takes an act back."""
+    return {"type": "decision-undo", "subject": subject, "version": version}

@@ -1,4 +1,4 @@
-"""Analysts' decisions laid over computed results: renamed clusters and verdicts on outliers."""
+"""Names of clusters and verdicts on outliers, as the ledger has them; stepping back one act."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from analytics.decided import PREFIXES, RENAME, UNDO, VERDICT, kind_of, subject_of
+from analytics.standing import Standing
 from cql.errors import InputError, NotFoundError
 from cql.records import Decision, Outlier
 from cql.store import Store
@@ -13,20 +15,17 @@ from dashboard.views import DecisionView, VerdictView
 
 VERDICTS = ("outlier", "fine")
 SHOWN = ("all", "undecided", *VERDICTS)
-RENAME = "rename"
-VERDICT = "verdict"
-UNDO = "undo"
 NAME_LIMIT = 120
 
 
 def cluster_subject(key: UUID) -> str:
     """The ledger's subject of a cluster: its key survives from map to map."""
-    return f"cluster:{key}"
+    return subject_of(RENAME, key)
 
 
 def image_subject(image_id: UUID) -> str:
     """The ledger's subject of an image."""
-    return f"image:{image_id}"
+    return subject_of(VERDICT, image_id)
 
 
 def one_line(text: str) -> str:
@@ -96,8 +95,9 @@ def undone_value(history: list[Decision]) -> str:
 
 def undo(store: Store, subject: str, *, author: str, expected_version: int) -> DecisionView:
     """Bring the previous value back by a new act. ConflictError when the subject moved on."""
-    if not subject.startswith(("cluster:", "image:")):
-        raise InputError(f"a subject must be cluster:<key> or image:<id>, got {subject[:80]!r}")
+    if not kind_of(subject):
+        known = ", ".join(f"{prefix}<id>" for prefix in PREFIXES.values())
+        raise InputError(f"a subject must be one of {known}, got {subject[:80]!r}")
     history = list(store.decisions(subject))
     if not history:
         raise NotFoundError(f"nobody decided anything about {subject[:80]}: nothing to undo")
@@ -130,17 +130,19 @@ class Page:
 
 
 def page(
-    store: Store, ranking: Sequence[Outlier], *, verdict: str, offset: int, limit: int
+    store: Store,
+    ranking: Sequence[Outlier],
+    values: Mapping[UUID, str],
+    *,
+    verdict: str,
+    offset: int,
+    limit: int,
 ) -> Page:
-    """The page at `offset` of those ranked outliers whose verdict passes.
-
-    People judge thousands of images, not millions: the ledger's newest values are read whole.
-    """
+    """The page at `offset` of those ranked outliers whose verdict, of `values`, passes."""
     if verdict not in SHOWN:
         raise InputError(f"verdict must be one of {SHOWN}, got {verdict!r}")
     if offset < 0:
         raise InputError(f"offset must be at least 0, got {offset}")
-    values = judged(store)
     kept = [
         (rank, outlier)
         for rank, outlier in enumerate(ranking, 1)
@@ -156,15 +158,10 @@ def page(
     )
 
 
-def judged(store: Store) -> dict[UUID, str]:
+def judged(standing: Standing) -> dict[UUID, str]:
     """Images that have a verdict in force."""
-    newest: dict[str, Decision] = {}
-    for decision in store.iter_decisions():
-        known = newest.get(decision.subject)
-        if known is None or decision.version > known.version:
-            newest[decision.subject] = decision
+    prefix = PREFIXES[VERDICT]
     return {
-        UUID(subject.removeprefix("image:")): decision.value
-        for subject, decision in newest.items()
-        if subject.startswith("image:") and decision.value
+        UUID(subject.removeprefix(prefix)): decision.value
+        for subject, decision in standing.read().of(VERDICT).items()
     }

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from analytics.effective import Effective
 from analytics.regions import iso
 from analytics.search import Request, Result
 from analytics.tiles import Column, Facet, Row
-from cql.records import Cluster, Image, Job, Listing, MapVersion, Model, Outlier, Query, Snapshot
+from cql.records import Image, Job, Listing, MapVersion, Model, Outlier, Query, Snapshot
 from dashboard.answers import AskedView, HitView, QueryView, SearchView
 from dashboard.views import (
     Check,
@@ -111,6 +112,7 @@ def facet_view(facet: Facet, totals: Mapping[str, int], names: Mapping[int, str]
         values=tuple(
             FacetValue(value=key, label=label, count=count, total=max(count, totals.get(key, 0)))
             for key, label, count in zip(keys, labels, facet.counts, strict=True)
+            if key  # a cluster that was merged into another has no key of its own
         ),
         edges=facet.edges,
         missing=facet.missing,
@@ -189,9 +191,10 @@ def outlier_view(
     )
 
 
-def cluster_view(cluster: Cluster, rename: tuple[str, int] | None, total: int) -> ClusterView:
+def cluster_view(found: Effective, rename: tuple[str, int] | None, total: int) -> ClusterView:
     """A cluster; a rename in force wins over the automatic name."""
     name, version = rename or ("", 0)
+    cluster = found.cluster
     return ClusterView(
         key=cluster.cluster_key,
         cluster=cluster.cluster,
@@ -205,6 +208,8 @@ def cluster_view(cluster: Cluster, rename: tuple[str, int] | None, total: int) -
         exemplars=tuple(cluster.exemplars),
         x=cluster.x,
         y=cluster.y,
+        merged=tuple(unit for unit in found.units if unit != cluster.cluster_key),
+        origin=found.origin,
     )
 
 

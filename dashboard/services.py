@@ -8,21 +8,24 @@ from several threads. Errors are `cql.errors`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 
+from analytics.decided import DECIDED
 from analytics.search import Request, Searcher
 from analytics.tiles import Selection
 from cql.errors import InputError, NotFoundError
 from cql.settings import Settings
 from cql.store import Store
-from dashboard import ledger, present, stocks
+from dashboard import exports, ledger, present, stocks
 from dashboard.answers import QueryView, SearchView
-from dashboard.atlas import Atlas
+from dashboard.atlas import TILE_TTL_S, Atlas
 from dashboard.connection import open_store
+from dashboard.decisions import Decisions
+from dashboard.history import History
 from dashboard.overview import Overview
 from dashboard.photos import Photos
 from dashboard.searches import Picture, Searches
@@ -63,6 +66,8 @@ class Services:
         self._overview = Overview(store, searcher, self._atlas)
         self._photos = Photos(settings, store)
         self._searches = Searches(settings, store, searcher, self._photos)
+        self.decisions = Decisions(store, searcher, self._atlas)
+        self.history = History(store, self._atlas)
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -105,7 +110,11 @@ class Services:
         self, z: int, x: int, y: int, column: str = "cluster", map_id: UUID | None = None
     ) -> bytes:
         """Tile body, format version 1. InputError for a tile or column that cannot exist."""
-        return self._atlas.table(map_id).tile(z, x, y, column)
+        return self._atlas.table(map_id, max_age_s=TILE_TTL_S).tile(z, x, y, column)
+
+    def tile_version(self, column: str, map_id: UUID) -> str | None:
+        """A text that changes when tiles of the column do; None where they never do."""
+        return self._atlas.token(map_id) if column in DECIDED else None
 
     def rows(self, rows: Sequence[int], map_id: UUID | None = None) -> tuple[MapRow, ...]:
         """Ids, titles, places and cluster names of some rows, in the order asked."""
@@ -255,21 +264,25 @@ class Services:
     # Clusters and outliers
 
     def clusters(self, map_id: UUID | None = None) -> tuple[ClusterView, ...]:
-        """Clusters, largest first, with renames."""
-        found = self._atlas.clusters(map_id)
-        names = ledger.names(self._store, [cluster.cluster_key for cluster in found])
+        """Clusters as decided: merged, split and renamed; largest first."""
+        found = self._atlas.view(map_id).clusters
+        names = ledger.names(self._store, [each.cluster.cluster_key for each in found])
         total = self._atlas.version(map_id).rows
         return tuple(
-            present.cluster_view(cluster, names.get(cluster.cluster_key), total)
-            for cluster in found
+            present.cluster_view(each, names.get(each.cluster.cluster_key), total) for each in found
         )
 
     def cluster(self, key: UUID, map_id: UUID | None = None) -> ClusterDetail:
-        """One cluster with its name's history and its own facets. NotFoundError."""
-        found = next((c for c in self.clusters(map_id) if c.key == key), None)
+        """One cluster with what was decided about it and its own facets. NotFoundError.
+
+        `key` may also be of a cluster that was merged into it.
+        """
+        known = self.clusters(map_id)
+        found = next((c for c in known if c.key == key), None)
+        found = found or next((c for c in known if key in c.merged), None)
         if found is None:
             raise NotFoundError(f"this map has no cluster {key}: a newer map may have replaced it")
-        history = self._store.decisions(ledger.cluster_subject(key))
+        history = self._store.decisions(ledger.cluster_subject(found.key))
         return ClusterDetail(
             cluster=found,
             decisions=tuple(ledger.decision_view(decision) for decision in history),
@@ -280,7 +293,7 @@ class Services:
         self, key: UUID, name: str, *, author: str, expected_version: int, reason: str = ""
     ) -> ClusterView:
         """Name a cluster; ConflictError when somebody renamed it after `expected_version`."""
-        self.cluster(key)
+        key = self.cluster(key).cluster.key
         self._store.append_decision(
             ledger.cluster_subject(key),
             ledger.RENAME,
@@ -303,7 +316,12 @@ class Services:
         version = self._atlas.version(map_id)
         ranking = self._atlas.ranking(map_id)
         page = ledger.page(
-            self._store, ranking, verdict=verdict, offset=offset, limit=_limited(limit)
+            self._store,
+            ranking,
+            ledger.judged(self._atlas.standing),
+            verdict=verdict,
+            offset=offset,
+            limit=_limited(limit),
         )
         titles = self.titles([outlier.listing_id for _, outlier, _ in page.rows])
         names = self._names_by_number(map_id)
@@ -354,8 +372,12 @@ class Services:
         return ledger.verdicts(self._store, image_ids)
 
     def undo(self, subject: str, *, author: str, expected_version: int) -> DecisionView:
-        """Step back the newest decision of `cluster:<key>` or `image:<id>` (a new ledger entry)."""
-        return ledger.undo(self._store, subject, author=author, expected_version=expected_version)
+        """Step back the newest decision of a subject, or a whole `batch:<id>` (new entries)."""
+        return self.decisions.undo(subject, author=author, expected_version=expected_version)
+
+    def export(self, fmt: str, *, history: bool = False, version: str = "") -> Iterator[bytes]:
+        """What is in force for every image, or the whole ledger, as a file of `exports.FORMATS`."""
+        return exports.stream(self._store, self._atlas, fmt, history=history, version=version)
 
     # Work
 

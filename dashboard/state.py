@@ -34,7 +34,7 @@ MAX_AFTER: Final = 1_000
 
 NUMBER_COLUMNS: Final = ("outlier_score", "membership", "knn_distance")
 _COLUMN = re.compile(
-    r"(?:cluster|outlier_score|membership|knn_distance|attr:[^\x00-\x1f\x7f]{1,120})"
+    r"(?:cluster|label|outlier_score|membership|knn_distance|attr:[^\x00-\x1f\x7f]{1,120})"
 )
 _MODES: Final[dict[str, Mode]] = {"u": "union", "s": "subtract", "i": "intersect"}
 _LETTERS: Final = {mode: letter for letter, mode in _MODES.items()}

@@ -233,7 +233,8 @@ class StockView:
 class ClusterView:
     """A cluster. `automatic` is the name it was given by the analysis; `name` is what to show.
 
-    `version` is the rename version to pass as `expected_version` (0: never renamed).
+    `version` is the rename version to pass as `expected_version` (0: never renamed). `merged`:
+    keys of the clusters that were merged into it; `origin`: the cluster it was split off from.
     """
 
     key: UUID
@@ -248,6 +249,8 @@ class ClusterView:
     exemplars: tuple[UUID, ...]
     x: float
     y: float
+    merged: tuple[UUID, ...] = ()
+    origin: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from dashboard.answers import AskedView, SearchView
 from dashboard.callbacks.calls import call
 from dashboard.components import details, facets, gallery, states, terms
 from dashboard.pages import explore
+from dashboard.places import selection_of
 from dashboard.state import ExploreState
 from dashboard.terms import Terms
 
@@ -281,9 +282,12 @@ def _selection(app: dash.Dash, services: Services) -> None:
         Input(ids.EXPLORE_NARROW, "data"),
         Input({"type": ids.EXPLORE_GALLERY_PAGE, "offset": ALL, "side": ALL}, "n_clicks"),
         Input(ids.REFRESH, "data"),
+        State(ids.EXPLORE_STATE, "data"),
         running=[(Output(ids.EXPLORE_GALLERY, "className"), "is-loading", "")],
     )
-    async def page(narrow: dict[str, Any] | None, clicks: list[Any], _refresh: Any) -> Any:
+    async def page(
+        narrow: dict[str, Any] | None, clicks: list[Any], _refresh: Any, data: str
+    ) -> Any:
         if not narrow:
             return no_update
         turned = isinstance(ctx.triggered_id, dict) and "offset" in ctx.triggered_id
@@ -296,7 +300,8 @@ def _selection(app: dash.Dash, services: Services) -> None:
         )
         if isinstance(found, Exception):
             return states.error(found)
-        return gallery.gallery(found, bool(selection["polygons"] or selection["filters"]))
+        decide = ids.PATH_DECIDE + selection_of(data).write()
+        return gallery.gallery(found, bool(selection["polygons"] or selection["filters"]), decide)
 
     @app.callback(
         Output(ids.EXPLORE_FACETS, "children"),

@@ -43,6 +43,12 @@ def cluster_on_map(cluster: ClusterView) -> str:
     return ExploreState(filters=(Filter("cluster", (str(cluster.cluster),)),)).href()
 
 
+def cluster_decide(cluster: ClusterView) -> str:
+    """Return the address of the page that labels or splits this cluster."""
+    state = ExploreState(filters=(Filter("cluster", (str(cluster.cluster),)),))
+    return ids.PATH_DECIDE + state.write()
+
+
 def cluster_card(cluster: ClusterView) -> html.Article:
     """Build a cluster's card: exemplars, a name to edit in place, how large it is."""
     shown = cluster.exemplars[:MOSAIC]
@@ -63,6 +69,10 @@ def cluster_card(cluster: ClusterView) -> html.Article:
                     name_field(cluster),
                     html.Div(
                         [
+                            html.Span(f"{len(cluster.merged) + 1} merged")
+                            if cluster.merged
+                            else None,
+                            html.Span("Split off") if cluster.origin else None,
                             html.Span(plural(cluster.size, "image")),
                             html.Span(plural(cluster.listings, "listing")),
                             html.Span(percent(cluster.share)),
@@ -81,6 +91,7 @@ def cluster_card(cluster: ClusterView) -> html.Article:
                                 href=cluster_href(cluster.key),
                                 className="button button--small button--quiet",
                             ),
+                            pick(cluster),
                         ],
                         className="card__foot",
                     ),
@@ -89,6 +100,17 @@ def cluster_card(cluster: ClusterView) -> html.Article:
             ),
         ],
         className="card cluster-card",
+    )
+
+
+def pick(cluster: ClusterView) -> dcc.Checklist:
+    """Build the box that chooses a cluster, to merge it with others."""
+    key = str(cluster.key)
+    return dcc.Checklist(
+        id=ids.cluster_pick(key),
+        options=[{"label": "Select", "value": key, "title": f"Select {cluster.name} to merge it"}],
+        value=[],
+        className="pick",
     )
 
 

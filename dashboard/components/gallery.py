@@ -77,13 +77,19 @@ def tile(
     )
 
 
-def gallery(found: SelectionView, narrowed: bool) -> list[Any]:
-    """Build one page of the selection, with its exact count over all rows."""
+def gallery(found: SelectionView, narrowed: bool, decide: str = "") -> list[Any]:
+    """Build one page of the selection, with its exact count over all rows.
+
+    `decide` is the address of the page that labels or splits it.
+    """
     share = f"{count(found.count)} of {plural(found.total, 'image')}"
     head = html.Div(
         [
             html.H2("Selection" if narrowed else "All images", className="panel__title"),
             html.Output(share, className="panel__count", id=ids.EXPLORE_COUNT),
+            dcc.Link("Label or split", href=decide, className="button button--small")
+            if decide and narrowed and found.count
+            else None,
         ],
         className="panel__head",
     )

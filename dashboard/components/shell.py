@@ -29,6 +29,7 @@ DESTINATIONS: Final = (
     Destination(ids.PATH_SEARCH, "Searches", "search"),
     Destination(ids.PATH_CLUSTERS, "Clusters", "clusters"),
     Destination(ids.PATH_OUTLIERS, "Outliers", "outliers"),
+    Destination(ids.PATH_DECISIONS, "Decisions", "check"),
     Destination(ids.PATH_JOBS, "Jobs", "jobs"),
 )
 

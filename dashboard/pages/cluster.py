@@ -56,11 +56,18 @@ def detail(found: ClusterDetail, photos: SelectionView) -> list[Any]:
                     className="page-head__text page-head__text--wide",
                 ),
                 html.Div(
-                    dcc.Link(
-                        [icon("map"), "Show on map"],
-                        href=cards.cluster_on_map(cluster),
-                        className="button button--primary",
-                    ),
+                    [
+                        dcc.Link(
+                            "Label or split",
+                            href=cards.cluster_decide(cluster),
+                            className="button",
+                        ),
+                        dcc.Link(
+                            [icon("map"), "Show on map"],
+                            href=cards.cluster_on_map(cluster),
+                            className="button button--primary",
+                        ),
+                    ],
                     className="page-head__controls",
                 ),
             ],

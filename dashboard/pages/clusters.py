@@ -66,6 +66,8 @@ def layout(search: str | None) -> html.Div:
                 **aria(label="Images in each cluster"),
                 role="img",
             ),
+            dcc.Store(id=ids.CLUSTERS_MERGE_ASK),
+            html.Div(id=ids.CLUSTERS_MERGE, role="status"),
             html.Div(states.tiles_skeleton(12, "clusters"), id=ids.CLUSTERS_LIST),
             html.Div(
                 html.Button("Show more", id=ids.CLUSTERS_MORE, className="button", type="button"),

@@ -38,14 +38,16 @@ from cql.records import (
     Stock,
 )
 from cql.settings import Settings
+from tests.ledger import MemoryLedger
 
 MODEL = "toy@1"
 
 
-class Memory:
+class Memory(MemoryLedger):
     """What analytics asks of the store, held in dictionaries."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.pointers: dict[str, UUID] = {}
         self.snapshots: dict[UUID, tuple[Snapshot, list[Shard]]] = {}
         self.registered: dict[tuple[str, UUID], Service] = {}
@@ -64,6 +66,18 @@ class Memory:
 
     def changes(self, since: datetime, until: datetime) -> Iterator[Change]:
         return iter([each for each in list(self.log) if since <= each.at < until])
+
+    def features_at(self, keys: Iterable[tuple[str, str, UUID]]) -> list[Feature | None]:
+        return [
+            next(
+                (
+                    each for each in self.features.get(listing_id, [])
+                    if each.image_id == image_id and each.model_id == model_id
+                ),
+                None,
+            )
+            for listing_id, model_id, image_id in keys
+        ]  # fmt: skip
 
     def note(self, kind: str, listing_id: str) -> None:
         """Log a change."""

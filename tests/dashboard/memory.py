@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 from analytics.regions import Range, mask
-from analytics.search import Request, Result
-from cql.errors import ConflictError, InputError, NotFoundError
+from analytics.search import Neighbours, Request, Result
+from cql import codec
+from cql.errors import InputError, NotFoundError
 from cql.records import (
     NAMESPACE,
     Cluster,
-    Decision,
+    Feature,
     Hit,
     Image,
     Job,
@@ -39,6 +40,7 @@ from cql.records import (
     Thumbnail,
     image_id_of,
 )
+from tests.ledger import MemoryLedger
 
 T = TypeVar("T")
 
@@ -46,7 +48,7 @@ WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class MemoryStore:
+class MemoryStore(MemoryLedger):
     """What `Services` reads of a `cql.store.Store`."""
 
     listings_: dict[str, Listing] = field(default_factory=dict)
@@ -58,11 +60,11 @@ class MemoryStore:
     outliers_: list[Outlier] = field(default_factory=list)
     version: MapVersion | None = None
     snapshot_: Snapshot | None = None
-    decisions_: dict[str, list[Decision]] = field(default_factory=dict)
     queries_: dict[UUID, Query] = field(default_factory=dict)
     hits_: dict[UUID, list[Hit]] = field(default_factory=dict)
     jobs_: list[Job] = field(default_factory=list)
     files: int = 0
+    vectors_: dict[UUID, NDArray[np.float32]] = field(default_factory=dict)
 
     def close(self) -> None: ...
 
@@ -122,6 +124,25 @@ class MemoryStore:
         found = [image for image in self.images.values() if image.listing_id == listing_id]
         return sorted(found, key=lambda image: (image.position, image.image_id))
 
+    def owners(self, image_ids: Iterable[UUID]) -> dict[UUID, str]:
+        return {each: self.images[each].listing_id for each in image_ids if each in self.images}
+
+    def iter_images(self) -> Iterator[Image]:
+        return iter(sorted(self.images.values(), key=lambda image: image.listing_id))
+
+    def features_at(self, keys: Iterable[tuple[str, str, UUID]]) -> list[Feature | None]:
+        found: list[Feature | None] = []
+        for listing_id, model_id, image_id in keys:
+            vector = self.vectors_.get(image_id) if image_id in self.images else None
+            raw = b"" if vector is None else vector.astype("<f4").tobytes()
+            found.append(
+                None if vector is None else Feature(
+                    listing_id=listing_id, model_id=model_id, image_id=image_id, vector=raw,
+                    dim=len(vector), crc32c=codec.crc32c(raw),
+                )
+            )  # fmt: skip
+        return found
+
     def thumbnail(self, image_id: UUID) -> Thumbnail:
         data = _known(self.thumbnails.get(image_id), image_id)
         return Thumbnail(image_id=image_id, webp=data, width=0, height=0)
@@ -136,41 +157,6 @@ class MemoryStore:
         for image in self.images_of(listing_id):
             self.delete_image(image.image_id)
         del self.listings_[listing_id]
-
-    def decisions(self, subject: str) -> list[Decision]:
-        return self.decisions_.get(subject, [])
-
-    def decisions_of(self, subjects: Iterable[str]) -> dict[str, Decision]:
-        return {key: self.decisions_[key][0] for key in subjects if self.decisions_.get(key)}
-
-    def iter_decisions(self) -> Iterator[Decision]:
-        return (decision for history in self.decisions_.values() for decision in history)
-
-    def append_decision(
-        self,
-        subject: str,
-        kind: str,
-        value: str,
-        *,
-        author: str,
-        reason: str = "",
-        expected_version: int,
-    ) -> Decision:
-        history = self.decisions_.setdefault(subject, [])
-        version = history[0].version if history else 0
-        if version != expected_version:
-            raise ConflictError(f"{subject} is at version {version}, not {expected_version}")
-        decision = Decision(
-            subject=subject,
-            version=version + 1,
-            kind=kind,
-            value=value,
-            author=author,
-            reason=reason,
-            at=datetime.now(UTC),
-        )
-        history.insert(0, decision)
-        return decision
 
     def query(self, query_id: UUID) -> Query:
         return _known(self.queries_.get(query_id), query_id)
@@ -211,6 +197,21 @@ class MemorySearcher:
 
     def snapshot(self) -> Snapshot:
         return _known(self.store.snapshot_, "live")
+
+    def neighbours(
+        self, vectors: NDArray[np.float32], k: int, *, snapshot: Snapshot | None = None
+    ) -> Neighbours:
+        if self.down is not None:
+            raise self.down
+        order = sorted(self.vectors, key=lambda image: image.bytes)
+        held = np.array([self.vectors[image] for image in order])
+        scores = (vectors.astype(np.float64) @ held.T.astype(np.float64)).astype(np.float32)
+        rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return Neighbours(
+            scores=np.take_along_axis(scores, rows, 1),
+            rows=rows,
+            images=np.array([[list(order[r].bytes) for r in each] for each in rows], np.uint8),
+        )
 
     def search(self, request: Request) -> Result:
         request.check()
@@ -392,6 +393,7 @@ def collection(
                 )
             )
     finish(store, places)
+    store.vectors_ = vectors
     return store, MemorySearcher(store, vectors)
 
 

@@ -68,13 +68,14 @@ function Categories({ column, palette, selection, filter }: Props): React.ReactE
   const now = Array.isArray(asked) ? (asked as readonly string[]) : null;
   const order = [
     ...ranked(column),
-    ...column.categories.flatMap((category, code) => (NOISE.has(category) ? [code] : [])),
+    // An empty category is a cluster that was merged into another: it has no points.
+    ...column.categories.flatMap((category, code) => (NOISE.has(category) && category ? [code] : [])),
   ];
   const shown = all || order.length <= FOLDED + 2 ? order : order.slice(0, FOLDED);
   const click = (value: string, twice: boolean): void => {
     clearTimeout(timer.current);
     if (twice) filter(isolated(now, value));
-    else timer.current = window.setTimeout(() => filter(toggled(column.categories, now, value)), CLICK_MS);
+    else timer.current = window.setTimeout(() => filter(toggled(column.categories.filter(Boolean), now, value)), CLICK_MS);
   };
   return (
     <ul className="sm-legend__list">

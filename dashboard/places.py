@@ -1,0 +1,93 @@
+"""What the addresses of the pages about decisions say, read and written as `dashboard.state`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import parse_qsl, quote, urlencode
+
+from analytics.propagation import K_MAX
+from dashboard.history import KINDS
+from dashboard.state import MAX_QUERY, ExploreState
+
+NEAR: Final = 60
+"""Images that a label is spread to where the address does not say."""
+_SUBJECT = re.compile(r"(?:cluster|image|label|merge|split|duplicates):[0-9A-Za-z-]{1,80}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionsState:
+    """Which kind of acts are listed ("": all), before when, or all versions of one subject."""
+
+    kind: str = ""
+    before: datetime | None = None
+    subject: str = ""
+
+    @classmethod
+    def read(cls, search: str | None) -> DecisionsState:
+        """Return the state that the query part of an address names."""
+        single = _single(search)
+        kind, subject = single.get("kind", ""), single.get("subject", "")
+        return cls(
+            kind=kind if kind in KINDS else "",
+            before=_moment(single.get("before", "")),
+            subject=subject if _SUBJECT.fullmatch(subject) else "",
+        )
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        before = self.before.isoformat(timespec="milliseconds") if self.before else ""
+        return _query((("kind", self.kind), ("before", before), ("subject", self.subject)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpreadState:
+    """A label, and to how many images it should spread."""
+
+    label: str = ""
+    k: int = NEAR
+
+    @classmethod
+    def read(cls, search: str | None) -> SpreadState:
+        """Return the state that the query part of an address names."""
+        single = _single(search)
+        text = single.get("k", "")
+        k = int(text) if re.fullmatch(r"[0-9]{1,4}", text) else NEAR
+        return cls(label=single.get("label", "")[:200].strip(), k=min(max(k, 1), K_MAX))
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        return _query((("label", self.label), ("k", str(self.k) if self.k != NEAR else "")))
+
+
+def selection_of(search: str | None) -> ExploreState:
+    """The selection that an address of Explore or of the page about a selection names, alone."""
+    state = ExploreState.read(search)
+    return ExploreState(map_id=state.map_id, polygons=state.polygons, filters=state.filters)
+
+
+def _single(search: str | None) -> dict[str, str]:
+    text = (search or "").removeprefix("?")
+    if len(text) > MAX_QUERY:
+        return {}
+    try:
+        pairs = parse_qsl(text, errors="strict", max_num_fields=64)
+    except ValueError:  # too many fields, or bytes that are not UTF-8
+        return {}
+    return {key: value for key, value in reversed(pairs) if value.isprintable()}
+
+
+def _query(pairs: Iterable[tuple[str, str]]) -> str:
+    text = urlencode([pair for pair in pairs if pair[1]], safe=":", quote_via=quote)
+    return f"?{text}" if text else ""
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
