@@ -38,9 +38,10 @@ _FREE = 10.0
 class Ranker:
     """A taught concept: the margin of v is w . v + b, as `linear` (C = 1) scores it.
 
-    `threshold`: the least margin from which on held-out examples reach `PRECISION`, or above all of
-    them where none does; `precision` and `recall` are those of held-out examples at it. `seed` drew
-    the `sampled` weak negatives.
+    `threshold`: the least margin of 0 or more from which on marked images, each held out, reach
+    `PRECISION`; where none does (one example says nothing of another), the margin of the best
+    example, with a `precision` and a `recall` of 0. Weak negatives do not count here: some of them
+    have the concept. `seed` drew the `sampled` ones.
     """
 
     linear: Linear
@@ -81,13 +82,17 @@ def teach(
     codec.check(rows)
     wide = rows.astype(np.float64)
     targets = np.r_[np.ones(counts[0]), -np.ones(counts[1] + counts[2])]
-    shares = np.concatenate([np.full(n, s / n) for n, s in zip(counts, _shares(counts), strict=True) if n])
+    parts = zip(counts, _shares(counts), strict=True)
+    shares = np.concatenate([np.full(n, share / n) for n, share in parts if n])
     kernel = wide @ wide.T + _FREE**2
     # Dual form: as many unknowns as examples, however wide the vectors are.
-    hat = np.linalg.solve(kernel + np.diag(ridge / shares), kernel).T
-    alpha = np.linalg.solve(kernel + np.diag(ridge / shares), targets)
+    solved = np.linalg.solve(kernel + np.diag(ridge / shares), np.c_[kernel, targets])
+    hat, alpha = solved[:, :-1].T, solved[:, -1]
     margins = held_out(hat, targets, [*groups, *(f"\0{n}" for n in range(counts[2]))])
-    threshold, precision, recall = cut(margins, targets > 0)
+    marked = counts[0] + counts[1]
+    threshold, precision, recall = cut(
+        margins[:marked], targets[:marked] > 0, most=float((hat @ targets)[:marked].max())
+    )
     return Ranker(
         linear=Linear.of((alpha @ wide)[None], np.array([_FREE**2 * alpha.sum()])),
         threshold=threshold,
@@ -116,23 +121,19 @@ def held_out(
 
 
 def cut(
-    margins: NDArray[np.float64], right: NDArray[np.bool_], *, wanted: float = PRECISION
+    margins: NDArray[np.float64], right: NDArray[np.bool_], *, most: float, wanted: float = PRECISION
 ) -> tuple[float, float, float]:
-    """Least margin of an example that has the concept at which precision is `wanted` or more.
+    """Least margin of 0 or more at which held-out precision is `wanted`, that and the recall.
 
-    Also the precision and the recall there. Where no margin reaches it: just above all margins of
-    examples that do not have it, with the precision and recall of that.
+    Where no margin reaches it, `most`, with nothing taken: precision and recall are 0.
     """
-    best = None
-    for threshold in np.sort(margins[right]).tolist():
+    own = margins[right]
+    for threshold in [0.0, *np.sort(own[own > 0]).tolist()]:
         taken = margins >= threshold
-        precision = float(right[taken].mean())
-        if precision >= wanted:
-            best = threshold, precision, float(right[taken].sum() / right.sum())
-            break
-    if best is not None:
-        return best
-    return float(np.nextafter(margins.max(), np.inf)), 0.0, 0.0
+        if taken.any() and right[taken].mean() >= wanted:
+            recall = right[taken].sum() / right.sum()
+            return float(threshold), float(right[taken].mean()), float(recall)
+    return most, 0.0, 0.0
 
 
 def _shares(counts: tuple[int, int, int]) -> tuple[float, float, float]:

@@ -171,10 +171,11 @@ def over_parts(parts: Sequence[Part], model: Linear, want: Want, *, each: Map = 
     """Score every row of some shards as they are now: changed listings fresh, deleted rows out."""
     want.check(len(model.units))
     found = []
+    ids = np.frombuffer(b"".join(sorted(want.without)), ">u8").reshape(-1, 2)
     for part in parts:
         masks = (part.alive, None)
         for block, alive in zip(part.blocks, masks, strict=False):
-            found.append(_over_block(block, alive, model, want, each))
+            found.append(_over_block(block, alive, model, want, ids, each))
     return merge(found, len(model.units), want)
 
 
@@ -220,7 +221,12 @@ def _order(keys: NDArray[np.float32], images: NDArray[np.uint8]) -> NDArray[np.i
 
 
 def _over_block(
-    block: Block, alive: NDArray[np.uint8] | None, model: Linear, want: Want, each: Map
+    block: Block,
+    alive: NDArray[np.uint8] | None,
+    model: Linear,
+    want: Want,
+    ids: NDArray[Any],
+    each: Map,
 ) -> Found:
     slack, gap = _slack(model)
     single = len(model.units) == 1
@@ -250,14 +256,19 @@ def _over_block(
     for _ in each(run, range(0, block.rows, size)):  # type: ignore[attr-defined]
         pass
     seen = np.ones(block.rows, bool) if alive is None else alive.astype(bool)
+    total = int(seen.sum())
     if single:
         counts = np.array([np.count_nonzero(seen & (sureties >= np.float32(want.threshold)))])
     else:
         counts = np.bincount(classes[seen], minlength=len(model.units))
+    if len(ids):  # half of an id tells nearly all apart, what is left is looked at whole
+        keys = np.ascontiguousarray(block.images).view(">u8")[:, 0]
+        for row in np.flatnonzero(seen & np.isin(keys, ids[:, 0])):
+            seen[row] = block.images[row].tobytes() not in want.without
     unsure = _ranked(block, seen, sureties, model, want, _unsure_key(len(model.units)), slack)
     chosen = np.zeros(block.rows, bool) if want.of is None else seen & (classes == want.of)
     best = _ranked(block, chosen, sureties, model, want, np.asarray, slack)
-    return Found(int(seen.sum()), counts.astype(np.int64), unsure, best)
+    return Found(total, counts.astype(np.int64), unsure, best)
 
 
 def _ranked(
@@ -271,13 +282,9 @@ def _ranked(
 ) -> Ranked:
     rows = np.flatnonzero(chosen)
     keys = key(sureties[rows])
-    wanted = want.k + len(want.without)
-    if wanted < len(rows):
-        cut = np.partition(keys, len(rows) - wanted)[len(rows) - wanted]
+    if want.k < len(rows):
+        cut = np.partition(keys, len(rows) - want.k)[len(rows) - want.k]
         rows = rows[keys >= cut - 2 * slack]
-    if want.without:
-        kept = [block.images[row].tobytes() not in want.without for row in rows]
-        rows = rows[np.array(kept, bool)]
     own, exact = model.decide(block.gather(rows.astype(np.int64)))
     order = _order(key(exact), block.images[rows])[: want.k]
     rows = rows[order]

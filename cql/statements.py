@@ -220,6 +220,7 @@ CONCEPT_COLUMNS = (
 )
 ADD_CONCEPT = _insert("{keyspace}.concepts", CONCEPT_COLUMNS, "IF NOT EXISTS")
 CONCEPT = Statement("SELECT * FROM {keyspace}.concepts WHERE name = ? LIMIT 1")
+CONCEPT_VERSIONS = Statement("SELECT * FROM {keyspace}.concepts WHERE name = ?")
 CONCEPT_VERSION = Statement("SELECT * FROM {keyspace}.concepts WHERE name = ? AND version = ?")
 CONCEPTS = Statement("SELECT * FROM {keyspace}.concepts PER PARTITION LIMIT 1")
 SUGGESTION_COLUMNS = "image_id listing_id name version margin at"

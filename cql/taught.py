@@ -86,6 +86,18 @@ class Taught:
             raise NotFoundError(f"no concept is called {name[:80]!r}: see the list of concepts")
         return record(Concept, row)
 
+    def concept_since(self, name: str) -> datetime:
+        """When a concept was first saved, or saved again after it was taken back. NotFoundError."""
+        since: datetime | None = None
+        for row in self._access.each(cql.CONCEPT_VERSIONS, name):  # newest first
+            version = record(Concept, row)
+            if not version.positives:
+                break
+            since = version.created_at
+        if since is None:
+            raise NotFoundError(f"no concept is called {name[:80]!r}: see the list of concepts")
+        return since
+
     def concepts(self) -> list[Concept]:
         """The newest version of every concept that was not taken back, by name."""
         found = [record(Concept, row) for row in self._access.each(cql.CONCEPTS)]

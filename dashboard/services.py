@@ -23,12 +23,14 @@ from cql.store import Store
 from dashboard import exports, ledger, present, stocks
 from dashboard.answers import QueryView, SearchView
 from dashboard.atlas import TILE_TTL_S, Atlas
+from dashboard.classes import Classes
 from dashboard.connection import open_store
 from dashboard.decisions import Decisions
 from dashboard.history import History
 from dashboard.overview import Overview
 from dashboard.photos import Photos
 from dashboard.searches import Picture, Searches
+from dashboard.teaching import Teaching
 from dashboard.views import (
     ClusterDetail,
     ClusterView,
@@ -68,6 +70,8 @@ class Services:
         self._searches = Searches(settings, store, searcher, self._photos)
         self.decisions = Decisions(store, searcher, self._atlas)
         self.history = History(store, self._atlas)
+        self.classes = Classes(store, searcher, self._atlas)
+        self.teaching = Teaching(store, searcher)
 
     @classmethod
     def open(cls, settings: Settings) -> Services:

@@ -72,11 +72,19 @@ def test_held_out_margins_are_those_of_fits_without_the_listing() -> None:
 def test_the_threshold_is_the_least_that_is_precise_enough() -> None:
     margins = np.array([0.9, 0.8, 0.7, 0.1, 0.5, -0.4])
     right = np.array([True, True, True, True, False, False])
-    assert concept.cut(margins, right) == (0.7, 1.0, 0.75)
-    assert concept.cut(margins, right, wanted=0.8) == (0.1, 0.8, 1.0)
-    threshold, precision, recall = concept.cut(-margins, right)
-    assert threshold > 0.4
-    assert (precision, recall) == (0.0, 0.0)
+    assert concept.cut(margins, right, most=2) == (0.7, 1.0, 0.75)
+    assert concept.cut(margins, right, most=2, wanted=0.8) == (0.0, 0.8, 1.0)
+    assert concept.cut(margins - 0.6, right, most=2, wanted=0.8) == (0.0, 1.0, 0.75)
+    assert concept.cut(-margins, right, most=2) == (2, 0.0, 0.0)
+
+
+def test_one_example_labels_nothing_that_is_less_like_it_than_itself() -> None:
+    vectors, right = planted(400, 0.2)
+    yes = np.flatnonzero(right)[:1]
+    made = concept.teach(vectors[yes], vectors[:0], vectors, groups=["a"], seed=1)
+    margins = made.linear.scores(vectors)[:, 0]
+    assert (made.precision, made.recall) == (0.0, 0.0)
+    assert np.flatnonzero(margins >= made.threshold - 1e-6).tolist() == yes.tolist()
 
 
 @pytest.mark.parametrize("sampled", [0, 3])

@@ -114,8 +114,8 @@ def test_changed_and_deleted_listings_are_seen_as_they_are(world: Callable[..., 
             listing_id="new", model_id=MODEL, image_id=image, vector=fresh, dim=5, crc32c=crc
         )
     ]  # fmt: skip
-    made.store.note("listing_deleted", "l03")
-    made.store.note("features_added", "new")
+    made.store.note("listing_changed", "l03")
+    made.store.note("feature_added", "new")
     taken_out = {each.image_id for each in gone}
     rows = [(i, v) for i, v in zip(made.images, vectors, strict=True) if i not in taken_out]
     rows.append((image, np.frombuffer(fresh, "<f4").astype(np.float32)))

@@ -58,10 +58,15 @@ def test_of_two_who_save_a_concept_at_once_one_gets_a_conflict(store: Store) -> 
     with pytest.raises(ConflictError):
         store.append_concept(concept(name, 3))
     second = store.append_concept(concept(name, 2))
+    assert store.concept_since(name) == winner.created_at
     assert second in store.concepts()
     assert winner not in store.concepts()
     store.append_concept(replace(concept(name, 3), positives=()))
     assert name not in {each.name for each in store.concepts()}
+    with pytest.raises(NotFoundError):
+        store.concept_since(name)
+    again = store.append_concept(concept(name, 4))
+    assert store.concept_since(name) == again.created_at
     with pytest.raises(NotFoundError):
         store.concept("unknown")
 
