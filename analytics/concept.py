@@ -108,7 +108,7 @@ def teach(
 def held_out(
     hat: NDArray[np.float64], targets: NDArray[np.float64], groups: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Margin (N,) of each example by the fit without its group; `hat` (N, N) maps targets to fits."""
+    """Margin (N,) of each example by the fit without its group; targets to fits: `hat` (N, N)."""
     rest = targets - hat @ targets
     found = np.empty(len(targets))
     own: dict[str, list[int]] = {}
@@ -121,7 +121,11 @@ def held_out(
 
 
 def cut(
-    margins: NDArray[np.float64], right: NDArray[np.bool_], *, most: float, wanted: float = PRECISION
+    margins: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    *,
+    most: float,
+    wanted: float = PRECISION,
 ) -> tuple[float, float, float]:
     """Least margin of 0 or more at which held-out precision is `wanted`, that and the recall.
 

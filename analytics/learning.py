@@ -1,4 +1,4 @@
-"""Training over the collection: the classifier from labels in force, concepts, what they propose."""
+"""Training over the collection: the classifier from labels in force, concepts, suggestions."""
 
 from __future__ import annotations
 
@@ -267,4 +267,3 @@ def _decoded(features: Sequence[Feature], dim: int) -> NDArray[np.float32]:
 def _now() -> datetime:
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-

@@ -78,9 +78,7 @@ class Linear:
             found[start : start + _EXACT_ROWS] = total * self.norms + self.biases
         return found
 
-    def decide(
-        self, vectors: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def decide(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Class and surety of float32 (N, D): int32 (N,) and float32 (N,)."""
         return decided(self.scores(vectors))
 
@@ -175,7 +173,7 @@ def over_parts(parts: Sequence[Part], model: Linear, want: Want, *, each: Map = 
     for part in parts:
         masks = (part.alive, None)
         for block, alive in zip(part.blocks, masks, strict=False):
-            found.append(_over_block(block, alive, model, want, ids, each))
+            found.append(_over_block(block, alive, model, want, ids=ids, each=each))
     return merge(found, len(model.units), want)
 
 
@@ -225,6 +223,7 @@ def _over_block(
     alive: NDArray[np.uint8] | None,
     model: Linear,
     want: Want,
+    *,
     ids: NDArray[Any],
     each: Map,
 ) -> Found:
@@ -265,9 +264,11 @@ def _over_block(
         keys = np.ascontiguousarray(block.images).view(">u8")[:, 0]
         for row in np.flatnonzero(seen & np.isin(keys, ids[:, 0])):
             seen[row] = block.images[row].tobytes() not in want.without
-    unsure = _ranked(block, seen, sureties, model, want, _unsure_key(len(model.units)), slack)
+    unsure = _ranked(
+        block, seen, sureties, model, want, key=_unsure_key(len(model.units)), slack=slack
+    )
     chosen = np.zeros(block.rows, bool) if want.of is None else seen & (classes == want.of)
-    best = _ranked(block, chosen, sureties, model, want, np.asarray, slack)
+    best = _ranked(block, chosen, sureties, model, want, key=np.asarray, slack=slack)
     return Found(total, counts.astype(np.int64), unsure, best)
 
 
@@ -277,6 +278,7 @@ def _ranked(
     sureties: NDArray[np.float32],
     model: Linear,
     want: Want,
+    *,
     key: Key,
     slack: float,
 ) -> Ranked:

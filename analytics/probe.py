@@ -125,7 +125,9 @@ def train(
         scores = np.full((len(classes), len(names)), -np.inf)
         for number in tests:
             test = folds == number
-            scores[test] = _fitted_scores(vectors, classes, test, penalty, len(names), seed)
+            scores[test] = _fitted_scores(
+                vectors, classes, test, penalty=penalty, count=len(names), seed=seed
+            )
             done += 1
             step(done, total)
         loss = _log_loss(scores[held], classes[held], 1.0)
@@ -142,7 +144,13 @@ def train(
         temperature=temperature,
         seed=seed,
         measures=_measures(
-            names, classes, listings, folds, held, best[2] if best else None, len(tests)
+            names,
+            classes,
+            listings,
+            folds=folds,
+            held=held,
+            scores=best[2] if best else None,
+            tests=len(tests),
         ),
     )
 
@@ -158,7 +166,9 @@ def deal(
     own: dict[str, list[int]] = {}
     for row, name in enumerate(listings):
         own.setdefault(name, []).append(row)
-    main = {name: Counter(classes[rows].tolist()).most_common(1)[0][0] for name, rows in own.items()}
+    main = {
+        name: Counter(classes[rows].tolist()).most_common(1)[0][0] for name, rows in own.items()
+    }
     names = sorted(own)
     order = [names[at] for at in np.random.default_rng(seed).permutation(len(names))]
     size = Counter(main.values())
@@ -242,6 +252,7 @@ def _fitted_scores(
     vectors: NDArray[np.float32],
     classes: NDArray[np.int64],
     test: NDArray[np.bool_],
+    *,
     penalty: float,
     count: int,
     seed: int,
@@ -277,9 +288,7 @@ def _shares(scores: NDArray[np.float64], temperature: float) -> NDArray[np.float
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
-def _log_loss(
-    scores: NDArray[np.float64], classes: NDArray[np.int64], temperature: float
-) -> float:
+def _log_loss(scores: NDArray[np.float64], classes: NDArray[np.int64], temperature: float) -> float:
     own = _shares(scores, temperature)[np.arange(len(classes)), classes]
     return float(-np.log(np.maximum(own, 1e-300)).mean())
 
@@ -288,6 +297,7 @@ def _measures(
     names: tuple[str, ...],
     classes: NDArray[np.int64],
     listings: Sequence[str],
+    *,
     folds: NDArray[np.int64],
     held: NDArray[np.bool_],
     scores: NDArray[np.float64] | None,

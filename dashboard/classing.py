@@ -69,9 +69,7 @@ def _concepts(router: APIRouter, services: Services) -> None:
         limit: Annotated[int, Query(ge=1, le=SHOWN_MAX, description="Of each list.")] = 60,
     ) -> TaughtView:
         """Rank the whole collection by examples: the best images, and the most unsure."""
-        return services.teaching.rank(
-            body.positives, body.negatives, limit=limit, seed=body.seed
-        )
+        return services.teaching.rank(body.positives, body.negatives, limit=limit, seed=body.seed)
 
     # Before the route of a concept, whose name may have slashes in it and would take this too.
     @router.get("/concepts/{name:path}/images", tags=["concepts"])

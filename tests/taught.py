@@ -1,4 +1,4 @@
-"""Classifiers, concepts and suggestions in memory; `tests/cql/test_taught.py` tests the real ones."""
+"""Classifiers, concepts and suggestions in memory; `tests/cql` tests the real ones."""
 
 from __future__ import annotations
 

@@ -7,7 +7,18 @@ from typing import Any, Final
 
 from dashboard import ids, state
 from dashboard.components import states
-from dashboard.pages import cluster, clusters, decide, decisions, explore, jobs, outliers, spread
+from dashboard.pages import (
+    cluster,
+    clusters,
+    decide,
+    decisions,
+    explore,
+    jobs,
+    labels,
+    outliers,
+    spread,
+    teach,
+)
 from dashboard.pages import search as searches
 
 PAGES: Final[dict[str, tuple[str, Callable[[str | None], Any]]]] = {
@@ -15,6 +26,8 @@ PAGES: Final[dict[str, tuple[str, Callable[[str | None], Any]]]] = {
     ids.PATH_SEARCH: ("Searches", searches.layout),
     ids.PATH_CLUSTERS: ("Clusters", clusters.layout),
     ids.PATH_OUTLIERS: ("Outliers", outliers.layout),
+    ids.PATH_LABELS: ("Labels", labels.layout),
+    ids.PATH_TEACH: ("Teach", teach.layout),
     ids.PATH_DECISIONS: ("Decisions", decisions.layout),
     ids.PATH_DECIDE: ("Decide", decide.layout),
     ids.PATH_SPREAD: ("Spread a label", spread.layout),

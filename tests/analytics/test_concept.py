@@ -13,7 +13,9 @@ from tests.analytics.test_linear import unit
 DIM = 32
 
 
-def planted(rows: int, share: float, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def planted(
+    rows: int, share: float, seed: int = 1
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Unit vectors in four directions, one of which is the concept."""
     rng = np.random.default_rng(seed)
     centres = unit(4, DIM, seed)
@@ -66,7 +68,9 @@ def test_held_out_margins_are_those_of_fits_without_the_listing() -> None:
     margins = concept.held_out(hat, targets, groups)
     for name in set(groups):
         test = np.array([n for n, own in enumerate(groups) if own == name])
-        np.testing.assert_allclose(margins[test], fitted(np.setdiff1d(every, test), test), atol=1e-8)
+        np.testing.assert_allclose(
+            margins[test], fitted(np.setdiff1d(every, test), test), atol=1e-8
+        )
 
 
 def test_the_threshold_is_the_least_that_is_precise_enough() -> None:

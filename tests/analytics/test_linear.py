@@ -123,7 +123,9 @@ def test_changed_and_deleted_listings_are_seen_as_they_are(world: Callable[..., 
     with Searcher(made.settings, made.store) as searcher:  # type: ignore[arg-type]
         until(searcher.ready)
         until(lambda: image.bytes in _images(ranking.rank(searcher, linear, want)))
-        until(lambda: not {i.bytes for i in taken_out} & _images(ranking.rank(searcher, linear, want)))
+        until(
+            lambda: not {i.bytes for i in taken_out} & _images(ranking.rank(searcher, linear, want))
+        )
         answer = ranking.rank(searcher, linear, want)
         same(answer, naive(rows, linear, want))
         assert answer.followed_at is not None

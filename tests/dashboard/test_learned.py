@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,13 +13,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from analytics import learning
-from cql import codec
 from cql.errors import ConflictError, InputError, NotFoundError, UnavailableError
-from cql.records import Change, Image
+from cql.records import Change
 from cql.settings import Settings
 from dashboard import app
 from dashboard.services import Services
-from tests.dashboard.memory import MemorySearcher, MemoryStore, collection
+from tests.dashboard.memory import collection
 from tests.ledger import now
 
 BASE = "http://127.0.0.1:8050/api/v1"
