@@ -69,7 +69,7 @@ def layout(search: str | None) -> html.Div:
                             dcc.Graph(
                                 id=ids.LABELS_CHART,
                                 figure=blank(),
-                                config=CONFIG,
+                                config=CONFIG,  # type: ignore[arg-type]
                                 className="chart chart--tall",
                                 style={"height": TALL},
                             ),

@@ -12,7 +12,7 @@ from cql.taught import NAME_LIMIT
 from dashboard import ids
 from dashboard.components import states
 from dashboard.components.review import example_chip, margin_card
-from dashboard.components.widgets import count, data, duration, icon, percent, plural, when
+from dashboard.components.widgets import aria, count, data, duration, icon, percent, plural, when
 from dashboard.learned import ConceptView, TaughtView
 from dashboard.places import TeachState
 
@@ -84,7 +84,7 @@ def marks(state: TeachState) -> html.Div | None:
         return None
     chips = [example_chip(each, "plus") for each in state.plus]
     chips += [example_chip(each, "minus") for each in state.minus]
-    return html.Div(chips, className="examples", role="group", **{"aria-label": "Examples"})
+    return html.Div(chips, className="examples", role="group", **aria(label="Examples"))
 
 
 def body(found: TaughtView) -> html.Div:

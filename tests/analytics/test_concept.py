@@ -56,7 +56,8 @@ def test_held_out_margins_are_those_of_fits_without_the_listing() -> None:
     def fitted(kept: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.float64]:
         weight = shares[kept][:, None]
         left = wide[kept].T @ (weight * wide[kept]) + 0.02 * np.eye(DIM + 1)
-        return wide[test] @ np.linalg.solve(left, wide[kept].T @ (weight[:, 0] * targets[kept]))
+        right_side = wide[kept].T @ (weight[:, 0] * targets[kept])
+        return np.asarray(wide[test] @ np.linalg.solve(left, right_side))
 
     every = np.arange(len(rows))
     kernel = wide @ wide.T

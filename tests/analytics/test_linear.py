@@ -25,7 +25,7 @@ Rows = list[tuple[UUID, NDArray[np.float32]]]
 
 def unit(rows: int, dim: int, seed: int = 1) -> NDArray[np.float32]:
     vectors = np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def model(classes: int, dim: int, seed: int = 2, scale: float = 8.0) -> Linear:
@@ -57,7 +57,7 @@ def naive(rows: Rows, linear: Linear, want: Want) -> dict[str, Any]:
     of = [each for each in ranked if each[1] == want.of]
     best_rows = sorted(of, key=lambda r: (-r[0], r[2].bytes))[: want.k]
     if single:
-        counts = [sum(s >= np.float32(want.threshold) for s, _, _ in found)]
+        counts = [sum(s >= float(np.float32(want.threshold)) for s, _, _ in found)]
     else:
         counts = [sum(c == n for _, c, _ in found) for n in range(len(linear.units))]
     return {"counts": counts, "unsure": unsure, "best": best_rows, "rows": len(found)}

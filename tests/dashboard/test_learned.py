@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from analytics import learning
 from cql.errors import ConflictError, InputError, NotFoundError, UnavailableError
-from cql.records import Change
+from cql.records import Change, Classifier
 from cql.settings import Settings
 from dashboard import app
 from dashboard.services import Services
@@ -50,7 +50,7 @@ class World:
             self.services.decisions.label(own, name, author="ann")
         return given
 
-    def train(self) -> learning.Classifier:
+    def train(self) -> Classifier:
         store: Any = self.store
         return learning.classify(store, self.searcher)
 
