@@ -169,7 +169,7 @@ def over_parts(parts: Sequence[Part], model: Linear, want: Want, *, each: Map = 
     """Score every row of some shards as they are now: changed listings fresh, deleted rows out."""
     want.check(len(model.units))
     found = []
-    ids = np.frombuffer(b"".join(sorted(want.without)), ">u8").reshape(-1, 2)
+    ids = np.frombuffer(b"".join(want.without), np.uint64)[::2]
     for part in parts:
         masks = (part.alive, None)
         for block, alive in zip(part.blocks, masks, strict=False):
@@ -224,7 +224,7 @@ def _over_block(
     model: Linear,
     want: Want,
     *,
-    ids: NDArray[Any],
+    ids: NDArray[np.uint64],
     each: Map,
 ) -> Found:
     slack, gap = _slack(model)
@@ -261,8 +261,8 @@ def _over_block(
     else:
         counts = np.bincount(classes[seen], minlength=len(model.units))
     if len(ids):  # half of an id tells nearly all apart, what is left is looked at whole
-        keys = np.ascontiguousarray(block.images).view(">u8")[:, 0]
-        for row in np.flatnonzero(seen & np.isin(keys, ids[:, 0])):
+        keys = np.ascontiguousarray(block.images).view(np.uint64)[:, 0]
+        for row in np.flatnonzero(seen & np.isin(keys, ids)):
             seen[row] = block.images[row].tobytes() not in want.without
     unsure = _ranked(
         block, seen, sureties, model, want, key=_unsure_key(len(model.units)), slack=slack

@@ -153,6 +153,22 @@ def test_a_sample_is_of_the_seed_and_not_of_the_shards(world: Callable[..., Worl
     assert (drawn[0] == drawn[1]).all()
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_one_image_and_identical_images(world: Callable[..., World], classes: int) -> None:
+    for vectors in (unit(1, 4), np.repeat(unit(1, 4), 30, axis=0)):
+        made = world()
+        made.fill(vectors, [f"l{n:02d}" for n in range(len(vectors))])
+        linear = model(classes, 4)
+        own = int(linear.decide(vectors)[0][0])
+        wants = [Want(k=7, of=own), Want(k=50, without=frozenset(i.bytes for i in made.images))]
+        made.host()
+        with Searcher(made.settings, made.store) as searcher:  # type: ignore[arg-type]
+            until(searcher.ready)
+            for want in wants:
+                rows = list(zip(made.images, vectors, strict=True))
+                same(ranking.rank(searcher, linear, want), naive(rows, linear, want))
+
+
 def test_identical_rows_and_classes_without_weights() -> None:
     linear = Linear.of(np.zeros((3, 4)), np.zeros(3))
     classes, sureties = linear.decide(np.repeat(unit(1, 4), 5, axis=0))
