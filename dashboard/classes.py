@@ -141,9 +141,12 @@ class Classes:
 
     def _standing(self, image_id: UUID) -> list[Suggestion]:
         """Suggestions of concepts that still are as they were when they made them."""
-        versions = {each.name: each.version for each in self._store.concepts()}
-        found = self._store.suggestions(image_id)
-        return [each for each in found if versions.get(each.name) == each.version]
+        kept = []
+        for each in self._store.suggestions(image_id):
+            concept = self._store.concept(each.name)
+            if concept.positives and concept.version == each.version:
+                kept.append(each)
+        return kept
 
     def _guesses(
         self, live: Classifier, ranked: Ranked, offset: int, limit: int

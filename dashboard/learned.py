@@ -69,21 +69,26 @@ class ClassesView:
 class GuessView:
     """An image, the class that it is given and how sure that is, and the label it has now.
 
-    `version` of the label is what a change expects.
+    `version` of the label is what a change expects. Where a concept proposes the label, its
+    `margin` stands in place of a confidence.
     """
 
     image_id: UUID
     listing_id: str
     title: str
     predicted: str
-    confidence: float
+    confidence: float | None
     label: str
     version: int
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuessPage:
-    """A page of images ranked over all `rows`, of the class `name` ("": least sure of all)."""
+    """A page of images ranked over all `rows`, of the class `name` ("": least sure of all).
+
+    Of a concept's proposals `name` is the concept, and `rows` counts the images that it proposed.
+    """
 
     name: str
     rows: int

@@ -67,10 +67,14 @@ class SpreadState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelsState:
-    """The class whose images are ranked ("": the least sure of all), and which page, from 1."""
+    """The class whose images are ranked ("": the least sure of all), and which page, from 1.
+
+    Or the `concept` whose proposals are shown.
+    """
 
     name: str = ""
     page: int = 1
+    concept: str = ""
 
     @classmethod
     def read(cls, search: str | None) -> LabelsState:
@@ -78,11 +82,14 @@ class LabelsState:
         single = _single(search)
         text = single.get("page", "")
         page = int(text) if re.fullmatch(r"[0-9]{1,4}", text) else 1
-        return cls(name=single.get("class", "")[:200].strip(), page=max(page, 1))
+        concept = single.get("concept", "")[:200].strip()
+        name = "" if concept else single.get("class", "")[:200].strip()
+        return cls(name=name, page=max(page, 1), concept=concept)
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
-        return _query((("class", self.name), ("page", str(self.page) if self.page != 1 else "")))
+        page = str(self.page) if self.page != 1 else ""
+        return _query((("class", self.name), ("concept", self.concept), ("page", page)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from analytics import ranking
+from analytics.decided import LABEL, subject_of
 from analytics.learning import SEED, Teacher, concept_of
 from analytics.linear import Ranked, Want
 from analytics.search import Searcher
@@ -18,10 +19,19 @@ from cql.store import Store
 from cql.taught import NAME_LIMIT
 from dashboard import ledger
 from dashboard.classes import suggested_view
-from dashboard.learned import ConceptView, MarginView, SuggestedView, TaughtView
+from dashboard.learned import (
+    ConceptView,
+    GuessPage,
+    GuessView,
+    MarginView,
+    SuggestedView,
+    TaughtView,
+)
 
 SHOWN_MAX = 200
 """Most images of each of the two lists."""
+PROPOSED_MAX = 5_000
+"""Most proposals of a concept that are read, the newest."""
 _SPARE = 24
 
 
@@ -118,6 +128,43 @@ class Teaching:
             suggested_view(each)
             for each in lines
             if each.version == found.version and each.image_id in there
+        )
+
+    def proposals(self, name: str, *, limit: int = 60, offset: int = 0) -> GuessPage:
+        """Images that a concept labelled, newest first, with the label that each has now.
+
+        To be confirmed: nothing of them is a decision. NotFoundError.
+        """
+        every = self.suggested(name, limit=PROPOSED_MAX)
+        page = every[offset : offset + limit]
+        titles = self._store.listings(sorted({each.listing_id for each in page}))
+        subjects = {subject_of(LABEL, each.image_id): each.image_id for each in page}
+        found = self._store.decisions_of(list(subjects)) if subjects else {}
+        held = {subjects[subject]: decision for subject, decision in found.items()}
+        guesses = []
+        for each in page:
+            listing, label = titles.get(each.listing_id), held.get(each.image_id)
+            guesses.append(
+                GuessView(
+                    image_id=each.image_id,
+                    listing_id=each.listing_id,
+                    title=listing.title if listing is not None else "",
+                    predicted=name,
+                    confidence=None,
+                    label=label.value if label is not None else "",
+                    version=label.version if label is not None else 0,
+                    margin=each.margin,
+                )
+            )
+        end = offset + len(page)
+        return GuessPage(
+            name=name,
+            rows=len(every),
+            ranked=len(every),
+            offset=offset,
+            next_offset=end if end < len(every) else None,
+            guesses=tuple(guesses),
+            followed_at=None,
         )
 
     def _found(self, name: str) -> Concept:

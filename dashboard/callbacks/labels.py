@@ -52,11 +52,12 @@ def _show(app: dash.Dash, services: Services) -> None:
         # Not an output: the store is there on every page, the other outputs only on this one.
         dash.set_props(ids.LABELS_BINS, {"data": bins})
         said = page.summary(classes), page.side(classes, state), page.names(classes)
-        if trained is None:
+        if trained is None and not state.concept:
             return page.untrained(classes), controls, *said
+        read = services.teaching.proposals if state.concept else services.classes.guesses
         found = await call(
-            services.classes.guesses,
-            state.name,
+            read,
+            state.concept or state.name,
             limit=page.PAGE,
             offset=(state.page - 1) * page.PAGE,
         )
@@ -129,7 +130,7 @@ def _label(app: dash.Dash, services: Services) -> None:
             wanted,
             author=AUTHOR,
             expected_version=known["version"],
-            reason="review of the least sure",
+            reason="review",
         )
         if isinstance(done, ConflictError):
             return await _conflict(services, image, known, wanted), no_update

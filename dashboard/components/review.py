@@ -21,6 +21,10 @@ def review_card(guess: GuessView) -> html.Article:
     """Build the card of an image: what it is taken for, how sure that is, and what to do."""
     image = str(guess.image_id)
     name = guess.title or guess.listing_id
+    if guess.confidence is not None:
+        sure, meant = percent(guess.confidence), "Confidence in this class"
+    else:
+        sure, meant = f"{guess.margin or 0.0:+.2f}", "Margin of the concept"
     return html.Article(
         [
             dcc.Link(
@@ -39,11 +43,7 @@ def review_card(guess: GuessView) -> html.Article:
                     html.Div(
                         [
                             html.Span(guess.predicted, className="outlier-card__name"),
-                            html.Span(
-                                percent(guess.confidence),
-                                className="score",
-                                title="Confidence in this class",
-                            ),
+                            html.Span(sure, className="score", title=meant),
                         ],
                         className="outlier-card__head",
                     ),
@@ -84,7 +84,7 @@ def review_card(guess: GuessView) -> html.Article:
         className=review_class(guess.label),
         tabIndex=0,
         **data(card=""),
-        **aria(label=f"{name}: {guess.predicted}, {percent(guess.confidence)} sure"),
+        **aria(label=f"{name}: {guess.predicted}, {sure}"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from dash import dcc, html
@@ -86,10 +87,13 @@ def layout(search: str | None) -> html.Div:
 
 def controls(state: LabelsState) -> html.Div:
     """Build the two views: least sure of all, or one class, chosen in the list of classes."""
-    links = [("Least sure", ids.PATH_LABELS, not state.name)]
+    links = [("Least sure", ids.PATH_LABELS, not (state.name or state.concept))]
     if state.name:
         here = ids.PATH_LABELS + LabelsState(name=state.name).write()
         links.append((f"In “{state.name}”", here, True))
+    if state.concept:
+        here = ids.PATH_LABELS + LabelsState(concept=state.concept).write()
+        links.append((f"Proposed by “{state.concept}”", here, True))
     return html.Div(
         [
             dcc.Link(
@@ -169,9 +173,12 @@ def gallery(page: GuessPage, state: LabelsState) -> html.Div:
     """Build the cards of a page of images and the pager."""
     if not page.guesses:
         if state.page > 1:
-            here = ids.PATH_LABELS + LabelsState(name=state.name).write()
+            here = ids.PATH_LABELS + replace(state, page=1).write()
             first = dcc.Link("First page", href=here, className="button")
             return states.empty("The ranking ends before this page", "", action=first)
+        if state.concept:
+            text = "Images that arrive from now on and have it are shown here."
+            return states.empty(f"Nothing new has “{state.concept}”", text)
         title = f"No image is taken for “{state.name}”" if state.name else "Every image has a label"
         return states.empty(title, "")
     return html.Div(
@@ -223,6 +230,8 @@ def _pager(page: GuessPage, state: LabelsState) -> html.Nav:
     what = "the least sure first" if not state.name else "the surest first"
     of = f" of {count(page.ranked)}" if state.name else ""
     text = f"Showing {count(first)} to {count(last)}{of}, {what}, over all {count(page.rows)}"
+    if state.concept:
+        text = f"Showing {count(first)} to {count(last)} of {count(page.rows)}, the newest first"
     return html.Nav(
         [
             html.Span(text),
@@ -243,5 +252,5 @@ def _step(sign: str, label: str, state: LabelsState, page: int, possible: bool) 
     parts = [icon(sign), html.Span(label)] if sign == "left" else [html.Span(label), icon(sign)]
     if not possible:
         return html.Span(parts, className="button", **aria(disabled="true"))
-    href = ids.PATH_LABELS + LabelsState(name=state.name, page=page).write()
+    href = ids.PATH_LABELS + replace(state, page=page).write()
     return dcc.Link(parts, href=href, className="button")

@@ -14,7 +14,7 @@ from dashboard.components import states
 from dashboard.components.review import example_chip, margin_card
 from dashboard.components.widgets import aria, count, data, duration, icon, percent, plural, when
 from dashboard.learned import ConceptView, TaughtView
-from dashboard.places import TeachState
+from dashboard.places import LabelsState, TeachState
 
 SHOWN: Final = 24
 """Images of each list."""
@@ -138,23 +138,32 @@ def side(concepts: Sequence[ConceptView], now: datetime) -> list[Any]:
         html.H2("Concepts", className="side-title"),
         html.Div(
             [
-                dcc.Link(
+                html.Div(
                     [
-                        html.Span(each.name, className="share__name"),
-                        html.Span(f"version {each.version}", className="share__value"),
-                        html.Span(
+                        dcc.Link(
                             [
-                                f"{count(len(each.positives))} for, ",
-                                f"{count(len(each.negatives))} against, ",
-                                when(each.created_at, now),
+                                html.Span(each.name, className="share__name"),
+                                html.Span(f"version {each.version}", className="share__value"),
+                                html.Span(
+                                    [
+                                        f"{count(len(each.positives))} for, ",
+                                        f"{count(len(each.negatives))} against, ",
+                                        when(each.created_at, now),
+                                    ],
+                                    className="class__note",
+                                ),
                             ],
-                            className="class__note",
+                            href=ids.PATH_TEACH
+                            + TeachState(plus=each.positives, minus=each.negatives).write(),
+                            className="share class",
+                            title=f"Open the examples of {each.name}",
                         ),
-                    ],
-                    href=ids.PATH_TEACH
-                    + TeachState(plus=each.positives, minus=each.negatives).write(),
-                    className="share class",
-                    title=f"Open the examples of {each.name}",
+                        dcc.Link(
+                            "What it labelled since",
+                            href=ids.PATH_LABELS + LabelsState(concept=each.name).write(),
+                            className="class__more",
+                        ),
+                    ]
                 )
                 for each in concepts
             ]

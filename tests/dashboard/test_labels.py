@@ -46,6 +46,8 @@ def test_marks_are_in_the_address_and_no_image_has_two() -> None:
     assert TeachState.read("?plus=x&minus=%ff") == TeachState()
     assert LabelsState.read("?class=a&page=0") == LabelsState(name="a")
     assert LabelsState.read("?class=%00&page=x") == LabelsState()
+    assert LabelsState.read("?class=a&concept=b") == LabelsState(concept="b")
+    assert LabelsState.read(LabelsState(concept="b", page=2).write()).page == 2
 
 
 def test_before_labels_and_before_a_training_the_page_says_what_to_do(world: World) -> None:
@@ -108,7 +110,8 @@ def test_ranked_images_can_be_marked_and_examples_taken_out(world: World) -> Non
     assert teach.marks(TeachState()) is None
     world.services.teaching.save("joint", yes, no, author="ann", expected_version=0)
     side = teach.side(world.services.teaching.concepts(), datetime.now(UTC))
-    (href,) = links(side)
+    href, new = links(side)
+    assert new == f"{ids.PATH_LABELS}?concept=joint"
     assert TeachState.read(urlsplit(href).query) == TeachState(plus=tuple(yes), minus=tuple(no))
 
 
@@ -125,6 +128,27 @@ def test_explore_says_what_is_predicted_and_leads_to_teaching(world: World) -> N
     assert link.href == f"{ids.PATH_TEACH}?plus={ONE}&minus={TWO}"
     nothing: Any = type("Asked", (), {"image_ids": (), "negatives": (TWO,)})
     assert terms.teach(nothing) is None
+
+
+def test_what_a_concept_proposes_is_reviewed_like_a_class(world: World) -> None:
+    teaching = world.services.teaching
+    teaching.save("joint", world.of(1)[:4], world.of(0)[:2], author="ann", expected_version=0)
+    state = LabelsState(concept="joint")
+    assert "Nothing new has “joint”" in text(page.gallery(teaching.proposals("joint"), state))
+    arrived = [world.arrive(image) for image in world.of(1)[5:8]]
+    world.suggest()
+    world.services.decisions.set_label(arrived[0], "pipe", author="bob", expected_version=0)
+    found = teaching.proposals("joint", limit=2)
+    assert (found.rows, len(found.guesses), found.next_offset) == (3, 2, 2)
+    every = [*found.guesses, *teaching.proposals("joint", offset=2).guesses]
+    assert {each.image_id for each in every} == set(arrived)
+    labels = {each.image_id: (each.label, each.version, each.predicted) for each in every}
+    assert labels[arrived[0]] == ("pipe", 1, "joint")
+    assert labels[arrived[1]] == ("", 0, "joint")
+    shown = page.gallery(found, state)
+    assert f"{ids.PATH_LABELS}?concept=joint&page=2" in links(shown)
+    assert "the newest first" in text(shown)
+    assert "Proposed by “joint”" in text(page.controls(state))
 
 
 # Callbacks, as the browser calls them
