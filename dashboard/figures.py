@@ -124,6 +124,7 @@ def reliability(bins: Sequence[BinView], theme: str | None) -> Figure:
             "customdata": [each.rows for each in bins],
             "line": {"color": colours.accent, "width": 2},
             "marker": {"color": colours.accent, "size": 7},
+            "cliponaxis": False,
             "hovertemplate": "%{x:.0%} sure, %{y:.0%} right<br>%{customdata:,} images"
             "<extra></extra>",
         },

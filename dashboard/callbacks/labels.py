@@ -71,9 +71,10 @@ def _show(app: dash.Dash, services: Services) -> None:
         Input(ids.LABELS_BINS, "data"),
         Input(ids.THEME, "data"),
     )
-    def chart(bins: list[list[float]] | None, theme: str | None) -> tuple[Any, str]:
+    def chart(bins: list[list[float]] | None, theme: str | None) -> tuple[Any, Any]:
+        # Two answers may come in either order: one without figures must not win.
         if not bins:
-            return figures.blank(), "chart chart--none"
+            return no_update, no_update
         held = [BinView(rows=int(rows), confidence=c, accuracy=a) for rows, c, a in bins]
         return figures.reliability(held, theme), "chart chart--tall"
 

@@ -143,7 +143,7 @@ def example_chip(image_id: UUID, sign: str) -> html.Button:
     word = "Has it" if sign == "plus" else "Does not have it"
     return html.Button(
         [
-            html.Div(picture(image_id, alt=""), className="example__picture"),
+            picture(image_id, alt="", css="picture example__picture"),
             html.Span(SIGNS[sign]),
         ],
         id=ids.teach_mark(str(image_id), "none", "chosen"),

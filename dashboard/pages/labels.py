@@ -66,19 +66,19 @@ def layout(search: str | None) -> html.Div:
                     ),
                     html.Aside(
                         [
-                            html.Div(states.rows_skeleton(4), id=ids.LABELS_SIDE),
+                            html.Div(states.rows_skeleton(4), id=ids.LABELS_SIDE, className="side"),
                             dcc.Graph(
                                 id=ids.LABELS_CHART,
                                 figure=blank(),
                                 config=CONFIG,  # type: ignore[arg-type]
-                                className="chart chart--tall",
+                                className="chart chart--none",
                                 style={"height": TALL},
                             ),
                         ],
                         className="columns__side",
                     ),
                 ],
-                className="columns",
+                className="columns labels",
             ),
         ],
         className="content",
@@ -142,19 +142,27 @@ def side(found: ClassesView, state: LabelsState) -> list[Any]:
         return []
     shown = found.classes[:CLASSES_SHOWN]
     most = max(each.predicted for each in found.classes)
+    more = len(found.classes) - len(shown)
     parts: list[Any] = [
-        html.H2("Classes", className="side-title"),
-        html.Div([_class(each, most, state, found.trained is not None) for each in shown]),
+        html.Section(
+            [
+                html.H2("Classes", className="side-title"),
+                html.Div(
+                    [_class(each, most, state, found.trained is not None) for each in shown],
+                    className="classes",
+                ),
+                html.P(f"{count(more)} more", className="hint") if more else None,
+            ],
+            className="labels__classes",
+        )
     ]
-    if len(found.classes) > len(shown):
-        parts.append(html.P(f"{count(len(found.classes) - len(shown))} more", className="hint"))
     trained = found.trained
     if trained is None:
         return parts
-    parts.append(html.H2("Held out", className="side-title"))
+    held = html.H2("Held out", className="side-title")
     if trained.accuracy is None:
         text = "Too few listings to hold any out: label images of more listings."
-        return [*parts, html.P(text, className="hint")]
+        return [*parts, html.Section([held, html.P(text, className="hint")])]
     pairs = [
         ("Right", percent(trained.accuracy)),
         ("Mean of classes", percent(trained.balanced or 0.0)),
@@ -166,7 +174,8 @@ def side(found: ClassesView, state: LabelsState) -> list[Any]:
     ]
     facts = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in pairs]
     hint = "No listing is on both sides of the split."
-    return [*parts, html.Dl(facts, className="facts"), html.P(hint, className="hint")]
+    figures = [held, html.Dl(facts, className="facts"), html.P(hint, className="hint")]
+    return [*parts, html.Section(figures)]
 
 
 def gallery(page: GuessPage, state: LabelsState) -> html.Div:
