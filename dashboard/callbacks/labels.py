@@ -67,16 +67,15 @@ def _show(app: dash.Dash, services: Services) -> None:
 
     @app.callback(
         Output(ids.LABELS_CHART, "figure"),
-        Output(ids.LABELS_CHART, "className"),
         Input(ids.LABELS_BINS, "data"),
         Input(ids.THEME, "data"),
     )
-    def chart(bins: list[list[float]] | None, theme: str | None) -> tuple[Any, Any]:
+    def chart(bins: list[list[float]] | None, theme: str | None) -> Any:
         # Two answers may come in either order: one without figures must not win.
         if not bins:
-            return no_update, no_update
+            return no_update
         held = [BinView(rows=int(rows), confidence=c, accuracy=a) for rows, c, a in bins]
-        return figures.reliability(held, theme), "chart chart--tall"
+        return figures.reliability(held, theme)
 
 
 def _train(app: dash.Dash, services: Services) -> None:

@@ -71,7 +71,7 @@ def layout(search: str | None) -> html.Div:
                                 id=ids.LABELS_CHART,
                                 figure=blank(),
                                 config=CONFIG,  # type: ignore[arg-type]
-                                className="chart chart--none",
+                                className="chart",
                                 style={"height": TALL},
                             ),
                         ],
