@@ -19,7 +19,7 @@ from uuid import UUID, uuid4, uuid5
 import numpy as np
 import pyarrow as pa
 
-from analytics import kernels, scan, shards
+from analytics import kernels, linear, ranking, scan, shards
 from analytics.batch import Batch
 from analytics.blocks import Block
 from analytics.codes import encode
@@ -107,6 +107,8 @@ class Host:
                 "scan": self.scan,
                 "neighbours": self.neighbours,
                 "rows": self.rows,
+                "linear": self.linear,
+                "sample": self.sample,
                 "status": self.status,
                 "file": self._shelf.read,
             },
@@ -262,6 +264,34 @@ class Host:
                 "images": block.images[start:end],
                 "owners": owners - first,
             },
+        )
+
+    def linear(self, message: Message) -> Message:
+        """Score every row of some shards by a linear model: see `ranking.question`."""
+        holding, parts = self._parts(message)
+        model, want = ranking.asked(message, holding.snapshot.dim)
+        found = linear.over_parts(parts, model, want, each=self._batch.pool.map)
+        followed = None if holding.followed_at is None else holding.followed_at.timestamp()
+        return ranking.reply(found, sum(part.base.rows for part in parts), followed)
+
+    def sample(self, message: Message) -> Message:
+        """Read some rows of some shards: values snapshot, shards, rows (numbers in the snapshot).
+
+        Those of other shards, and of listings that changed since, are left out. Arrays: rows, and
+        vectors (N, D).
+        """
+        _, parts = self._parts(message)
+        wanted = np.unique(np.array(message.values["rows"], np.int64))
+        kept, vectors = [], []
+        for part in parts:
+            block = part.base
+            own = wanted[(wanted >= block.base) & (wanted < block.base + block.rows)] - block.base
+            own = own if part.alive is None else own[part.alive[own] > 0]
+            kept.append(own + block.base)
+            vectors.append(block.gather(own))
+        return Message(
+            {"base": sum(part.base.rows for part in parts)},
+            {"rows": np.concatenate(kept), "vectors": np.concatenate(vectors)},
         )
 
     def _parts(self, message: Message) -> tuple[Holding, list[Part]]:

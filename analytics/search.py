@@ -208,6 +208,17 @@ class Searcher:
         best = merge_images(parts, len(vectors), k)
         return Neighbours(scores=best.scores, rows=best.rows, images=best.images)
 
+    def over_all(
+        self, method: str, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> tuple[Snapshot, list[Message]]:
+        """Ask all hosts of the live snapshot a method of theirs; every row is spoken for.
+
+        `arrays` are float32 (Q, D) of unit norm, as everywhere. UnavailableError as of `search`.
+        """
+        snapshot, replies = self._scatter(method, values, arrays)
+        _all_rows(snapshot, replies)
+        return snapshot, replies
+
     def stored(self, snapshot: Snapshot, *, block: int = 4096) -> Iterator[Stored]:
         """Read every row that the hosts hold, in the snapshot's row order, block by block."""
         for shard in self._store.shards(snapshot.snapshot_id):

@@ -74,6 +74,8 @@
     const button = (card.closest("[data-marks]") ?? card).querySelector(`[data-key="${CSS.escape(event.key)}"]`);
     if (!button) return false;
     button.click();
+    // What is done with goes on to the next card.
+    if (button.dataset.next !== undefined) focusCard(neighbour(card, "ArrowRight"));
     return true;
   }
 

@@ -364,6 +364,72 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Classifier:
+    """A linear probe as it was trained: C classes, `weights` raw float32 (C, dim) of unit rows.
+
+    `norms` and `biases` (C,) scale them, the temperature included. `counts`: images of each class
+    over all of the snapshot; `measures`: held-out figures as JSON; `labels` images had one.
+    """
+
+    classifier_id: UUID
+    model_id: str
+    snapshot_id: UUID
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    weights: bytes
+    norms: tuple[float, ...]
+    biases: tuple[float, ...]
+    dim: int
+    penalty: float
+    temperature: float
+    seed: int
+    labels: int
+    label_version: str
+    measures: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concept:
+    """A version of a concept taught by click; without `positives` it was taken back.
+
+    The margin of v is norm (weights . v) + bias, with `weights` raw float32 (dim,) of unit norm;
+    from `threshold` on a new image is labelled. `precision` and `recall` are of held-out examples
+    at it.
+    """
+
+    name: str
+    version: int
+    model_id: str
+    snapshot_id: UUID
+    positives: tuple[UUID, ...] = ()
+    negatives: tuple[UUID, ...] = ()
+    weights: bytes = b""
+    norm: float = 0.0
+    bias: float = 0.0
+    dim: int = 0
+    threshold: float = 0.0
+    precision: float = 0.0
+    recall: float = 0.0
+    sampled: int = 0
+    seed: int = 0
+    author: str = ""
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """A label that a concept gives an image; no decision of an analyst."""
+
+    image_id: UUID
+    listing_id: str
+    name: str
+    version: int
+    margin: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """Work that an engine claims. `state`: queued, running, done, failed, cancelled.
 

@@ -245,6 +245,37 @@ ACTS_SINCE = Statement("SELECT * FROM {keyspace}.decisions_by_month WHERE month 
 PUT_BATCHED = _insert("{keyspace}.decisions_by_batch", "batch_id subject version")
 BATCHED = Statement("SELECT subject, version FROM {keyspace}.decisions_by_batch WHERE batch_id = ?")
 
+# What was learned from labels and clicks
+CLASSIFIER_COLUMNS = (
+    "classifier_id model_id snapshot_id classes counts weights norms biases dim penalty "
+    "temperature seed labels label_version measures created_at"
+)
+PUT_CLASSIFIER = _insert("{keyspace}.classifiers", CLASSIFIER_COLUMNS)
+CLASSIFIER = Statement("SELECT * FROM {keyspace}.classifiers WHERE classifier_id = ?")
+CONCEPT_COLUMNS = (
+    "name version model_id snapshot_id positives negatives weights norm bias dim threshold "
+    "precision recall sampled seed author created_at"
+)
+ADD_CONCEPT = _insert("{keyspace}.concepts", CONCEPT_COLUMNS, "IF NOT EXISTS")
+CONCEPT = Statement("SELECT * FROM {keyspace}.concepts WHERE name = ? LIMIT 1")
+CONCEPT_VERSIONS = Statement("SELECT * FROM {keyspace}.concepts WHERE name = ?")
+CONCEPT_VERSION = Statement("SELECT * FROM {keyspace}.concepts WHERE name = ? AND version = ?")
+CONCEPTS = Statement("SELECT * FROM {keyspace}.concepts PER PARTITION LIMIT 1")
+SUGGESTION_COLUMNS = "image_id listing_id name version margin at"
+PUT_SUGGESTION = _insert("{keyspace}.suggestions", SUGGESTION_COLUMNS)
+SUGGESTION = Statement("SELECT * FROM {keyspace}.suggestions WHERE image_id = ? AND name = ?")
+SUGGESTIONS = Statement("SELECT * FROM {keyspace}.suggestions WHERE image_id = ?")
+PUT_SUGGESTION_DAY = _insert(
+    "{keyspace}.suggestions_by_concept", "name day at image_id version listing_id margin"
+)
+SUGGESTIONS_OF_DAY = Statement(
+    "SELECT * FROM {keyspace}.suggestions_by_concept WHERE name = ? AND day = ?"
+)
+PUT_PROGRESS = _insert("{keyspace}.concept_progress", "name version read_to")
+PROGRESS = Statement(
+    "SELECT read_to FROM {keyspace}.concept_progress WHERE name = ? AND version = ?"
+)
+
 # Jobs: written by compare-and-set alone.
 ADD_JOB = _insert(
     "{keyspace}.jobs",

@@ -13,11 +13,12 @@ from cql.ledger import Ledger
 from cql.results import Results
 from cql.session import close, connect
 from cql.settings import Settings
+from cql.taught import Taught
 from cql.vectors import Vectors
 from cql.work import Work
 
 
-class Store(Vectors, Work, Ledger, Results, Comparisons):
+class Store(Vectors, Work, Ledger, Taught, Results, Comparisons):
     """Everything that is stored about one collection.
 
     Each method says which error of `cql.errors` it raises besides `UnavailableError`, which any

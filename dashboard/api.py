@@ -33,7 +33,7 @@ from cql.errors import (
     SightlineError,
     UnavailableError,
 )
-from dashboard import deciding, queries, reference
+from dashboard import classing, deciding, queries, reference
 from dashboard.bodies import (
     ErrorBody,
     Limit,
@@ -97,6 +97,7 @@ def mount(server: FastAPI, services: Services) -> None:
     _images(router, services)
     queries.mount(router, services)
     deciding.mount(router, services)
+    classing.mount(router, services)
     _review(router, services)
     server.include_router(router)
     _documents(server, router)

@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from analytics.concept import EXAMPLES_MAX as TAUGHT_MAX
 from analytics.propagation import K_MAX as NEAR_MAX
 from analytics.regions import Selection
 from analytics.request import BEST_MAX, EXAMPLES_MAX, K_MAX, Request
@@ -163,6 +164,27 @@ class MergeBody(KeysBody):
     name_version: int = Field(default=0, ge=0, description="As of the preview.")
     author: Author = "analyst"
     reason: Reason = ""
+
+
+class TrainBody(_Body):
+    """How a classifier is trained."""
+
+    seed: int = Field(default=1, ge=0, le=2**31 - 1)
+
+
+class ExamplesBody(_Body):
+    """Images that have a concept, and images that do not."""
+
+    positives: list[UUID] = Field(min_length=1, max_length=TAUGHT_MAX)
+    negatives: list[UUID] = Field(default=[], max_length=TAUGHT_MAX)
+    seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Draws the weak negatives.")
+
+
+class ConceptBody(ExamplesBody):
+    """A concept to save; `expected_version` is the version that the caller saw, 0 for none."""
+
+    expected_version: int = Field(ge=0)
+    author: Author = "analyst"
 
 
 class ChosenBody(_Body):

@@ -2,8 +2,8 @@
 
 Kinds of jobs and their parameters (JSON): `render` {folder, images, seed}, `ingest` {photos,
 manifest}, `extract` {model}, `snapshot` {model}, `analyse` {model, seed, cluster_size},
-`cluster_size` {map_id, size}, `stock-report` {by, file}. Every one is idempotent: what is done is
-not done again.
+`cluster_size` {map_id, size}, `stock-report` {by, file}, `classify` {seed}, `concepts` {model}.
+Every one is idempotent: what is done is not done again; a classifier is trained anew.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
+from analytics import learning
 from analytics.jobs import Runner, submit, wait
 from analytics.merge import backlogs
 from analytics.pointers import LIVE, live_snapshots
+from analytics.search import Searcher
 from cql.errors import ConflictError, InputError, SightlineError, UnavailableError
-from cql.progress import Progress
+from cql.progress import CancelledError, Progress
 from cql.records import Service, Snapshot
 from cql.settings import Settings
 from cql.store import Store
@@ -122,6 +124,8 @@ class Engine:
                 "analyse": self._analyse,
                 sizes.KIND: self._size,
                 stocks.KIND: self._report_stock,
+                learning.KIND_CLASSIFY: self._classify,
+                learning.KIND_CONCEPTS: self._label_arrivals,
             }
             log.info("engine %s is ready", self.owner)
             Runner(
@@ -185,6 +189,7 @@ class Engine:
                 "a collection needs one photo that can be read, it has none: ingest photos, "
                 "and see `sightline status` for the files that failed"
             )
+        self._suggest(self._model_id(parameters), progress)
         progress("extract", have, have, _extracted(report))
 
     def _snapshot(self, parameters: Mapping[str, Any], progress: Progress, beacon: Beacon) -> None:
@@ -194,6 +199,7 @@ class Engine:
         snapshot = build(self._open_spark, self.settings, self._open_store, model_id, progress)
         progress("hosts", 0, snapshot.shards, "loading")
         self._host(snapshot, beacon)
+        self._suggest(model_id, progress)
         text = f"{snapshot.rows:,} images of {snapshot.listings:,} listings are searchable"
         progress("hosts", snapshot.shards, snapshot.shards, text)
 
@@ -230,6 +236,30 @@ class Engine:
 
     def _report_stock(self, parameters: Mapping[str, Any], progress: Progress) -> None:
         stocks.run_report(self._open_spark, self.settings, self._open_store, parameters, progress)
+
+    def _classify(self, parameters: Mapping[str, Any], progress: Progress) -> None:
+        with Searcher(self.settings, self._open_store) as searcher:
+            made = learning.classify(
+                self._open_store,
+                searcher,
+                seed=int(parameters.get("seed", SEED)),
+                progress=progress,
+            )
+        rows = sum(made.counts)
+        text = f"{rows:,} images in {len(made.classes)} classes from {made.labels:,} labels"
+        progress("classify", rows, rows, text)
+
+    def _label_arrivals(self, parameters: Mapping[str, Any], progress: Progress) -> None:
+        learning.suggest(self._open_store, self._model_id(parameters), progress=progress)
+
+    def _suggest(self, model_id: str, progress: Progress) -> None:
+        """Let concepts label what arrived. The job that it is a step of does not fail with it."""
+        try:
+            learning.suggest(self._open_store, model_id, progress=progress)
+        except SightlineError as error:
+            if isinstance(error, CancelledError):
+                raise
+            log.warning("concepts have not labelled what arrived: %s", error)
 
     # Hosts of the live snapshots
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from dashboard.changes import ClusterChangeView
+from dashboard.learned import BinView
 from dashboard.views import ClusterView, FacetView, StabilityView
 
 Figure = dict[str, Any]
@@ -44,6 +45,9 @@ CLIFF: Final = 0.9
 """Adjusted Rand index below which two neighbouring sizes are said to give other clusters."""
 
 _SIZES: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 100_000)
+
+TALL: Final = 190
+"""Height of a chart beside a page."""
 
 BARS: Final = 200
 """Most bars that one chart draws."""
@@ -201,6 +205,54 @@ def histogram(facet: FacetView, theme: str | None, *, unit: str = "images") -> F
     labels = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
     counts = [value.total for value in facet.values]
     return _bars(labels, counts, [colours.accent] * len(counts), colours, unit=unit)
+
+
+def reliability(bins: Sequence[BinView], theme: str | None) -> Figure:
+    """Line of how often the classifier is right, by how sure it says it is, with the diagonal.
+
+    A point is a band of confidence of held-out images; what is below the line is too sure.
+    """
+    colours = palette(theme)
+    axis = {
+        "range": [0, 1],
+        "zeroline": False,
+        "fixedrange": True,
+        "gridcolor": colours.line,
+        "tickformat": ".0%",
+        "nticks": 5,
+        "tickfont": {"color": colours.text_2},
+    }
+    made = _bars([], [], [], colours, unit="images")
+    made["data"] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [0, 1],
+            "y": [0, 1],
+            "line": {"color": colours.cat_none, "width": 1, "dash": "dot"},
+            "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "x": [each.confidence for each in bins],
+            "y": [each.accuracy for each in bins],
+            "customdata": [each.rows for each in bins],
+            "line": {"color": colours.accent, "width": 2},
+            "marker": {"color": colours.accent, "size": 7},
+            "cliponaxis": False,
+            "hovertemplate": "%{x:.0%} sure, %{y:.0%} right<br>%{customdata:,} images"
+            "<extra></extra>",
+        },
+    ]
+    titled = {"font": {"size": 11, "color": colours.text_2}, "standoff": 4}
+    made["layout"].update(
+        height=TALL,
+        margin={"l": 46, "r": 8, "t": 8, "b": 38},
+        xaxis={**axis, "title": {**titled, "text": "How sure"}},
+        yaxis={**axis, "title": {**titled, "text": "How often right"}},
+    )
+    return made
 
 
 def _bars(

@@ -14,6 +14,8 @@ PATH_JOBS: Final = "/jobs"
 PATH_DECISIONS: Final = "/decisions"
 PATH_DECIDE: Final = "/decide"
 PATH_SPREAD: Final = "/spread"
+PATH_LABELS: Final = "/labels"
+PATH_TEACH: Final = "/teach"
 
 # The frame around every page.
 URL: Final = "url"
@@ -183,6 +185,23 @@ def query_run(query_id: str) -> dict[str, str]:
     return {"type": "query-run", "query": query_id}
 
 
+# Labels and teaching.
+LABELS_SUMMARY: Final = "labels-summary"
+LABELS_CONTROLS: Final = "labels-controls"
+LABELS_LIST: Final = "labels-list"
+LABELS_SIDE: Final = "labels-side"
+LABELS_CHART: Final = "labels-chart"
+LABELS_BINS: Final = "labels-bins"
+LABELS_TRAIN: Final = "labels-train"
+LABELS_NAMES: Final = "labels-names"
+TEACH_SUMMARY: Final = "teach-summary"
+TEACH_MARKS: Final = "teach-marks"
+TEACH_BODY: Final = "teach-body"
+TEACH_SIDE: Final = "teach-side"
+TEACH_NAME: Final = "teach-name"
+TEACH_SAVE: Final = "teach-save"
+
+
 def cluster_name(key: str) -> dict[str, str]:
     """Return the name field of one cluster; `key` is its cluster key."""
     return {"type": "cluster-name", "key": key}
@@ -246,3 +265,36 @@ def merge_part(part: str) -> dict[str, str]:
 def decision_undo(subject: str, version: str) -> dict[str, str]:
     """Return the button that takes an act back."""
     return {"type": "decision-undo", "subject": subject, "version": version}
+
+
+def review_card(image_id: str) -> dict[str, str]:
+    """Return the card of one image whose class is to be confirmed."""
+    return {"type": "review-card", "image": image_id}
+
+
+def review(image_id: str, act: str) -> dict[str, str]:
+    """Return the button that takes the predicted class (`accept`) or goes on (`skip`)."""
+    return {"type": "review", "image": image_id, "act": act}
+
+
+def review_text(image_id: str) -> dict[str, str]:
+    """Return the field for another label."""
+    return {"type": "review-text", "image": image_id}
+
+
+def review_known(image_id: str) -> dict[str, str]:
+    """Return the store with the label that the reader saw, its version, and the predicted class."""
+    return {"type": "review-known", "image": image_id}
+
+
+def review_badge(image_id: str) -> dict[str, str]:
+    """Return the badge with an image's label."""
+    return {"type": "review-badge", "image": image_id}
+
+
+def teach_mark(image_id: str, sign: str, place: str) -> dict[str, str]:
+    """Return the button that makes an image an example: `plus`, `minus`, or `none` for neither.
+
+    `place` tells buttons of one image apart.
+    """
+    return {"type": "teach-mark", "image": image_id, "sign": sign, "place": place}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from analytics.decided import PREFIXES, RENAME, UNDO, VERDICT, kind_of, subject_of
+from analytics.decided import LABEL, PREFIXES, RENAME, UNDO, VERDICT, kind_of, subject_of
 from analytics.standing import Standing
 from cql.errors import InputError, NotFoundError
 from cql.records import Decision, Outlier
@@ -26,6 +26,11 @@ def cluster_subject(key: UUID) -> str:
 def image_subject(image_id: UUID) -> str:
     """The ledger's subject of an image."""
     return subject_of(VERDICT, image_id)
+
+
+def label_subject(image_id: UUID) -> str:
+    """The ledger's subject of an image's label."""
+    return subject_of(LABEL, image_id)
 
 
 def one_line(text: str) -> str:

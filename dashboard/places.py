@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode
+from uuid import UUID
 
 from analytics.propagation import K_MAX
 from dashboard.history import KINDS
 from dashboard.state import MAX_QUERY, ExploreState
+from dashboard.terms import Terms
 
 NEAR: Final = 60
 """Images that a label is spread to where the address does not say."""
@@ -61,6 +63,67 @@ class SpreadState:
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
         return _query((("label", self.label), ("k", str(self.k) if self.k != NEAR else "")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsState:
+    """The class whose images are ranked ("": the least sure of all), and which page, from 1.
+
+    Or the `concept` whose proposals are shown.
+    """
+
+    name: str = ""
+    page: int = 1
+    concept: str = ""
+
+    @classmethod
+    def read(cls, search: str | None) -> LabelsState:
+        """Return the state that the query part of an address names."""
+        single = _single(search)
+        text = single.get("page", "")
+        page = int(text) if re.fullmatch(r"[0-9]{1,4}", text) else 1
+        concept = single.get("concept", "")[:200].strip()
+        name = "" if concept else single.get("class", "")[:200].strip()
+        return cls(name=name, page=max(page, 1), concept=concept)
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        page = str(self.page) if self.page != 1 else ""
+        return _query((("class", self.name), ("concept", self.concept), ("page", page)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeachState:
+    """Images that have a concept, and images that do not; none is both."""
+
+    plus: tuple[UUID, ...] = ()
+    minus: tuple[UUID, ...] = ()
+
+    @classmethod
+    def read(cls, search: str | None) -> TeachState:
+        """Return the state that the query part of an address names: keys of a search's terms."""
+        text = (search or "").removeprefix("?")
+        if len(text) > MAX_QUERY:
+            return cls()
+        try:
+            pairs = parse_qsl(text, errors="strict", max_num_fields=1024)
+        except ValueError:  # too many fields, or bytes that are not UTF-8
+            return cls()
+        terms = Terms.read(pairs)
+        return cls(plus=terms.plus, minus=terms.minus)
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        return _query(Terms(plus=self.plus, minus=self.minus).pairs())
+
+    def marked(self, image_id: UUID, sign: str) -> TeachState:
+        """Make an image an example (`plus`, `minus`), or take it out (`none`)."""
+        plus = tuple(each for each in self.plus if each != image_id)
+        minus = tuple(each for each in self.minus if each != image_id)
+        return TeachState(
+            plus=(*plus, image_id) if sign == "plus" else plus,
+            minus=(*minus, image_id) if sign == "minus" else minus,
+        )
 
 
 def selection_of(search: str | None) -> ExploreState:

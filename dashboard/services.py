@@ -26,6 +26,7 @@ from dashboard import exports, ledger, present, stocks
 from dashboard.answers import QueryView, SearchView
 from dashboard.atlas import TILE_TTL_S, Atlas
 from dashboard.changes import Changes, ChangesView, VersionView
+from dashboard.classes import Classes
 from dashboard.connection import open_store
 from dashboard.decisions import Decisions
 from dashboard.history import History
@@ -33,6 +34,7 @@ from dashboard.overview import Overview
 from dashboard.photos import Photos
 from dashboard.searches import Picture, Searches
 from dashboard.sizes import Sizes
+from dashboard.teaching import Teaching
 from dashboard.views import (
     ClusterDetail,
     ClusterView,
@@ -79,6 +81,8 @@ class Services:
         self.decisions = Decisions(store, searcher, self._atlas)
         self.history = History(store, self._atlas)
         self._sizes = Sizes(settings, store)
+        self.classes = Classes(store, searcher, self._atlas)
+        self.teaching = Teaching(store, searcher)
 
     @classmethod
     def open(cls, settings: Settings) -> Services:

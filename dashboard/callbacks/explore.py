@@ -216,7 +216,9 @@ def _panel(app: dash.Dash, services: Services) -> None:
         if isinstance(listing, Exception):
             return [details.back(), states.error(listing)], True
         stocks = await _stocks(services, [image.listing_id])
-        shown = details.details(image, listing, stocks.get(image.listing_id))
+        guess = await call(services.classes.prediction, image.image_id)
+        known = None if isinstance(guess, Exception) else guess
+        shown = details.details(image, listing, stocks.get(image.listing_id), known)
         return [details.back(), *shown], True
 
     @app.callback(
@@ -244,7 +246,11 @@ def _panel(app: dash.Dash, services: Services) -> None:
         head: list[Any] = [gallery.similar_title()] if image else []
         if asked is not None:
             answered = None if isinstance(found, Exception) else found.query_id
-            head += [terms.options(asked, answered, models), terms.examples(asked, image)]
+            head += [
+                terms.options(asked, answered, models),
+                terms.examples(asked, image),
+                terms.teach(asked),
+            ]
         if isinstance(found, Exception):
             # The panel above tells what is wrong with a query; a search of its own tells here.
             return [*head, states.error(found)] if head else [], selected, [], selected is not None

@@ -10,6 +10,8 @@ from analytics.columns import readable
 from dashboard import ids, state
 from dashboard.components.gallery import CARDS, tile
 from dashboard.components.widgets import aria, badge, icon, percent, photo_url, stock_words
+from dashboard.learned import PredictionView
+from dashboard.places import LabelsState
 from dashboard.views import ImageView, ListingView
 
 STRANGE = 0.95
@@ -32,7 +34,12 @@ def back() -> html.Button:
     )
 
 
-def details(image: ImageView, listing: ListingView, stock: int | None = None) -> list[Any]:
+def details(
+    image: ImageView,
+    listing: ListingView,
+    stock: int | None = None,
+    guess: PredictionView | None = None,
+) -> list[Any]:
     """Build the panel of one image; `listing` gives its other photos, `stock` None is unknown."""
     title = image.title or image.listing_id
     return [
@@ -53,6 +60,7 @@ def details(image: ImageView, listing: ListingView, stock: int | None = None) ->
             className="details__head",
         ),
         _shares(image),
+        _predicted(guess),
         _outlier(image),
         _facts(image),
         _siblings(image, listing),
@@ -107,6 +115,20 @@ def _share(name: str, share: float, href: str | None) -> html.Div:
         ],
         className="share",
     )
+
+
+def _predicted(guess: PredictionView | None) -> html.P | None:
+    """Build what was learned says of the image: nothing of it is anybody's decision."""
+    if guess is None or not (guess.classes or guess.suggested):
+        return None
+    parts: list[Any] = []
+    if guess.classes:
+        best = guess.classes[0]
+        href = ids.PATH_LABELS + LabelsState(name=best.name).write()
+        parts += ["Predicted: ", dcc.Link(best.name, href=href), f" {percent(best.confidence)}"]
+    for each in guess.suggested:
+        parts += [" · " if parts else "", f"Suggested: {each.name}"]
+    return html.P(parts, className="panel__note")
 
 
 def _outlier(image: ImageView) -> html.Div | None:

@@ -29,6 +29,7 @@ DESTINATIONS: Final = (
     Destination(ids.PATH_SEARCH, "Searches", "search"),
     Destination(ids.PATH_CLUSTERS, "Clusters", "clusters"),
     Destination(ids.PATH_OUTLIERS, "Outliers", "outliers"),
+    Destination(ids.PATH_LABELS, "Labels", "star"),
     Destination(ids.PATH_CHANGES, "Changes", "changes"),
     Destination(ids.PATH_DECISIONS, "Decisions", "check"),
     Destination(ids.PATH_JOBS, "Jobs", "jobs"),
@@ -74,6 +75,24 @@ KEYS: Final[tuple[tuple[str, tuple[tuple[tuple[str, ...], str], ...]], ...]] = (
         ),
     ),
     (
+        "Labels",
+        (
+            (("←", "→", "↑", "↓"), "Move"),
+            (("A",), "Accept the class"),
+            (("O",), "Another label"),
+            (("S",), "Skip"),
+            (("U",), "Undo"),
+        ),
+    ),
+    (
+        "Teach",
+        (
+            (("+",), "It has it"),
+            (("-",), "It does not"),
+            (("←", "→", "↑", "↓"), "Move"),
+        ),
+    ),
+    (
         "Names",
         (
             (("Enter",), "Save the name"),
@@ -93,6 +112,7 @@ def layout(services: Services) -> html.Div:
             dcc.Store(id=ids.REFRESH),
             # Dash calls a callback of vanished buttons once more: its state must still be there.
             dcc.Store(id=ids.OUTLIERS_COUNTS),
+            dcc.Store(id=ids.LABELS_BINS),
             dcc.Store(id=ids.TITLE),
             dcc.Interval(id=ids.JOB_BADGE_TICK, interval=10_000),
             html.Button(id=ids.UNDO_KEY, hidden=True, tabIndex=-1),

@@ -13,6 +13,7 @@ from dashboard import ids
 from dashboard.answers import AskedView, SearchView
 from dashboard.components.widgets import API, aria, count, duration, icon, picture, plural
 from dashboard.components.words import AGGREGATES
+from dashboard.places import TeachState
 from dashboard.views import ModelView
 
 SIZES: Final = (24, 60, 120, 500, 1_000, 10_000)
@@ -59,6 +60,19 @@ def examples(asked: AskedView, image: UUID | None) -> html.Div | None:
     chips = [_example(each, "plus") for each in asked.image_ids]
     chips += [_example(each, "minus") for each in asked.negatives]
     return html.Div([*fixed, *chips], className="examples", role="group", **aria(label="Examples"))
+
+
+def teach(asked: AskedView) -> dcc.Link | None:
+    """Build the way to the page that learns from the examples; None without an image for."""
+    if not asked.image_ids:
+        return None
+    state = TeachState(plus=tuple(asked.image_ids), minus=tuple(asked.negatives))
+    return dcc.Link(
+        "Teach a concept",
+        href=ids.PATH_TEACH + state.write(),
+        className="button button--small terms__teach",
+        title="Rank the whole collection by these examples, mark more, save it",
+    )
 
 
 def marks(image_id: UUID, asked: AskedView) -> html.Div:

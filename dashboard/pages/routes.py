@@ -15,8 +15,10 @@ from dashboard.pages import (
     decisions,
     explore,
     jobs,
+    labels,
     outliers,
     spread,
+    teach,
 )
 from dashboard.pages import search as searches
 
@@ -26,6 +28,8 @@ PAGES: Final[dict[str, tuple[str, Callable[[str | None], Any]]]] = {
     ids.PATH_CLUSTERS: ("Clusters", clusters.layout),
     ids.PATH_OUTLIERS: ("Outliers", outliers.layout),
     ids.PATH_CHANGES: ("Changes", changes.layout),
+    ids.PATH_LABELS: ("Labels", labels.layout),
+    ids.PATH_TEACH: ("Teach", teach.layout),
     ids.PATH_DECISIONS: ("Decisions", decisions.layout),
     ids.PATH_DECIDE: ("Decide", decide.layout),
     ids.PATH_SPREAD: ("Spread a label", spread.layout),

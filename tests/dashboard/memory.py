@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -16,9 +16,11 @@ from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4, uuid5
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
+from analytics import linear, ranking
 from analytics.pointers import version_of
 from analytics.regions import Range, mask
 from analytics.search import Neighbours, Request, Result
@@ -26,6 +28,7 @@ from cql import codec
 from cql.errors import InputError, NotFoundError
 from cql.records import (
     NAMESPACE,
+    Change,
     Cluster,
     ClusterChange,
     Comparison,
@@ -47,7 +50,9 @@ from cql.records import (
     image_id_of,
 )
 from cql.store import Store
+from cql.wire import Message
 from tests.ledger import MemoryLedger
+from tests.taught import MemoryTaught
 
 T = TypeVar("T")
 
@@ -55,7 +60,7 @@ WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class MemoryStore(MemoryLedger):
+class MemoryStore(MemoryTaught, MemoryLedger):
     """What `Services` reads of a `cql.store.Store`."""
 
     listings_: dict[str, Listing] = field(default_factory=dict)
@@ -78,6 +83,7 @@ class MemoryStore(MemoryLedger):
     models_: list[str] = field(default_factory=list)
     """Models that can be searched beside the default one."""
     vectors_: dict[UUID, NDArray[np.float32]] = field(default_factory=dict)
+    log_: list[Change] = field(default_factory=list)
 
     def close(self) -> None: ...
 
@@ -92,6 +98,8 @@ class MemoryStore(MemoryLedger):
     def live(self, name: str) -> UUID | None:
         if name == "map":
             return self.version.map_id if self.version else None
+        if name != "snapshot" and name in self.pointers_:
+            return self.pointers_[name]
         return self.live_versions().get(name)
 
     def live_versions(self) -> dict[str, UUID]:
@@ -187,6 +195,14 @@ class MemoryStore(MemoryLedger):
             )  # fmt: skip
         return found
 
+    def features_of(self, listing_id: str, model_id: str) -> list[Feature]:
+        images = [image.image_id for image in self.images_of(listing_id)]
+        found = self.features_at([(listing_id, model_id, image) for image in images])
+        return [each for each in found if each is not None]
+
+    def changes(self, since: datetime, until: datetime) -> Iterator[Change]:
+        return iter([each for each in self.log_ if since <= each.at < until])
+
     def thumbnail(self, image_id: UUID) -> Thumbnail:
         data = _known(self.thumbnails.get(image_id), image_id)
         return Thumbnail(image_id=image_id, webp=data, width=0, height=0)
@@ -265,6 +281,35 @@ class MemorySearcher:
             rows=rows,
             images=np.array([[list(order[r].bytes) for r in each] for each in rows], np.uint8),
         )
+
+    def over_all(
+        self, method: str, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> tuple[Snapshot, list[Message]]:
+        """What one host answers: the real scoring over one block in memory."""
+        if self.down is not None:
+            raise self.down
+        own = {point.image_id: point.listing_id for point in self.store.points_}
+        own |= {image_id: image.listing_id for image_id, image in self.store.images.items()}
+        order = sorted(self.vectors, key=lambda image: (own[image], image.bytes))
+        held = np.array([self.vectors[image] for image in order])
+        if method == "sample":
+            rows = np.array(values["rows"], np.int64)
+            return self.snapshot(), [Message({}, {"rows": rows, "vectors": held[rows]})]
+        names = [own[image] for image in order]
+        starts = [n for n, name in enumerate(names) if n == 0 or names[n - 1] != name]
+        block = SimpleNamespace(
+            rows=len(held),
+            vectors=held,
+            file=None,
+            images=np.array([list(image.bytes) for image in order], np.uint8),
+            offsets=np.array([*starts, len(held)], np.int64),
+            listings=pa.array([names[n] for n in starts]),
+            gather=lambda rows: held[rows],
+        )
+        part: Any = SimpleNamespace(blocks=(block,), alive=None)
+        model, want = ranking.asked(Message(dict(values), dict(arrays)), held.shape[1])
+        found = linear.over_parts([part], model, want)
+        return self.snapshot(), [ranking.reply(found, len(held), WHEN.timestamp())]
 
     def search(self, request: Request) -> Result:
         request.check()

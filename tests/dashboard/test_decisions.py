@@ -91,14 +91,15 @@ class Browser:
             if any(changed.split(".")[1] == i["property"] and self._is(i, changed)
                    for i in made["inputs"])
         )  # fmt: skip
+        outputs = [
+            {"id": part.rsplit(".", 1)[0], "property": part.rsplit(".", 1)[1].split("@")[0]}
+            for part in name.strip(".").split("...")
+        ]
         answer = self.client.post(
             "/_dash-update-component",
             json={
                 "output": name,
-                "outputs": [
-                    {"id": part.rsplit(".", 1)[0], "property": part.rsplit(".", 1)[1].split("@")[0]}
-                    for part in name.strip(".").split("...")
-                ],
+                "outputs": outputs if name.startswith("..") else outputs[0],
                 "inputs": inputs,
                 "state": state,
                 "changedPropIds": [changed],

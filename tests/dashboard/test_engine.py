@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analytics import learning
 from cql.errors import ConflictError, InputError, UnavailableError
-from cql.progress import Progress
+from cql.progress import CancelledError, Progress
 from cql.records import Model
 from cql.settings import Settings
 from cql.wire import Message
@@ -145,3 +146,30 @@ def test_jobs_of_sizes_publish_and_analyses_keep_to_them(
     engine._analyse({}, lambda *call: said.append(call[-1]))
     assert calls == [(30, map_id), (None, None), 9, None]
     assert said[0] == "7 clusters, 3 of 40 images in none"
+
+
+def test_a_classifier_and_arrivals_are_learned_by_jobs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, str]] = []
+
+    def progress(step: str, done: int, total: int, message: str = "") -> None:
+        said.append((step, message))
+
+    made = SimpleNamespace(counts=(3, 4), classes=("a", "b"), labels=2)
+    monkeypatch.setattr(learning, "classify", lambda *_, seed, progress: made)
+    engine._classify({"seed": 7}, progress)
+    assert said == [("classify", "7 images in 2 classes from 2 labels")]
+
+    def fail(*_: Any, **__: Any) -> int:
+        raise UnavailableError("no store")
+
+    monkeypatch.setattr(learning, "suggest", fail)
+    engine._suggest("m@1", progress)  # the step of another job: it does not fail with it
+
+    def cancelled(*_: Any, **__: Any) -> int:
+        raise CancelledError("stop")
+
+    monkeypatch.setattr(learning, "suggest", cancelled)
+    with pytest.raises(CancelledError):
+        engine._suggest("m@1", progress)

@@ -1,0 +1,321 @@
+"""Classes and concepts over a collection in memory: training, ranking, arrivals, the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from analytics import learning
+from cql.errors import ConflictError, InputError, NotFoundError, UnavailableError
+from cql.records import Change, Classifier
+from cql.settings import Settings
+from dashboard import app
+from dashboard.services import Services
+from tests.dashboard.memory import collection
+from tests.ledger import now
+
+BASE = "http://127.0.0.1:8050/api/v1"
+
+
+class World:
+    """Services over a store in memory, whose photos are of five kinds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, self.searcher = collection(40)
+        self.settings = Settings(data_dir=folder)
+        store: Any = self.store
+        searcher: Any = self.searcher
+        self.services = Services(self.settings, store, searcher)
+
+    def kind(self, image_id: UUID) -> int:
+        return int(self.store.images[image_id].listing_id[-3:]) % 5
+
+    def of(self, kind: int) -> list[UUID]:
+        return sorted((i for i in self.store.images if self.kind(i) == kind), key=str)
+
+    def label(self, per_kind: int = 9, kinds: int = 3) -> dict[UUID, str]:
+        given = {}
+        for kind in range(kinds):
+            for image_id in self.of(kind)[:per_kind]:
+                given[image_id] = f"kind {kind}"
+        for name in sorted(set(given.values())):
+            own = [image for image, label in given.items() if label == name]
+            self.services.decisions.label(own, name, author="ann")
+        return given
+
+    def train(self) -> Classifier:
+        store: Any = self.store
+        return learning.classify(store, self.searcher)
+
+    def arrive(self, like: UUID) -> UUID:
+        """A new photo of a new listing that looks like another."""
+        image_id, listing_id = uuid4(), f"new-{len(self.store.images)}"
+        old = self.store.images[like]
+        self.store.images[image_id] = replace(
+            old, image_id=image_id, listing_id=listing_id, added_at=now()
+        )
+        self.store.vectors_[image_id] = self.store.vectors_[like]
+        self.log("feature_added", listing_id, image_id)
+        return image_id
+
+    def log(self, kind: str, listing_id: str, image_id: UUID | None = None) -> None:
+        made = Change(
+            at=now(), change_id=uuid4(), kind=kind, listing_id=listing_id, image_id=image_id
+        )
+        self.store.log_.append(made)
+
+    def suggest(self) -> int:
+        store: Any = self.store
+        return learning.suggest(store, "m")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+# Classes
+
+
+def test_before_a_training_classes_are_those_of_labels(world: World) -> None:
+    assert world.services.classes.classes().classes == ()
+    world.label(2, 2)
+    found = world.services.classes.classes()
+    assert [(each.name, each.labelled, each.predicted) for each in found.classes] == [
+        ("kind 0", 2, 0),
+        ("kind 1", 2, 0),
+    ]
+    assert (found.trained, found.stale, found.usable) == (None, False, False)
+    with pytest.raises(NotFoundError, match="train one"):
+        world.services.classes.guesses()
+    image = world.of(0)[0]
+    assert world.services.classes.prediction(image).classes == ()
+
+
+def test_every_image_gets_a_class_and_figures_are_shown(world: World) -> None:
+    given = world.label()
+    made = world.train()
+    found = world.services.classes.classes()
+    assert sum(each.predicted for each in found.classes) == len(world.store.images)
+    assert found.trained is not None
+    assert (found.trained.labels, found.labelled, found.stale) == (27, 27, False)
+    assert found.trained.accuracy is not None
+    assert found.trained.accuracy > 0.9
+    assert sum(each.rows for each in found.trained.bins) == found.trained.held_out
+    # Naively, from the stored weights.
+    linear = learning.linear_of(made)
+    shares = {}
+    for image_id, vector in world.store.vectors_.items():
+        scores = linear.scores(vector[None])[0]
+        raised = np.exp(scores - scores.max())
+        shares[image_id] = raised / raised.sum()
+    page = world.services.classes.guesses(limit=10, offset=5)
+    asked = sorted((i for i in shares if i not in given), key=lambda i: float(shares[i].max()))
+    assert [each.image_id for each in page.guesses] == asked[5:15]
+    assert (page.rows, page.ranked, page.next_offset) == (120, 120, 15)
+    for each in page.guesses:
+        own = shares[each.image_id]
+        assert each.predicted == made.classes[int(own.argmax())]
+        assert each.confidence == pytest.approx(float(own.max()), rel=1e-5)
+        assert (each.label, each.version) == ("", 0)
+    inside = world.services.classes.guesses("kind 1", limit=500)
+    mine = [i for i in shares if made.classes[int(shares[i].argmax())] == "kind 1"]
+    assert inside.ranked == len(mine) == len(inside.guesses)
+    assert inside.next_offset is None
+    assert {each.image_id for each in inside.guesses} == set(mine)
+    ranked = [each.confidence for each in inside.guesses]
+    assert ranked == sorted(ranked, reverse=True)
+    labelled = next(each for each in inside.guesses if each.image_id in given)
+    assert (labelled.label, labelled.version) == ("kind 1", 1)
+
+
+def test_one_image_says_what_the_ranking_says_of_it(world: World) -> None:
+    world.label()
+    world.train()
+    for each in world.services.classes.guesses(limit=5).guesses:
+        found = world.services.classes.prediction(each.image_id)
+        assert found.classes[0].name == each.predicted
+        assert found.classes[0].confidence == pytest.approx(each.confidence, rel=1e-5)
+        assert sum(share.confidence for share in found.classes) == pytest.approx(1)
+    arrived = world.arrive(world.of(2)[0])
+    assert world.services.classes.prediction(arrived).classes[0].name == "kind 2"
+    with pytest.raises(NotFoundError):
+        world.services.classes.prediction(uuid4())
+
+
+def test_a_label_that_changes_makes_the_training_old(world: World) -> None:
+    given = world.label()
+    world.train()
+    image = next(iter(given))
+    world.services.decisions.set_label(image, "kind 2", author="bob", expected_version=1)
+    assert world.services.classes.classes().stale
+    world.train()
+    assert not world.services.classes.classes().stale
+
+
+def test_labels_of_images_without_a_feature_are_left_out(world: World) -> None:
+    given = world.label()
+    image = next(iter(given))
+    del world.store.vectors_[image]
+    assert world.train().labels == len(given) - 1
+    for each in given:
+        world.store.vectors_.pop(each, None)
+    with pytest.raises(InputError, match="none of them a feature"):
+        world.train()
+
+
+def test_one_class_cannot_be_trained_and_the_old_classifier_stays(world: World) -> None:
+    world.label(3, 1)
+    with pytest.raises(InputError, match="another class"):
+        world.train()
+    assert world.services.classes.classes().trained is None
+
+
+def test_a_deleted_image_is_on_no_page(world: World) -> None:
+    world.label()
+    world.train()
+    first = world.services.classes.guesses(limit=1).guesses[0]
+    world.store.delete_image(first.image_id)
+    page = world.services.classes.guesses(limit=500)
+    assert first.image_id not in {each.image_id for each in page.guesses}
+
+
+def test_of_two_trainings_at_once_one_counts(world: World) -> None:
+    world.label()
+    first = world.train()
+    store: Any = world.store
+
+    class Slow:
+        def snapshot(self) -> Any:
+            return world.searcher.snapshot()
+
+        def over_all(self, *asked: Any) -> Any:
+            found = world.searcher.over_all(*asked)
+            store.pointers_["classifier"] = uuid4()
+            return found
+
+    with pytest.raises(ConflictError):
+        learning.classify(store, Slow())
+    assert store.classifier(first.classifier_id) == first
+
+
+# Concepts
+
+
+def test_clicks_rank_the_collection_and_say_where_it_is_unsure(world: World) -> None:
+    yes, no = world.of(1)[:3], [*world.of(0)[:1], *world.of(2)[:1]]
+    found = world.services.teaching.rank(yes, no, limit=21)
+    shown = {each.image_id for each in found.best}
+    assert shown == set(world.of(1)) - set(yes), "all of the kind, before all others"
+    assert not shown & {*yes, *no}
+    margins = [each.margin for each in found.best]
+    assert margins == sorted(margins, reverse=True)
+    near = [abs(each.margin) for each in found.unsure]
+    assert near == sorted(near)
+    assert found.rows == 120
+    assert (found.positives, found.negatives) == (tuple(yes), tuple(no))
+    assert found.taken <= 120
+    again = world.services.teaching.rank(yes, no, limit=21)
+    assert again.best == found.best
+
+
+def test_examples_that_cannot_teach_are_refused(world: World) -> None:
+    one = world.of(1)[0]
+    teaching = world.services.teaching
+    with pytest.raises(InputError, match="is both"):
+        teaching.rank([one], [one])
+    with pytest.raises(InputError, match="none has a feature"):
+        teaching.rank([uuid4()])
+    with pytest.raises(InputError):
+        teaching.rank([one], limit=0)
+    world.searcher.down = UnavailableError("no hosts")
+    with pytest.raises(UnavailableError):
+        world.services.teaching.rank([one], [world.of(2)[0]])
+
+
+def test_a_concept_labels_what_arrives_and_nothing_that_was_there(world: World) -> None:
+    yes, no = world.of(1)[:4], world.of(0)[:2]
+    saved = world.services.teaching.save("gas  joint", yes, no, author="ann", expected_version=0)
+    assert (saved.name, saved.version) == ("gas joint", 1)
+    assert (saved.positives, saved.negatives) == (tuple(yes), tuple(no))
+    old = world.store.images[world.of(1)[9]]
+    world.log("feature_added", old.listing_id, old.image_id)
+    assert world.suggest() == 0, "it was there before"
+    same, other = world.arrive(world.of(1)[5]), world.arrive(world.of(3)[0])
+    assert world.suggest() == 1
+    assert world.suggest() == 0, "read again, stored once"
+    (line,) = world.services.teaching.suggested("gas joint")
+    assert (line.image_id, line.version) == (same, 1)
+    assert line.margin >= saved.threshold
+    assert [each.name for each in world.services.classes.prediction(same).suggested] == [
+        "gas joint"
+    ]
+    assert world.services.classes.prediction(other).suggested == ()
+    assert not world.store.decisions_, "a suggestion is no decision"
+
+
+def test_a_new_version_judges_arrivals_again_and_one_taken_back_none(world: World) -> None:
+    teaching = world.services.teaching
+    teaching.save("joint", world.of(1)[:4], author="ann", expected_version=0)
+    same = world.arrive(world.of(1)[5])
+    world.suggest()
+    second = teaching.save(
+        "joint", world.of(1)[:5], world.of(2)[:2], author="bob", expected_version=1
+    )
+    assert teaching.suggested("joint") == (), "not judged by this version yet"
+    assert world.suggest() == 1
+    assert [each.image_id for each in teaching.suggested("joint")] == [same]
+    with pytest.raises(ConflictError):
+        teaching.save("joint", world.of(1)[:5], author="ann", expected_version=1)
+    teaching.remove("joint", author="ann", expected_version=second.version)
+    assert teaching.concepts() == ()
+    assert world.services.classes.prediction(same).suggested == ()
+    world.arrive(world.of(1)[6])
+    assert world.suggest() == 0
+    with pytest.raises(NotFoundError):
+        teaching.concept("joint")
+    with pytest.raises(InputError):
+        teaching.save(" \n", world.of(1)[:1], author="ann")
+
+
+# The API
+
+
+@pytest.fixture
+def client(world: World) -> Iterator[TestClient]:
+    built = app.create(world.settings, world.services)
+    with TestClient(built.server, base_url=BASE) as opened:
+        yield opened
+
+
+def test_the_api_trains_ranks_and_saves(world: World, client: TestClient) -> None:
+    world.label()
+    queued = client.post("/classes/train", json={"seed": 3})
+    assert (queued.status_code, queued.json()["kind"]) == (202, "classify")
+    assert client.get("/classes/images").status_code == 404
+    world.train()
+    assert len(client.get("/classes").json()["classes"]) == 3
+    page = client.get("/classes/images", params={"name": "kind 1", "limit": 3}).json()
+    assert [each["predicted"] for each in page["guesses"]] == ["kind 1"] * 3
+    image = page["guesses"][0]["image_id"]
+    assert client.get(f"/images/{image}/prediction").json()["classes"][0]["name"] == "kind 1"
+    assert client.get("/classes/images", params={"offset": 10_000}).status_code == 400
+    body = {"positives": [str(i) for i in world.of(1)[:3]], "negatives": []}
+    ranked = client.post("/concepts/rank", json=body, params={"limit": 5}).json()
+    assert len(ranked["best"]) == len(ranked["unsure"]) == 5
+    saved = client.put("/concepts/a/b", json={**body, "expected_version": 0})
+    assert (saved.status_code, saved.json()["version"]) == (200, 1)
+    assert client.put("/concepts/a/b", json={**body, "expected_version": 0}).status_code == 409
+    world.arrive(world.of(1)[4])
+    world.suggest()
+    assert len(client.get("/concepts/a/b/images").json()) == 1
+    assert [each["name"] for each in client.get("/concepts").json()] == ["a/b"]
+    assert client.delete("/concepts/a/b", params={"expected_version": 1}).status_code == 204
+    assert client.get("/concepts/a/b").status_code == 404
