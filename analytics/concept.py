@@ -87,8 +87,8 @@ def teach(
     kernel = wide @ wide.T + _FREE**2
     # Dual form: as many unknowns as examples, however wide the vectors are.
     solved = np.linalg.solve(kernel + np.diag(ridge / shares), np.c_[kernel, targets])
-    hat: NDArray[np.float64] = solved[:, :-1].T
-    alpha: NDArray[np.float64] = solved[:, -1]
+    hat = solved[:, :-1].T.astype(np.float64)
+    alpha = solved[:, -1].astype(np.float64)
     margins = held_out(hat, targets, [*groups, *(f"\0{n}" for n in range(counts[2]))])
     marked = counts[0] + counts[1]
     threshold, precision, recall = cut(

@@ -125,7 +125,7 @@ def test_explore_says_what_is_predicted_and_leads_to_teaching(world: World) -> N
     asked: Any = type("Asked", (), {"image_ids": (ONE,), "negatives": (TWO,)})
     link = terms.teach(asked)
     assert link is not None
-    assert link.href == f"{ids.PATH_TEACH}?plus={ONE}&minus={TWO}"
+    assert vars(link)["href"] == f"{ids.PATH_TEACH}?plus={ONE}&minus={TWO}"
     nothing: Any = type("Asked", (), {"image_ids": (), "negatives": (TWO,)})
     assert terms.teach(nothing) is None
 

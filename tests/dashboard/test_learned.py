@@ -130,7 +130,7 @@ def test_every_image_gets_a_class_and_figures_are_shown(world: World) -> None:
     assert inside.ranked == len(mine) == len(inside.guesses)
     assert inside.next_offset is None
     assert {each.image_id for each in inside.guesses} == set(mine)
-    ranked = [each.confidence for each in inside.guesses]
+    ranked = [each.confidence or 0.0 for each in inside.guesses]
     assert ranked == sorted(ranked, reverse=True)
     labelled = next(each for each in inside.guesses if each.image_id in given)
     assert (labelled.label, labelled.version) == ("kind 1", 1)
