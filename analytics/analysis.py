@@ -16,10 +16,15 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import clustering, naming, outliers, projection
+from analytics import appearance, clustering, duplicates, groups, naming, outliers, projection
+from analytics.appearance import Appearance
 from analytics.clustering import Clusters
+from analytics.duplicates import Curve, Found
+from analytics.evidence import Facets
+from analytics.groups import Plant
 from analytics.neighbours import Collection, Graph, collect, graph
-from analytics.outliers import Outliers
+from analytics.outliers import KINDS, Outliers
+from analytics.reasons import evidence, reasons
 from analytics.search import Searcher
 from analytics.shards import code_version
 from analytics.table import order
@@ -43,7 +48,7 @@ KEEP = 5
 class Parameters:
     """What a map depends on beside the data and the seed. `version` changes with the method."""
 
-    version: int = 1
+    version: int = 2
     neighbours: int = 30
     map_neighbours: int = 15
     map_min_dist: float = 0.1
@@ -63,6 +68,10 @@ class _Made:
     space: NDArray[np.float32]
     odd: Outliers
     near: NDArray[np.int64]
+    facets: Facets
+    seen: Appearance
+    doubles: Found
+    curve: Curve | None
     quality: Mapping[str, float]
 
 
@@ -75,10 +84,12 @@ def analyse(
     seed: int = 1,
     progress: Progress = silent,
     parameters: Parameters | None = None,
+    plant: Plant | None = None,
 ) -> MapVersion:
     """Make the map of the live snapshot of `model_id` and move the live map to it.
 
-    Steps (names given to `progress`): neighbours, layout, clusters, outliers, store, tiles.
+    Steps (names given to `progress`): neighbours, layout, clusters, outliers, duplicates, store,
+    tiles. `plant` makes copies of images, on which the threshold of near-duplicates is chosen.
     Idempotent: the same data, listing texts, parameters and seed give the same map id and the same
     rows, also over a snapshot that was sharded anew; a map that is stored already is made live.
     A failed step leaves the previous live map. UnavailableError when no hosts hold the snapshot.
@@ -94,7 +105,7 @@ def analyse(
                 "build and host it first"
             )
         listings = {listing.listing_id: listing for listing in store.iter_listings()}
-        map_id = _identity(snapshot, listings, chosen, seed)
+        map_id = _identity(snapshot, listings, chosen, seed, measured=len(store.measured()))
         stored = _stored(store, map_id)
         if stored is None:
             rows = collect(searcher, snapshot)
@@ -104,7 +115,9 @@ def analyse(
                 )
             progress("neighbours", 0, snapshot.rows)
             near = graph(searcher, snapshot, rows, chosen.neighbours, progress=progress)
-            made = _make(rows, near, chosen, seed, progress)
+            seen = appearance.read(store, rows)
+            curve = groups.chosen(searcher, snapshot, rows, seen, plant, seed=seed)
+            made = _make(rows, near, chosen, seed, progress, seen, curve, listings)
             stored = _store(
                 store, snapshot, map_id, made, listings, chosen=chosen, seed=seed, progress=progress
             )
@@ -121,16 +134,24 @@ def analyse(
 
 
 def _identity(
-    snapshot: Snapshot, listings: Mapping[str, Listing], chosen: Parameters, seed: int
+    snapshot: Snapshot,
+    listings: Mapping[str, Listing],
+    chosen: Parameters,
+    seed: int,
+    *,
+    measured: int,
 ) -> UUID:
-    """Identity of a map: its data, the texts that name clusters and fill columns, and how."""
+    """Identity of a map: its data, the texts that name clusters and fill columns, and how.
+
+    Measures follow from the images: how many have them says which were taken in.
+    """
     texts = hashlib.sha256()
     for listing_id in sorted(listings):
         listing = listings[listing_id]
         row = [listing_id, listing.title, sorted(listing.attributes.items())]
         texts.update(json.dumps(row).encode())
     data = snapshot.fingerprint or str(snapshot.snapshot_id)
-    name = f"map\0{data}\0{texts.hexdigest()}\0{_text(chosen, seed)}"
+    name = f"map\0{data}\0{texts.hexdigest()}\0{_text(chosen, seed)}\0{measured}"
     return uuid5(NAMESPACE, name)
 
 
@@ -145,8 +166,15 @@ def _stored(store: Store, map_id: UUID) -> MapVersion | None:
         return None
 
 
-def _make(
-    rows: Collection, near: Graph, chosen: Parameters, seed: int, progress: Progress
+def _make(  # noqa: PLR0917 - one argument a source
+    rows: Collection,
+    near: Graph,
+    chosen: Parameters,
+    seed: int,
+    progress: Progress,
+    seen: Appearance,
+    curve: Curve | None,
+    listings: Mapping[str, Listing],
 ) -> _Made:
     count = len(rows.listings)
     progress("layout", 0, 2)
@@ -175,16 +203,34 @@ def _make(
     clusters = clustering.cluster(space, min_samples=chosen.min_samples)
     progress("clusters", 2, 2)
     progress("outliers", 0, count)
-    odd = outliers.score(near, clusters, k=chosen.outlier_neighbours)
+    facets, owners = appearance.facets(rows.listings, listings)
+    odd = outliers.score(
+        near,
+        clusters,
+        k=chosen.outlier_neighbours,
+        looks=seen.looks,
+        facets=facets,
+        owners=owners,
+    )
     edge = outliers.nearest_cluster(near, clusters)
     progress("outliers", count, count)
+    progress("duplicates", 0, count)
+    doubles = duplicates.find(
+        seen.pictures,
+        near,
+        threshold=curve.chosen if curve else duplicates.THRESHOLD,
+        prefer=seen.preferred(),
+        progress=progress,
+    )
     quality = {
         **projection.as_dict(trusted),
         "neighbours": float(near.rows.shape[1]),
         "neighbours_recall": 1.0,
         "clustered": float((clusters.labels >= 0).mean()) if count else 0.0,
     }
-    return _Made(rows, placed, clusters, space, odd, edge, quality)
+    return _Made(
+        rows, placed, clusters, space, odd, edge, facets, seen, doubles, curve, quality
+    )
 
 
 def _store(
@@ -233,11 +279,15 @@ def _store(
                 knn_distance=float(odd.distance[row]),
                 glosh=float(odd.glosh[row]),
                 cluster=int(labels[row]),
-                reason=outliers.reason(odd, row, int(made.near[row]), int(labels[row]), names),
+                reason=reason,
+                kind=KINDS[odd.kinds[row]],
+                lof=float(odd.lof[row]),
+                evidence=evidence(odd, row),
             )
-            for row in range(count)
+            for row, reason in enumerate(reasons(odd, clusters, made.near, names, made.facets))
         ),
     )
+    groups.put(store, map_id, made.rows, made.seen, made.doubles, made.curve)
     version = MapVersion(
         map_id=map_id,
         model_id=snapshot.model_id,

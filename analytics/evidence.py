@@ -63,22 +63,24 @@ def tail(values: NDArray[np.floating]) -> Floats:
     return found
 
 
-def combine(tails: Sequence[Floats]) -> Floats:
-    """One probability of several, (N,): Cauchy combination (Liu and Xie, JASA 2020).
+def bounded_tail(values: NDArray[np.floating]) -> Floats:
+    """`tail` of a quantity that cannot go far: the share of rows at or above each value alone."""
+    if not len(values):
+        return np.empty(0)
+    ordered = np.sort(values)
+    return 1.0 - np.searchsorted(ordered, values, side="left") / len(values)
 
-    It holds for evidence that depends on one another, as these do, and is led by the smallest.
+
+def combine(tails: Sequence[Floats]) -> Floats:
+    """One probability of several, (N,) in (0, 1]: their harmonic mean (Wilson, PNAS 2019).
+
+    It holds for evidence that depends on one another, as these do, is led by the smallest, and a
+    probability near 1 takes nothing away.
     """
     if not tails:
         return np.empty(0)
-    stacked = np.clip(np.stack(tails), LEAST, 1.0 - 1e-12)
-    # tan((1/2 - p) pi) is 1 / (pi p) for small p, where the difference would lose its digits.
-    value = np.where(
-        stacked < 1e-8,
-        1.0 / (np.pi * stacked),
-        np.tan((0.5 - np.maximum(stacked, 1e-8)) * np.pi),
-    ).mean(axis=0)
-    small = 1.0 / (np.pi * np.maximum(value, 1.0))
-    return np.where(value > 1e8, small, 0.5 - np.arctan(value) / np.pi)
+    inverse = sum(1.0 / np.clip(each, LEAST, 1.0) for each in tails)
+    return len(tails) / np.asarray(inverse)
 
 
 def photo_evidence(looks: Looks) -> dict[str, Floats]:
@@ -98,3 +100,64 @@ def photo_evidence(looks: Looks) -> dict[str, Floats]:
         "blank": -spread,
         "one tone": looks.blank.astype(np.float64),
     }
+
+
+def category_evidence(
+    rows: NDArray[np.int64], owners: NDArray[np.int64], facets: Facets, *, least: float = 0.6
+) -> Disagreement:
+    """Where attributes say one thing and neighbours another, over N rows.
+
+    `rows` int64 (N, K) are neighbours; those of the row's own owner (`owners` int64 (N,): listing
+    numbers) have its attributes and do not count. The strength is log((t + e) / (s + e)) for the
+    share t of the commonest value among the others and s of the row's own, e = 1 / K, where t is
+    at least `least`; of several attributes the strongest counts.
+    """
+    count, k = rows.shape
+    strength, which = np.zeros(count), np.full(count, -1)
+    told, share = np.full(count, -1), np.zeros(count)
+    names = tuple(facets.codes)
+    for number, name in enumerate(names if k else ()):
+        codes = facets.codes[name]
+        near = codes[rows]
+        near[owners[rows] == owners[:, None]] = -1
+        common, most = _mode(near)
+        voters = (near >= 0).sum(axis=1)
+        same = (near == codes[:, None]).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            top, own = most / voters, same / voters
+        # Few voters agree by chance.
+        good = (voters >= max(3, k // 3)) & (codes >= 0) & (top >= least) & (common != codes)
+        value = np.log((top + 1.0 / k) / (own + 1.0 / k), where=good, out=np.zeros(count))
+        better = good & (value > strength)
+        strength[better], which[better] = value[better], number
+        told[better], share[better] = common[better], top[better]
+    return Disagreement(strength, which, told, share, names)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Disagreement:
+    """`strength` float64 (N,), 0 for none; `which` int64 (N,) into `names`, -1 for none.
+
+    `told` int64 (N,) is the code of the value that the share `share` of the neighbours has.
+    """
+
+    strength: Floats
+    which: NDArray[np.int64]
+    told: NDArray[np.int64]
+    share: Floats
+    names: tuple[str, ...]
+
+
+def _mode(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Commonest code of each row that is not -1, and how often it comes; ties: the smallest."""
+    ordered = np.sort(codes, axis=1)
+    count = len(codes)
+    best, found = np.zeros(count, np.int64), np.full(count, -1)
+    run = np.zeros(count, np.int64)
+    before = np.full(count, -2)
+    for column in ordered.T:
+        run = np.where(column == before, run + 1, 1)
+        better = (run > best) & (column >= 0)
+        best[better], found[better] = run[better], column[better]
+        before = column
+    return found, best

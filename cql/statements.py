@@ -99,7 +99,7 @@ PUT_THUMBNAIL = _insert("{keyspace}.thumbnails", "image_id webp width height")
 THUMBNAIL = Statement("SELECT * FROM {keyspace}.thumbnails WHERE image_id = ?")
 DELETE_THUMBNAIL = Statement("DELETE FROM {keyspace}.thumbnails WHERE image_id = ?")
 MEASURE_COLUMNS = (
-    "listing_id image_id sharpness brightness contrast blank colour phash signature"
+    "listing_id image_id sharpness brightness contrast blank colour pixels phash signature"
 )
 PUT_MEASURES = _insert("{keyspace}.measures", MEASURE_COLUMNS)
 MEASURES = Statement("SELECT * FROM {keyspace}.measures WHERE listing_id = ? AND image_id = ?")

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from analytics.tiles import MapTable, Selection
 from cql.errors import NotFoundError
-from cql.records import Cluster, MapVersion, Outlier
+from cql.records import Cluster, DuplicateGroup, DuplicateRun, MapVersion, Outlier
 from cql.settings import Settings
 from cql.store import Store
 
@@ -43,6 +43,9 @@ class Atlas:
         self._clusters: OrderedDict[UUID, tuple[Cluster, ...]] = OrderedDict()
         self._rankings: OrderedDict[UUID, tuple[Outlier, ...]] = OrderedDict()
         self._ranks: OrderedDict[UUID, dict[UUID, Outlier]] = OrderedDict()
+        self._doubles: OrderedDict[
+            UUID, tuple[DuplicateRun | None, tuple[DuplicateGroup, ...]]
+        ] = OrderedDict()
         self._totals: OrderedDict[UUID, dict[str, dict[str, int]]] = OrderedDict()
 
     def live_id(self) -> UUID | None:
@@ -95,6 +98,19 @@ class Atlas:
             self._ranks, self.resolve(None), lambda m: {o.image_id: o for o in self.ranking(m)}
         )
         return index.get(image_id)
+
+    def duplicates(
+        self, map_id: UUID | None
+    ) -> tuple[DuplicateRun | None, tuple[DuplicateGroup, ...]]:
+        """How near-duplicates were looked for, and the groups, the largest first."""
+        return self._kept(
+            self._doubles,
+            self.resolve(map_id),
+            lambda found: (
+                self._store.duplicate_run(found),
+                tuple(self._store.duplicate_groups(found)),
+            ),
+        )
 
     def totals(self, map_id: UUID | None) -> dict[str, dict[str, int]]:
         """Rows of the whole map by column and facet key (number columns: by bin number)."""

@@ -111,7 +111,10 @@ class RenameBody(_Body):
 
 
 class VerdictBody(_Body):
-    """`outlier` or `fine`; `expected_version` is the version that the caller saw."""
+    """The verdict; `expected_version` is the version that the caller saw.
+
+    Of an outlier `outlier` or `fine`, of a group of near-duplicates `duplicate` or `distinct`.
+    """
 
     verdict: str
     expected_version: int = Field(ge=0)
@@ -120,7 +123,7 @@ class VerdictBody(_Body):
 
 
 class UndoBody(_Body):
-    """The newest decision of `cluster:<key>` or `image:<id>` is stepped back."""
+    """The newest decision of `cluster:<key>`, `image:<id>` or `duplicates:<key>` is stepped back."""
 
     subject: str = Field(max_length=120)
     expected_version: int = Field(ge=1)

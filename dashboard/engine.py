@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -189,6 +189,14 @@ class Engine:
 
     def _analyse(self, parameters: Mapping[str, Any], progress: Progress) -> None:
         from analytics.analysis import analyse
+        from extraction.copies import Made, make
+        from extraction.measures import fill
+
+        fill(self._open_store, progress=progress)
+
+        def plant(images: Sequence[UUID], seed: int) -> Made:
+            embedder = self._models.get(self._model_name(parameters))
+            return make(self._open_store, images, embedder, seed=seed)
 
         found = analyse(
             self._open_spark,
@@ -197,6 +205,7 @@ class Engine:
             model_id=self._model_id(parameters),
             seed=int(parameters.get("seed", SEED)),
             progress=progress,
+            plant=plant,
         )
         text = f"{found.rows_scored:,} of {found.rows:,} images, {found.clusters} clusters"
         progress("analyse", found.rows_scored, found.rows, text)

@@ -13,6 +13,7 @@ from dashboard.views import DecisionView, VerdictView
 
 VERDICTS = ("outlier", "fine")
 SHOWN = ("all", "undecided", *VERDICTS)
+SORTS = ("all", "photo", "category", "rare")
 RENAME = "rename"
 VERDICT = "verdict"
 UNDO = "undo"
@@ -96,8 +97,10 @@ def undone_value(history: list[Decision]) -> str:
 
 def undo(store: Store, subject: str, *, author: str, expected_version: int) -> DecisionView:
     """Bring the previous value back by a new act. ConflictError when the subject moved on."""
-    if not subject.startswith(("cluster:", "image:")):
-        raise InputError(f"a subject must be cluster:<key> or image:<id>, got {subject[:80]!r}")
+    if not subject.startswith(("cluster:", "image:", "duplicates:")):
+        raise InputError(
+            f"a subject must be cluster:<key>, image:<id> or duplicates:<key>, got {subject[:80]!r}"
+        )
     history = list(store.decisions(subject))
     if not history:
         raise NotFoundError(f"nobody decided anything about {subject[:80]}: nothing to undo")
@@ -130,9 +133,15 @@ class Page:
 
 
 def page(
-    store: Store, ranking: Sequence[Outlier], *, verdict: str, offset: int, limit: int
+    store: Store,
+    ranking: Sequence[Outlier],
+    *,
+    verdict: str,
+    offset: int,
+    limit: int,
+    sort: str = "all",
 ) -> Page:
-    """The page at `offset` of those ranked outliers whose verdict passes.
+    """The page at `offset` of those ranked outliers whose verdict and sort pass.
 
     People judge thousands of images, not millions: the ledger's newest values are read whole.
     """
@@ -140,11 +149,14 @@ def page(
         raise InputError(f"verdict must be one of {SHOWN}, got {verdict!r}")
     if offset < 0:
         raise InputError(f"offset must be at least 0, got {offset}")
+    if sort not in SORTS:
+        raise InputError(f"sort must be one of {SORTS}, got {sort!r}")
     values = judged(store)
     kept = [
         (rank, outlier)
         for rank, outlier in enumerate(ranking, 1)
-        if verdict == "all" or values.get(outlier.image_id, "undecided") == verdict
+        if (verdict == "all" or values.get(outlier.image_id, "undecided") == verdict)
+        and sort in {"all", outlier.kind}
     ]
     chosen = kept[offset : offset + limit]
     found = verdicts(store, [outlier.image_id for _, outlier in chosen])

@@ -11,7 +11,18 @@ from uuid import UUID
 from analytics.regions import iso
 from analytics.search import Request, Result
 from analytics.tiles import Column, Facet, Row
-from cql.records import Cluster, Image, Job, Listing, MapVersion, Model, Outlier, Query, Snapshot
+from cql.records import (
+    Cluster,
+    Image,
+    Job,
+    Listing,
+    MapVersion,
+    Measures,
+    Model,
+    Outlier,
+    Query,
+    Snapshot,
+)
 from dashboard.answers import AskedView, HitView, QueryView, SearchView
 from dashboard.views import (
     Check,
@@ -29,6 +40,9 @@ from dashboard.views import (
     SnapshotView,
     VerdictView,
 )
+
+LOOKS = ("sharpness", "brightness", "contrast", "blank", "colour")
+"""Measures of an image that are shown."""
 
 NOISE = "No cluster"
 """Label of the points that the clustering left out."""
@@ -125,6 +139,7 @@ def image_view(  # noqa: PLR0917 - one argument a source
     cluster: ClusterView | None,
     ranked: Outlier | None,
     verdict: VerdictView,
+    measures: Measures | None = None,
 ) -> ImageView:
     """An image with its listing and its place on the live map, if it has one."""
     return ImageView(
@@ -150,6 +165,10 @@ def image_view(  # noqa: PLR0917 - one argument a source
         glosh=ranked.glosh if ranked else None,
         outlier_reason=ranked.reason if ranked else "",
         verdict=verdict,
+        outlier_kind=ranked.kind if ranked else "",
+        lof=ranked.lof if ranked and ranked.lof else None,
+        evidence=json.loads(ranked.evidence) if ranked and ranked.evidence else {},
+        looks={name: getattr(measures, name) for name in LOOKS} if measures else {},
     )
 
 
@@ -186,6 +205,9 @@ def outlier_view(
         glosh=outlier.glosh,
         reason=outlier.reason,
         verdict=verdict,
+        kind=outlier.kind,
+        lof=outlier.lof,
+        evidence=json.loads(outlier.evidence) if outlier.evidence else {},
     )
 
 

@@ -19,10 +19,11 @@ from analytics.tiles import Selection
 from cql.errors import InputError, NotFoundError
 from cql.settings import Settings
 from cql.store import Store
-from dashboard import ledger, present, stocks
+from dashboard import doubles, ledger, present, stocks
 from dashboard.answers import QueryView, SearchView
 from dashboard.atlas import Atlas
 from dashboard.connection import open_store
+from dashboard.doubles import DuplicatePage, GroupDetail, GroupView
 from dashboard.overview import Overview
 from dashboard.photos import Photos
 from dashboard.searches import Picture, Searches
@@ -186,7 +187,8 @@ class Services:
                 cluster = next((c for c in self.clusters() if c.cluster == row.cluster), None)
                 ranked = self._atlas.ranked(image_id)
         verdict = self.verdicts([image_id])[image_id]
-        return present.image_view(image, listing, row, cluster, ranked, verdict)
+        measures = self._store.measures(image.listing_id, image_id)
+        return present.image_view(image, listing, row, cluster, ranked, verdict, measures)
 
     def photo(self, image_id: UUID) -> PhotoView:
         """The photo itself, re-encoded when no browser shows its format."""
@@ -297,13 +299,17 @@ class Services:
         limit: int = 60,
         offset: int = 0,
         verdict: str = "all",
+        sort: str = "all",
         map_id: UUID | None = None,
     ) -> OutlierPage:
-        """The ranking; `verdict` keeps `outlier`, `fine`, `undecided` (nobody judged) or all."""
+        """The ranking; `verdict` keeps `outlier`, `fine`, `undecided` (nobody judged) or all.
+
+        `sort` keeps bad photos (`photo`), wrong categories (`category`), `rare` things or all.
+        """
         version = self._atlas.version(map_id)
         ranking = self._atlas.ranking(map_id)
         page = ledger.page(
-            self._store, ranking, verdict=verdict, offset=offset, limit=_limited(limit)
+            self._store, ranking, verdict=verdict, sort=sort, offset=offset, limit=_limited(limit)
         )
         titles = self.titles([outlier.listing_id for _, outlier, _ in page.rows])
         names = self._names_by_number(map_id)
@@ -353,8 +359,55 @@ class Services:
         """The verdict in force of each image."""
         return ledger.verdicts(self._store, image_ids)
 
+    # Near-duplicates
+
+    def duplicates(
+        self,
+        *,
+        limit: int = 40,
+        offset: int = 0,
+        verdict: str = "all",
+        map_id: UUID | None = None,
+    ) -> DuplicatePage:
+        """Groups of near-duplicates, the largest first.
+
+        `verdict` keeps `duplicate`, `distinct`, `undecided`, `changed` (since decided) or all.
+        """
+        run, groups = self._atlas.duplicates(map_id)
+        return doubles.page(
+            self._store,
+            self._atlas.resolve(map_id),
+            run,
+            groups,
+            verdict=verdict,
+            offset=offset,
+            limit=_limited(limit),
+        )
+
+    def duplicate_group(
+        self, key: UUID, *, limit: int = 100, offset: int = 0, map_id: UUID | None = None
+    ) -> GroupDetail:
+        """One group with a page of its members. NotFoundError."""
+        group = doubles.by_key(self._atlas.duplicates(map_id)[1], key)
+        return doubles.detail(self._store, group, offset=offset, limit=_limited(limit))
+
+    def decide_duplicates(
+        self, key: UUID, verdict: str, *, author: str, expected_version: int, reason: str = ""
+    ) -> GroupView:
+        """Say that a group is `duplicate` or `distinct`; ConflictError when somebody was first."""
+        group = doubles.by_key(self._atlas.duplicates(None)[1], key)
+        decision = self._store.append_decision(
+            doubles.subject(key),
+            doubles.KIND,
+            doubles.value(verdict, group.digest),
+            author=author,
+            reason=reason,
+            expected_version=expected_version,
+        )
+        return doubles.view(group, decision)
+
     def undo(self, subject: str, *, author: str, expected_version: int) -> DecisionView:
-        """Step back the newest decision of `cluster:<key>` or `image:<id>` (a new ledger entry)."""
+        """Step back the newest decision of a subject, by a new ledger entry."""
         return ledger.undo(self._store, subject, author=author, expected_version=expected_version)
 
     # Work

@@ -164,7 +164,9 @@ class VerdictView:
 class ImageView:
     """Everything known of one image. Map figures are None when the image is not on the live map.
 
-    `outlier_score` lies in [0, 1]; `outlier_reason` and `glosh` are known for ranked images.
+    `outlier_score` lies in [0, 1]; `outlier_reason`, `outlier_kind` (photo, category, rare or
+    empty), `glosh`, `lof` and `evidence` (tail probability by name) are known for ranked images.
+    `looks` is what was measured of the picture: empty where nothing was.
     """
 
     image_id: UUID
@@ -189,6 +191,10 @@ class ImageView:
     glosh: float | None
     outlier_reason: str
     verdict: VerdictView
+    outlier_kind: str = ""
+    lof: float | None = None
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    looks: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +280,11 @@ class ClusterDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutlierView:
-    """A ranked outlier: rank from 1, score in [0, 1], the reason in words, the verdict."""
+    """A ranked outlier: rank from 1, score in [0, 1], the reason in words, the verdict.
+
+    `kind` guesses the sort: photo (a bad one), category (its attributes say another than its
+    neighbours), rare, or empty; `evidence` are tail probabilities by name.
+    """
 
     rank: int
     score: float
@@ -286,6 +296,9 @@ class OutlierView:
     glosh: float
     reason: str
     verdict: VerdictView
+    kind: str = ""
+    lof: float = 0.0
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -325,7 +325,7 @@ class _Run:
             width=picture.thumbnail_width,
             height=picture.thumbnail_height,
         )
-        measures = measured(image_id, entry.listing_id, picture.figures)
+        measures = measured(image, picture.figures)
         return _Outcome(entry, known, state, image, thumbnail, measures)
 
     def _picture(self, image_id: UUID, data: bytes, sandbox: Sandbox) -> Picture:

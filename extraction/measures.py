@@ -12,15 +12,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as Pictures
 
 from cql.errors import NotFoundError
 from cql.progress import Progress, silent
-from cql.records import Measures
+from cql.records import Image, Measures
 
 if TYPE_CHECKING:
     from cql.store import Store
@@ -62,16 +61,16 @@ class Figures:
 
 def measure(webp: bytes) -> Figures:
     """Measure a thumbnail that Sightline wrote. OSError for other bytes."""
-    with Image.open(io.BytesIO(webp)) as image:
+    with Pictures.open(io.BytesIO(webp)) as image:
         return of_picture(image.convert("RGB"))
 
 
-def of_picture(image: Image.Image) -> Figures:
+def of_picture(image: Pictures.Image) -> Figures:
     """Measure an upright RGB picture as it is."""
     scale = SIDE / max(image.size)
     if scale != 1.0:
         size = tuple(max(1, round(side * scale)) for side in image.size)
-        image = image.resize(size, Image.Resampling.BILINEAR)  # type: ignore[arg-type]
+        image = image.resize(size, Pictures.Resampling.BILINEAR)  # type: ignore[arg-type]
     pixels = np.asarray(image, np.float32)
     grey = pixels @ np.array(_LUMA, np.float32)
     small = image.convert("L")
@@ -82,13 +81,18 @@ def of_picture(image: Image.Image) -> Figures:
         blank=_blank(grey),
         colour=_colourfulness(pixels[::2, ::2]),
         phash=_phash(small),
-        signature=small.resize((SIGNATURE, SIGNATURE), Image.Resampling.BOX).tobytes(),
+        signature=small.resize((SIGNATURE, SIGNATURE), Pictures.Resampling.BOX).tobytes(),
     )
 
 
-def record(image_id: UUID, listing_id: str, figures: Figures) -> Measures:
+def record(image: Image, figures: Figures) -> Measures:
     """The row of an image."""
-    return Measures(listing_id=listing_id, image_id=image_id, **asdict(figures))
+    return Measures(
+        listing_id=image.listing_id,
+        image_id=image.image_id,
+        pixels=image.width * image.height,
+        **asdict(figures),
+    )
 
 
 def fill(store: Store, *, progress: Progress = silent) -> int:
@@ -99,11 +103,7 @@ def fill(store: Store, *, progress: Progress = silent) -> int:
     from cql.access import blocks  # not for the decoders, which import this module
 
     known = store.measured()
-    todo = [
-        (image.image_id, image.listing_id)
-        for image in store.iter_images()
-        if image.image_id not in known
-    ]
+    todo = [image for image in store.iter_images() if image.image_id not in known]
     done = 0
     for block in blocks(todo, _BLOCK):
         done += store.put_measures(_measured(store, block))
@@ -111,13 +111,13 @@ def fill(store: Store, *, progress: Progress = silent) -> int:
     return done
 
 
-def _measured(store: Store, block: Iterable[tuple[UUID, str]]) -> Iterator[Measures]:
-    for image_id, listing_id in block:
+def _measured(store: Store, block: Iterable[Image]) -> Iterator[Measures]:
+    for image in block:
         try:
-            figures = measure(store.thumbnail(image_id).webp)
+            figures = measure(store.thumbnail(image.image_id).webp)
         except (NotFoundError, OSError):
             continue
-        yield record(image_id, listing_id, figures)
+        yield record(image, figures)
 
 
 def _laplacian(grey: Grey) -> Grey:
@@ -146,12 +146,12 @@ def _colourfulness(pixels: Grey) -> float:
     return float(spread + 0.3 * middle)
 
 
-def _phash(grey: Image.Image) -> int:
+def _phash(grey: Pictures.Image) -> int:
     """64 bits: the 8 x 8 lowest frequencies of a 32 x 32 DCT above their median (Zauner, 2010).
 
     As a signed number, because that is what Cassandra keeps. A picture of one tone has hash 0.
     """
-    small = np.asarray(grey.resize((_HASHED, _HASHED), Image.Resampling.BOX), np.float64)
+    small = np.asarray(grey.resize((_HASHED, _HASHED), Pictures.Resampling.BOX), np.float64)
     basis = _cosines()
     low = (basis @ small @ basis.T).ravel()
     # Rounding must not decide the bits of a picture that has no such frequency at all.

@@ -6,12 +6,10 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from analytics.copies import Pictures
 from extraction.measures import Figures, measure
-
-HOW = ("resized", "cropped", "re-encoded", "brightened")
 
 
 def scene(seed: int, size: tuple[int, int] = (256, 192)) -> Image.Image:
@@ -32,23 +30,6 @@ def scene(seed: int, size: tuple[int, int] = (256, 192)) -> Image.Image:
         )
     grain = rng.normal(0, 6, (*size[::-1], 3))
     return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
-
-
-def altered(image: Image.Image, how: str, rng: np.random.Generator) -> Image.Image:
-    """A copy: resized, cropped by 10 %, re-encoded or brightened."""
-    wide, tall = image.size
-    if how == "resized":
-        scale = float(rng.uniform(0.4, 0.85))
-        return image.resize((round(wide * scale), round(tall * scale)), Image.Resampling.LANCZOS)
-    if how == "cropped":
-        left, top = rng.uniform(0.0, 0.1, 2) * (wide, tall)
-        box = (left, top, left + 0.9 * wide, top + 0.9 * tall)
-        return image.crop(tuple(round(edge) for edge in box))  # type: ignore[arg-type]
-    if how == "brightened":
-        return ImageEnhance.Brightness(image).enhance(float(rng.choice([0.8, 1.2])))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=int(rng.integers(40, 70)))
-    return Image.open(data).convert("RGB")
 
 
 def blurred(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dashboard import ids, state
 from dashboard.components import states
-from dashboard.pages import cluster, clusters, explore, jobs, outliers
+from dashboard.pages import cluster, clusters, duplicates, explore, jobs, outliers
 from dashboard.pages import search as searches
 
 PAGES: Final[dict[str, tuple[str, Callable[[str | None], Any]]]] = {
@@ -15,6 +15,7 @@ PAGES: Final[dict[str, tuple[str, Callable[[str | None], Any]]]] = {
     ids.PATH_SEARCH: ("Searches", searches.layout),
     ids.PATH_CLUSTERS: ("Clusters", clusters.layout),
     ids.PATH_OUTLIERS: ("Outliers", outliers.layout),
+    ids.PATH_DUPLICATES: ("Duplicates", duplicates.layout),
     ids.PATH_JOBS: ("Jobs", jobs.layout),
 }
 """Title and layout of every page by its path; a layout takes the query part of the address."""

@@ -23,6 +23,9 @@ from cql.records import (
     NAMESPACE,
     Change,
     Cluster,
+    DuplicateGroup,
+    DuplicateMember,
+    DuplicateRun,
     Feature,
     Hit,
     Image,
@@ -30,6 +33,7 @@ from cql.records import (
     Listing,
     MapPoint,
     MapVersion,
+    Measures,
     Outlier,
     Query,
     Service,
@@ -57,6 +61,9 @@ class Memory:
         self.map_points: dict[UUID, list[MapPoint]] = {}
         self.map_clusters: dict[UUID, list[Cluster]] = {}
         self.odd: dict[UUID, list[Outlier]] = {}
+        self.looks: dict[UUID, Measures] = {}
+        self.runs: dict[UUID, DuplicateRun] = {}
+        self.doubles: dict[UUID, tuple[list[DuplicateGroup], list[DuplicateMember]]] = {}
         self.work: dict[UUID, Job] = {}
         self.log: list[Change] = []
         self.levels: dict[str, int] = {}
@@ -201,6 +208,36 @@ class Memory:
     def put_outliers(self, map_id: UUID, outliers: Iterable[Outlier]) -> int:
         self.odd[map_id] = sorted(outliers, key=lambda each: (-each.score, each.image_id))
         return len(self.odd[map_id])
+
+    def put_measures(self, measures: Iterable[Measures]) -> int:
+        found = {each.image_id: each for each in measures}
+        self.looks |= found
+        return len(found)
+
+    def iter_measures(self) -> Iterator[Measures]:
+        return iter(list(self.looks.values()))
+
+    def measured(self) -> set[UUID]:
+        return set(self.looks)
+
+    def put_duplicates(
+        self,
+        run: DuplicateRun,
+        groups: Iterable[DuplicateGroup],
+        members: Iterable[DuplicateMember],
+    ) -> int:
+        self.doubles[run.map_id] = (list(groups), list(members))
+        self.runs[run.map_id] = run
+        return run.groups
+
+    def duplicate_run(self, map_id: UUID) -> DuplicateRun | None:
+        return self.runs.get(map_id)
+
+    def duplicate_groups(self, map_id: UUID) -> list[DuplicateGroup]:
+        return self.doubles.get(map_id, ([], []))[0]
+
+    def iter_duplicate_members(self, map_id: UUID) -> Iterator[DuplicateMember]:
+        return iter(self.doubles.get(map_id, ([], []))[1])
 
     def put_job(self, job: Job) -> Job:
         self.work[job.job_id] = job

@@ -12,6 +12,7 @@ from analytics import copies, duplicates
 from analytics.copies import Pictures
 from analytics.duplicates import Found, Planted
 from analytics.neighbours import Graph
+from extraction.copies import HOW, altered
 from tests import doubles
 from tests.naive import unit
 
@@ -26,8 +27,8 @@ def planted() -> tuple[Pictures, NDArray[np.int64], Graph]:
     truth = list(range(DISTINCT))
     images = list(scenes)
     for origin in range(20):
-        for how in doubles.HOW:
-            images.append(doubles.altered(scenes[origin], how, rng))
+        for how in HOW:
+            images.append(altered(scenes[origin], how, rng))
             truth.append(origin)
     own = np.array(truth)
     vectors = unit(rng, DISTINCT, 32)[own] + rng.normal(scale=0.05, size=(len(own), 32))
@@ -69,7 +70,7 @@ def test_hashes_alone_find_all_but_crops(
     pictures, own, _ = planted
     got = pairs_of(duplicates.find(pictures, None))
     assert all(own[a] == own[b] for a, b in got)
-    how = [doubles.HOW[(row - DISTINCT) % 4] for row in range(len(own))]
+    how = [HOW[(row - DISTINCT) % 4] for row in range(len(own))]
     for row in range(DISTINCT, len(own)):
         if how[row] != "cropped":
             assert (own[row], row) in got
