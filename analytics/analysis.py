@@ -211,6 +211,7 @@ def _make(  # noqa: PLR0917 - one argument a source
         looks=seen.looks,
         facets=facets,
         owners=owners,
+        vectors=rows.vectors,
     )
     edge = outliers.nearest_cluster(near, clusters)
     progress("outliers", count, count)
@@ -228,9 +229,7 @@ def _make(  # noqa: PLR0917 - one argument a source
         "neighbours_recall": 1.0,
         "clustered": float((clusters.labels >= 0).mean()) if count else 0.0,
     }
-    return _Made(
-        rows, placed, clusters, space, odd, edge, facets, seen, doubles, curve, quality
-    )
+    return _Made(rows, placed, clusters, space, odd, edge, facets, seen, doubles, curve, quality)
 
 
 def _store(

@@ -28,6 +28,7 @@ _BATCH = 256
 _WHOLE = 8192
 
 Floats = NDArray[np.float32]
+Table = NDArray[np.float64]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -115,7 +116,8 @@ def whole(pictures: Pictures, left: NDArray[np.int64], right: NDArray[np.int64])
 
 
 def _spread(signatures: NDArray[np.uint8]) -> Floats:
-    return signatures.astype(np.float32).std(axis=1)
+    spread: Floats = signatures.astype(np.float32).std(axis=1)
+    return spread
 
 
 @_compiled
@@ -128,47 +130,74 @@ def _align(
 ) -> None:
     """Largest correlation of one picture of each pair with a window of the other, into (P,)."""
     a, b = np.empty((SIDE, SIDE), np.float32), np.empty((SIDE, SIDE), np.float32)
-    small, half = np.empty((SIDE, SIDE), np.float32), np.empty((SIDE, SIDE), np.float32)
+    half = np.empty((SIDE, SIDE), np.float32)
     sums, squares = np.zeros((SIDE + 1, SIDE + 1)), np.zeros((SIDE + 1, SIDE + 1))
     for pair in range(len(left)):
-        best = np.float32(-1.0)
-        for turn in range(2):
-            _soften(signatures[left[pair] if turn == 0 else right[pair]], a, half)
-            _soften(signatures[right[pair] if turn == 0 else left[pair]], b, half)
-            for y in range(SIDE):
-                line = line2 = 0.0
-                for x in range(SIDE):
-                    line += a[y, x]
-                    line2 += a[y, x] * a[y, x]
-                    sums[y + 1, x + 1] = sums[y, x + 1] + line
-                    squares[y + 1, x + 1] = squares[y, x + 1] + line2
-            for ky in range(len(cuts)):
-                tall = SIDE - ky
-                for y in range(tall):
-                    for x in range(SIDE):
-                        total = np.float32(0.0)
-                        for n in range(y, y + ky + 1):
-                            total += cuts[ky, y, n] * b[n, x]
-                        half[y, x] = total
-                for kx in range(len(cuts)):
-                    wide = SIDE - kx
-                    norm = _shrink(half, cuts[kx], small, tall, wide, kx)
-                    if norm <= 0.0:
-                        continue
-                    for oy in range(ky + 1):
-                        for ox in range(kx + 1):
-                            total = np.float32(0.0)
-                            for y in range(tall):
-                                for x in range(wide):
-                                    total += small[y, x] * a[y + oy, x + ox]
-                            low = sums[oy + tall, ox + wide] - sums[oy, ox + wide]
-                            low += sums[oy, ox] - sums[oy + tall, ox]
-                            power = squares[oy + tall, ox + wide] - squares[oy, ox + wide]
-                            power += squares[oy, ox] - squares[oy + tall, ox]
-                            power -= low * low / (tall * wide)
-                            if power > 1.0:
-                                best = max(best, np.float32(total / (norm * math.sqrt(power))))
-        out[pair] = best
+        _soften(signatures[left[pair]], a, half)
+        _soften(signatures[right[pair]], b, half)
+        _integrate(a, sums, squares)
+        best = _search(a, b, sums, squares, cuts)
+        _integrate(b, sums, squares)
+        out[pair] = max(best, _search(b, a, sums, squares, cuts))
+
+
+@_compiled
+def _search(a: Floats, b: Floats, sums: Table, squares: Table, cuts: Floats) -> float:
+    """Largest correlation of the whole of `b` with a window of `a`, of every size and place."""
+    half, small = np.empty((SIDE, SIDE), np.float32), np.empty((SIDE, SIDE), np.float32)
+    best = -1.0
+    for ky in range(len(cuts)):
+        _shrink_columns(b, cuts[ky], half, ky)
+        for kx in range(len(cuts)):
+            norm = _shrink_rows(half, cuts[kx], small, (SIDE - ky, SIDE - kx))
+            if norm > 0.0:
+                best = max(best, _slide(a, small, sums, squares, (ky, kx)) / norm)
+    return best
+
+
+@_compiled
+def _slide(
+    a: Floats, small: Floats, sums: Table, squares: Table, shorter: tuple[int, int]
+) -> float:
+    """Largest product of `small`, zero mean, with a normed window of `a` of the same size."""
+    tall, wide = SIDE - shorter[0], SIDE - shorter[1]
+    best = -1e30
+    for oy in range(shorter[0] + 1):
+        for ox in range(shorter[1] + 1):
+            total = np.float32(0.0)
+            for y in range(tall):
+                for x in range(wide):
+                    total += small[y, x] * a[y + oy, x + ox]
+            low = sums[oy + tall, ox + wide] - sums[oy, ox + wide]
+            low += sums[oy, ox] - sums[oy + tall, ox]
+            power = squares[oy + tall, ox + wide] - squares[oy, ox + wide]
+            power += squares[oy, ox] - squares[oy + tall, ox] - low * low / (tall * wide)
+            if power > 1.0:
+                best = max(best, float(total) / math.sqrt(power))
+    return best
+
+
+@_compiled
+def _integrate(a: Floats, sums: Table, squares: Table) -> None:
+    """Sums and sums of squares of everything above and left of each place."""
+    for y in range(SIDE):
+        line, line2 = 0.0, 0.0
+        for x in range(SIDE):
+            line += a[y, x]
+            line2 += a[y, x] * a[y, x]
+            sums[y + 1, x + 1] = sums[y, x + 1] + line
+            squares[y + 1, x + 1] = squares[y, x + 1] + line2
+
+
+@_compiled
+def _shrink_columns(b: Floats, cut: Floats, half: Floats, less: int) -> None:
+    """Shrink the columns of `b` by `less` cells into `half`."""
+    for y in range(SIDE - less):
+        for x in range(SIDE):
+            total = np.float32(0.0)
+            for n in range(y, y + less + 1):
+                total += cut[y, n] * b[n, x]
+            half[y, x] = total
 
 
 @_compiled
@@ -188,18 +217,18 @@ def _soften(signature: NDArray[np.uint8], out: Floats, half: Floats) -> None:
 
 
 @_compiled
-def _shrink(half: Floats, cut: Floats, small: Floats, tall: int, wide: int, kx: int) -> float:
-    """Shrink the rows of `half` to `wide` cells into `small`, zero mean; returns its norm."""
-    mean = 0.0
+def _shrink_rows(half: Floats, cut: Floats, small: Floats, size: tuple[int, int]) -> float:
+    """Shrink the rows of `half` to `size` (rows, columns) into `small`, zero mean; its norm."""
+    tall, wide = size
+    mean, power = 0.0, 0.0
     for y in range(tall):
         for x in range(wide):
             total = np.float32(0.0)
-            for n in range(x, x + kx + 1):
+            for n in range(x, x + SIDE - wide + 1):
                 total += cut[x, n] * half[y, n]
             small[y, x] = total
             mean += total
     mean /= tall * wide
-    power = 0.0
     for y in range(tall):
         for x in range(wide):
             small[y, x] -= np.float32(mean)

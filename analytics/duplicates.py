@@ -213,7 +213,7 @@ def keys(
         return {}
     now = np.frombuffer(b"".join(digests), "V16")
     before = np.ascontiguousarray(earlier_images).view("V16").ravel()
-    place = {image: number for image, number in zip(before.tolist(), earlier.tolist(), strict=True)}
+    place = dict(zip(before.tolist(), earlier.tolist(), strict=True))
     old = np.array([place.get(image, -1) for image in now.tolist()], np.int64)
     both = old >= 0
     size, size_before = np.bincount(groups), np.bincount(earlier)
@@ -288,7 +288,8 @@ def _join(label: Rows, left: Rows, right: Rows) -> Rows:
     ones = np.ones(len(left), np.int8)
     tied = coo_array((ones, (label[left], label[right])), shape=(count, count))
     _, merged = connected_components(tied.tocsr(), directed=False)
-    return merged.astype(np.int64)[label]
+    joined: Rows = merged.astype(np.int64)[label]
+    return joined
 
 
 def _grouped(  # noqa: PLR0917 - parts of one computation
@@ -351,7 +352,8 @@ def _edge_of(a: Rows, b: Rows, count: int, left: Rows, right: Rows) -> Rows:
     key = np.minimum(a, b) * width + np.maximum(a, b)
     order = np.argsort(key)
     wanted = np.minimum(left, right) * width + np.maximum(left, right)
-    return order[np.searchsorted(key[order], wanted)]
+    found: Rows = order[np.searchsorted(key[order], wanted)]
+    return found
 
 
 def _appended(pictures: Pictures, more: Pictures) -> Pictures:
@@ -365,9 +367,9 @@ def _appended(pictures: Pictures, more: Pictures) -> Pictures:
 def _twins(pictures: Pictures, left: Rows, right: Rows) -> NDArray[np.bool_]:
     """Whether two rows show the same but for two grey levels."""
     a = pictures.signatures[left].astype(np.int16)
-    return (np.abs(a - pictures.signatures[right]).max(axis=1, initial=0) <= 2) & (
-        pictures.known[left] & pictures.known[right]
-    )
+    gap = np.abs(a - pictures.signatures[right]).max(axis=1, initial=0)
+    same: NDArray[np.bool_] = (gap <= 2) & pictures.known[left] & pictures.known[right]
+    return same
 
 
 def _curve(likeness: NDArray[np.float32], true: NDArray[np.bool_], copies: int) -> Curve:

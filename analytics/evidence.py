@@ -83,6 +83,30 @@ def combine(tails: Sequence[Floats]) -> Floats:
     return len(tails) / np.asarray(inverse)
 
 
+def sibling_evidence(
+    vectors: NDArray[np.float32], owners: NDArray[np.int64], *, most: int = 64
+) -> Floats:
+    """How unlike the most similar photo of its own listing each row is, (N,); NaN for the only one.
+
+    The Euclidean distance of unit vectors float32 (N, D). In a listing of more than `most` photos
+    it is the distance to the next `most` in order, so that the work is O(N).
+    """
+    found = np.full(len(owners), np.nan)
+    if not len(owners):
+        return found
+    order = np.argsort(owners, kind="stable")
+    starts = np.flatnonzero(np.diff(owners[order], prepend=-1))
+    for start, end in zip(starts, np.append(starts[1:], len(order)), strict=True):
+        for low in range(start, end, most):
+            rows = order[low : min(low + most, end)]
+            if len(rows) < 2:
+                continue
+            likeness = vectors[rows] @ vectors[rows].T
+            np.fill_diagonal(likeness, -1.0)
+            found[rows] = np.sqrt(np.maximum(2.0 - 2.0 * likeness.max(axis=1), 0.0))
+    return found
+
+
 def photo_evidence(looks: Looks) -> dict[str, Floats]:
     """How strange a picture is as a photo, by kind: blurred, dark, overexposed, blank.
 

@@ -29,20 +29,28 @@ class Figured(Protocol):
     """What is measured of a copy."""
 
     @property
-    def phash(self) -> int: ...
+    def phash(self) -> int:
+        """Signed 64-bit hash."""
+
     @property
-    def signature(self) -> bytes: ...
+    def signature(self) -> bytes:
+        """The grey picture at 32 x 32."""
 
 
 class Made(Protocol):
     """Copies of some images: `origins` int64 (C,) into them, figures, vectors float32 (C, D)."""
 
     @property
-    def origins(self) -> NDArray[np.int64]: ...
+    def origins(self) -> NDArray[np.int64]:
+        """Of which of the images each copy is."""
+
     @property
-    def figures(self) -> Sequence[Figured]: ...
+    def figures(self) -> Sequence[Figured]:
+        """What was measured of each copy."""
+
     @property
-    def vectors(self) -> NDArray[np.float32]: ...
+    def vectors(self) -> NDArray[np.float32]:
+        """Features of each copy; D is 0 where there is no model."""
 
 
 Plant = Callable[[Sequence[UUID], int], Made]
@@ -79,7 +87,7 @@ def chosen(
     return duplicates.curve(seen.pictures, planted)
 
 
-def put(
+def put(  # noqa: PLR0917 - one argument a source
     store: Store,
     map_id: UUID,
     rows: Collection,

@@ -1,7 +1,8 @@
 """Outlier scores over all rows: one ranking from features, pictures and attributes.
 
 Three families of evidence: far from its neighbours (mean distance, and LOF: far compared with
-how far those are), strange as a photo, and attributes that disagree with the neighbours'.
+how far those are) and from the other photos of its listing, strange as a photo, and attributes
+that disagree with the neighbours'.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from analytics.evidence import (
     category_evidence,
     combine,
     photo_evidence,
+    sibling_evidence,
     tail,
 )
 from analytics.neighbours import Graph
@@ -65,12 +67,13 @@ def score(
     looks: Looks | None = None,
     facets: Facets | None = None,
     owners: NDArray[np.int64] | None = None,
+    vectors: NDArray[np.float32] | None = None,
 ) -> Outliers:
     """Score every row by how unlikely its evidence is in this collection.
 
-    `looks` are measured of the pictures, `facets` are attributes of the rows and `owners` int64
-    (N,) their listings by number: without them the neighbours alone count. GLOSH is kept beside
-    the score, not mixed in (docs/decisions/0003-outlier-score.md).
+    `looks` are measured of the pictures, `facets` are attributes of the rows, `owners` int64 (N,)
+    their listings by number and `vectors` float32 (N, D) their features: what is not given is no
+    evidence. GLOSH is kept beside the score, not mixed in (docs/decisions/0003-outlier-score.md).
     """
     count = len(clusters.labels)
     k = min(k, graph.rows.shape[1])
@@ -79,6 +82,8 @@ def score(
         distance = graph.distances[:, :k].mean(axis=1, dtype=np.float64).astype(np.float32)
         factor = lof(graph, k=k)
     tails = {"distance": tail(distance), "lof": tail(factor)}
+    if vectors is not None and owners is not None:
+        tails["siblings"] = tail(sibling_evidence(vectors, owners))
     families = {"rare": combine(list(tails.values()))}
     if looks is not None and (~np.isnan(looks.brightness)).any():
         photo = {name: tail(values) for name, values in photo_evidence(looks).items()}

@@ -42,6 +42,7 @@ def reasons(
     """
     far = below(found.distance)
     photo = _photo(found)
+    alone = below(-found.tails["siblings"]) if "siblings" in found.tails else None
     differs = _differences(clusters, near, names, facets)
     for row in range(len(found.distance)):
         kind = KINDS[found.kinds[row]]
@@ -61,6 +62,8 @@ def reasons(
             text += f"; in no cluster, nearest is “{names[beside]}”"
         else:
             text += "; in no cluster"
+        if kind == "rare" and alone is not None and found.tails["siblings"][row] <= LIMIT:
+            text += f"; less like the other photos of its listing than {_percent(alone[row])}"
         if kind and kind != "category" and differs[row]:
             text += f"; {differs[row]}"
         yield text[0].upper() + text[1:]

@@ -162,9 +162,7 @@ class Collection:
 
     def put_measures(self, measures: Iterable[Measures]) -> int:
         """Write what was measured of images; returns how many. NaN is refused."""
-        return self._access.write(
-            cql.PUT_MEASURES, (_measures_row(each) for each in measures)
-        )
+        return self._access.write(cql.PUT_MEASURES, (_measures_row(each) for each in measures))
 
     def measures(self, listing_id: str, image_id: UUID) -> Measures | None:
         """Measures of one image; None where none were taken."""

@@ -88,7 +88,12 @@ class Duplicates:
             bucket = (group.first + place) // MEMBER_BUCKET
             rows = list(
                 self._access.each(
-                    cql.DUPLICATE_MEMBERS_OF, group.map_id, bucket, group.number, place, last - place
+                    cql.DUPLICATE_MEMBERS_OF,
+                    group.map_id,
+                    bucket,
+                    group.number,
+                    place,
+                    last - place,
                 )
             )
             found += [record(DuplicateMember, row) for row in rows]

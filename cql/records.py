@@ -58,8 +58,9 @@ class Measures:
     `sharpness` is the variance of the Laplacian (of 0..255 grey values, longest side 256);
     `brightness` and `contrast` are mean and standard deviation of grey, 0 to 1; `blank` is the
     share of pixels of the commonest tone, 0 to 1; `colour` the colourfulness of Hasler and
-    Suesstrunk, 0 (grey) to about 150. `pixels` are those of the photo itself. `phash` is a signed 64-bit perceptual hash, `signature` the
-    grey picture at 32 x 32, uint8, row by row.
+    Suesstrunk, 0 (grey) to about 150. `pixels` are those of the photo
+    itself. `phash` is a signed 64-bit perceptual hash, `signature` the grey picture at 32 x 32,
+    uint8, row by row.
     """
 
     listing_id: str

@@ -196,15 +196,11 @@ OUTLIERS = Statement("SELECT * FROM {keyspace}.outliers WHERE map_id = ? AND buc
 DELETE_OUTLIERS = Statement("DELETE FROM {keyspace}.outliers WHERE map_id = ? AND bucket = ?")
 
 # Near-duplicates
-DUPLICATE_RUN_COLUMNS = (
-    "map_id rows measured candidates groups images threshold basis curve"
-)
+DUPLICATE_RUN_COLUMNS = "map_id rows measured candidates groups images threshold basis curve"
 PUT_DUPLICATE_RUN = _insert("{keyspace}.duplicate_runs", DUPLICATE_RUN_COLUMNS)
 DUPLICATE_RUN = Statement("SELECT * FROM {keyspace}.duplicate_runs WHERE map_id = ?")
 DELETE_DUPLICATE_RUN = Statement("DELETE FROM {keyspace}.duplicate_runs WHERE map_id = ?")
-DUPLICATE_GROUP_COLUMNS = (
-    "map_id bucket number group_key digest size listings least first images"
-)
+DUPLICATE_GROUP_COLUMNS = "map_id bucket number group_key digest size listings least first images"
 PUT_DUPLICATE_GROUP = _insert("{keyspace}.duplicate_groups", DUPLICATE_GROUP_COLUMNS)
 DUPLICATE_GROUPS = Statement(
     "SELECT * FROM {keyspace}.duplicate_groups WHERE map_id = ? AND bucket = ?"
@@ -212,9 +208,7 @@ DUPLICATE_GROUPS = Statement(
 DELETE_DUPLICATE_GROUPS = Statement(
     "DELETE FROM {keyspace}.duplicate_groups WHERE map_id = ? AND bucket = ?"
 )
-DUPLICATE_MEMBER_COLUMNS = (
-    "map_id bucket number place image_id listing_id tied alike bits cosine"
-)
+DUPLICATE_MEMBER_COLUMNS = "map_id bucket number place image_id listing_id tied alike bits cosine"
 PUT_DUPLICATE_MEMBER = _insert("{keyspace}.duplicate_members", DUPLICATE_MEMBER_COLUMNS)
 DUPLICATE_MEMBERS = Statement(
     "SELECT * FROM {keyspace}.duplicate_members WHERE map_id = ? AND bucket = ?"

@@ -43,9 +43,9 @@ class Atlas:
         self._clusters: OrderedDict[UUID, tuple[Cluster, ...]] = OrderedDict()
         self._rankings: OrderedDict[UUID, tuple[Outlier, ...]] = OrderedDict()
         self._ranks: OrderedDict[UUID, dict[UUID, Outlier]] = OrderedDict()
-        self._doubles: OrderedDict[
-            UUID, tuple[DuplicateRun | None, tuple[DuplicateGroup, ...]]
-        ] = OrderedDict()
+        self._doubles: OrderedDict[UUID, tuple[DuplicateRun | None, tuple[DuplicateGroup, ...]]] = (
+            OrderedDict()
+        )
         self._totals: OrderedDict[UUID, dict[str, dict[str, int]]] = OrderedDict()
 
     def live_id(self) -> UUID | None:

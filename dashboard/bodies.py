@@ -123,7 +123,10 @@ class VerdictBody(_Body):
 
 
 class UndoBody(_Body):
-    """The newest decision of `cluster:<key>`, `image:<id>` or `duplicates:<key>` is stepped back."""
+    """The newest decision of a subject is stepped back.
+
+    Subjects are `cluster:<key>`, `image:<id>` and `duplicates:<key>`.
+    """
 
     subject: str = Field(max_length=120)
     expected_version: int = Field(ge=1)

@@ -136,7 +136,7 @@ def view(group: DuplicateGroup, decision: Decision | None, title: str = "") -> G
     )
 
 
-def page(  # noqa: PLR0917 - one argument a source
+def page(
     store: Store,
     map_id: UUID,
     run: DuplicateRun | None,
@@ -190,9 +190,7 @@ def detail(store: Store, group: DuplicateGroup, *, offset: int, limit: int) -> G
     end = offset + len(members)
     titles = _titles(store, [group])
     return GroupDetail(
-        group=view(
-            group, decisions[0] if decisions else None, titles.get(group.group_key, "")
-        ),
+        group=view(group, decisions[0] if decisions else None, titles.get(group.group_key, "")),
         members=tuple(
             MemberView(
                 place=member.place,

@@ -100,8 +100,8 @@ def copy_curve(points: Sequence[CurvePoint], chosen: float, theme: str | None) -
         "zeroline": False,
         "gridcolor": colours.line,
         "tickfont": {"color": colours.text_2},
-        "title": {"font": {"color": colours.text_2}, "standoff": 6},
     }
+    title = {"text": "Alike", "font": {"color": colours.text_2}, "standoff": 6}
     lines = (
         ("Precision", [point.precision for point in points], colours.accent, "solid"),
         ("Recall", [point.recall for point in points], colours.text_2, "dash"),
@@ -125,7 +125,7 @@ def copy_curve(points: Sequence[CurvePoint], chosen: float, theme: str | None) -
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"family": "Inter, system-ui, sans-serif", "size": 11, "color": colours.text},
-            "xaxis": {**axis, "showgrid": False, "title": {**axis["title"], "text": "Alike"}},
+            "xaxis": {**axis, "showgrid": False, "title": title},
             "yaxis": {**axis, "range": [0, 1.02], "nticks": 6},
             "shapes": [
                 {

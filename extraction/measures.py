@@ -31,10 +31,9 @@ SIGNATURE = 32
 _HASHED = 32
 _KEPT = 8
 _BINS = 32
-_LUMA = (0.299, 0.587, 0.114)
 _BLOCK = 256
 
-Grey = NDArray[np.float32]
+Grey = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +70,10 @@ def of_picture(image: Pictures.Image) -> Figures:
     if scale != 1.0:
         size = tuple(max(1, round(side * scale)) for side in image.size)
         image = image.resize(size, Pictures.Resampling.BILINEAR)  # type: ignore[arg-type]
-    pixels = np.asarray(image, np.float32)
-    grey = pixels @ np.array(_LUMA, np.float32)
+    # Whole numbers: the same figures in every process, whatever its memory looks like.
+    pixels = np.asarray(image, np.int32)
     small = image.convert("L")
+    grey = np.asarray(small, np.int32)
     return Figures(
         sharpness=float(_laplacian(grey).var(dtype=np.float64)),
         brightness=float(grey.mean(dtype=np.float64)) / 255.0,
@@ -123,24 +123,20 @@ def _measured(store: Store, block: Iterable[Image]) -> Iterator[Measures]:
 def _laplacian(grey: Grey) -> Grey:
     """Four-neighbour Laplacian (Pech-Pacheco et al., 2000); the border repeats outwards."""
     wide = np.pad(grey, 1, mode="edge")
-    found: Grey = (
-        wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:] - 4.0 * grey
-    )
+    found: Grey = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:] - 4 * grey
     return found
 
 
 def _blank(grey: Grey) -> float:
     """Share of pixels in the fullest of 32 tones, or in two that follow each other."""
-    counts = np.bincount(
-        np.minimum(grey.astype(np.int64) * _BINS // 256, _BINS - 1).ravel(), minlength=_BINS
-    )
+    counts = np.bincount((grey * _BINS // 256).ravel(), minlength=_BINS)
     return float((counts[:-1] + counts[1:]).max()) / grey.size
 
 
 def _colourfulness(pixels: Grey) -> float:
     """Colourfulness of Hasler and Suesstrunk (2003), their M3, on 0..255 values."""
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    first, second = red - green, 0.5 * (red + green) - blue
+    first, second = red - green, (red + green) / 2 - blue
     spread = np.hypot(first.std(dtype=np.float64), second.std(dtype=np.float64))
     middle = np.hypot(first.mean(dtype=np.float64), second.mean(dtype=np.float64))
     return float(spread + 0.3 * middle)

@@ -60,6 +60,10 @@ def register(app: dash.Dash, services: Services) -> None:
     def summarise(counts: dict[str, int] | None) -> Any:
         return page.summary(counts) if counts else ""
 
+    _register_decisions(app, services)
+
+
+def _register_decisions(app: dash.Dash, services: Services) -> None:
     @app.callback(
         Output(ids.TOASTS, "children", allow_duplicate=True),
         Output(ids.UNDO, "data", allow_duplicate=True),

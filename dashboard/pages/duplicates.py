@@ -58,7 +58,7 @@ def layout(search: str | None) -> html.Div:
                     dcc.Graph(
                         id=ids.DUPLICATES_CHART,
                         figure=blank(),
-                        config=CONFIG,
+                        config=CONFIG,  # type: ignore[arg-type]
                         className="curve",
                         style={"height": f"{CURVE_HEIGHT}px"},
                     ),
@@ -112,8 +112,8 @@ def summary(numbers: dict[str, int]) -> list[Any]:
     """Build the line that counts: groups, images in them, of how many, decided."""
     parts: list[Any] = [
         html.Strong(plural(numbers["groups"], "group")),
-        f" of {plural(numbers['images'], 'image')} over all {count(numbers['rows'])}, "
-        f"{count(numbers['judged'])} decided",
+        f" of {plural(numbers['images'], 'image')} over all {count(numbers['rows'])}",
+        f", {count(numbers['judged'])} decided",
     ]
     left = numbers["rows"] - numbers["measured"]
     if left:

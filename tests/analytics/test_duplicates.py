@@ -91,21 +91,17 @@ def test_every_member_hangs_on_an_earlier_one(
         assert found.groups[tied] == found.groups[place]
         pair = np.array([found.rows[tied]]), np.array([found.rows[place]])
         assert found.alike[place] == pytest.approx(copies.alike(pictures, *pair)[0], abs=1e-6)
-        assert found.bits[place] == copies.bits(
-            pictures.hashes[pair[0]], pictures.hashes[pair[1]]
-        )
+        assert found.bits[place] == copies.bits(pictures.hashes[pair[0]], pictures.hashes[pair[1]])
 
 
 def test_the_curve_is_measured_on_planted_copies(
     planted: tuple[Pictures, NDArray[np.int64], Graph],
 ) -> None:
     pictures, own, graph = planted
-    first = Pictures(*(part[:DISTINCT] for part in (
-        pictures.hashes, pictures.signatures, pictures.known
-    )))  # fmt: skip
-    last = Pictures(*(part[DISTINCT:] for part in (
-        pictures.hashes, pictures.signatures, pictures.known
-    )))  # fmt: skip
+    first, last = (
+        Pictures(pictures.hashes[part], pictures.signatures[part], pictures.known[part])
+        for part in (slice(DISTINCT), slice(DISTINCT, None))
+    )
     near = np.where(graph.rows[DISTINCT:] < DISTINCT, graph.rows[DISTINCT:], 0)
     made = Planted(last, own[DISTINCT:], near, graph.scores[DISTINCT:])
     curve = duplicates.curve(first, made, floor=-1.0)
@@ -119,9 +115,10 @@ def test_the_curve_is_measured_on_planted_copies(
     for row in range(DISTINCT, len(own)):
         for other in range(DISTINCT):
             pair = np.array([other]), np.array([row])
-            if other in near[row - DISTINCT] or copies.bits(
-                pictures.hashes[pair[0]], pictures.hashes[pair[1]]
-            ) <= 6:
+            if (
+                other in near[row - DISTINCT]
+                or copies.bits(pictures.hashes[pair[0]], pictures.hashes[pair[1]]) <= 6
+            ):
                 likeness[row, other] = copies.alike(pictures, *pair)[0]
     taken = [key for key, value in likeness.items() if value >= curve.chosen]
     right = [1 for row, other in taken if own[row] == other]
@@ -141,7 +138,7 @@ def test_hash_pairs_are_those_of_a_loop() -> None:
     wanted = {
         (a, b)
         for a, b in combinations(range(600), 2)
-        if bin((int(hashes[a]) ^ int(hashes[b])) % 2**64).count("1") <= 6
+        if ((int(hashes[a]) ^ int(hashes[b])) % 2**64).bit_count() <= 6
     }
     assert wanted <= got
     assert (copies.bits(hashes[found.left], hashes[found.right]) <= duplicates.FAR).all()

@@ -112,9 +112,7 @@ def test_attributes_that_disagree_with_the_neighbours_are_told() -> None:
     facets, owners = appearance.facets([f"l{n}" for n in range(200)], listings)
     assert list(facets.codes) == ["material"]
     clusters = Clusters(np.arange(200) % 2, np.ones(200), np.zeros(200))
-    found = outliers.score(
-        graph_of(vectors, 15), clusters, k=15, facets=facets, owners=owners
-    )
+    found = outliers.score(graph_of(vectors, 15), clusters, k=15, facets=facets, owners=owners)
     assert outliers.KINDS[found.kinds[0]] == "category"
     assert found.score[0] == found.score.max()
     near = outliers.nearest_cluster(graph_of(vectors, 15), clusters)
@@ -186,7 +184,8 @@ def test_reasons_of_all_rows_take_no_square() -> None:
     def seconds(count: int) -> float:
         rng = np.random.default_rng(9)
         graph = Graph(
-            rng.integers(0, count, (count, 5)), np.sort(rng.random((count, 5)), 1)[:, ::-1]
+            rng.integers(0, count, (count, 5)),
+            np.sort(rng.random((count, 5)), 1)[:, ::-1].astype(np.float32),
         )
         found = outliers.score(graph, none(count), k=5, looks=looks(count))
         start = time.process_time()

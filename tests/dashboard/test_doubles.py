@@ -77,9 +77,7 @@ def plant(store: MemoryStore, sizes: tuple[int, ...]) -> None:
 
 
 def decide(services: Services, number: int, verdict: str, version: int = 0) -> Any:
-    return services.decide_duplicates(
-        key(number), verdict, author="a", expected_version=version
-    )
+    return services.decide_duplicates(key(number), verdict, author="a", expected_version=version)
 
 
 def test_groups_are_listed_with_what_was_looked_at(services: Services) -> None:
@@ -170,9 +168,10 @@ def test_the_page_shows_groups_states_and_links(services: Services) -> None:
     none = replace(found, groups=(), groups_total=0)
     assert "No copies found" in text(page.listing(none, DuplicatesState()))
     assert "ends before" in text(page.listing(none, DuplicatesState(page=3)))
-    for show, words in (("changed", "has changed"), ("undecided", "decided"), ("distinct", "marked")):
-        empty = replace(found, groups=())
-        assert words in text(page.listing(empty, DuplicatesState(show=show)))  # type: ignore[arg-type]
+    empty = replace(found, groups=())
+    assert "has changed" in text(page.listing(empty, DuplicatesState(show="changed")))
+    assert "decided" in text(page.listing(empty, DuplicatesState(show="undecided")))
+    assert "marked" in text(page.listing(empty, DuplicatesState(show="distinct")))
 
 
 def test_a_curve_marks_its_threshold(services: Services) -> None:

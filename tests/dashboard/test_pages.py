@@ -119,7 +119,7 @@ def props(node: Any, name: str) -> list[Any]:
 @pytest.mark.parametrize("path", [*routes.PAGES, "/clusters/", f"/clusters/{MAP}"])
 def test_every_page_has_a_layout_before_its_data(path: str) -> None:
     title, layout = routes.page(path, "?page=2")
-    assert title in {"Explore", "Searches", "Clusters", "Outliers", "Jobs", "Cluster"}
+    assert title in {"Explore", "Searches", "Clusters", "Outliers", "Duplicates", "Jobs", "Cluster"}
     assert any("skeleton" in str(css) for css in props(layout, "className"))
 
 
