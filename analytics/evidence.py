@@ -71,16 +71,29 @@ def bounded_tail(values: NDArray[np.floating]) -> Floats:
     return 1.0 - np.searchsorted(ordered, values, side="left") / len(values)
 
 
-def combine(tails: Sequence[Floats]) -> Floats:
+def combine(tails: Sequence[Floats], weights: Sequence[float] | None = None) -> Floats:
     """One probability of several, (N,) in (0, 1]: their harmonic mean (Wilson, PNAS 2019).
 
     It holds for evidence that depends on one another, as these do, is led by the smallest, and a
-    probability near 1 takes nothing away.
+    probability near 1 takes nothing away. `weights` are equal unless given.
     """
     if not tails:
         return np.empty(0)
-    inverse = sum(1.0 / np.clip(each, LEAST, 1.0) for each in tails)
-    return len(tails) / np.asarray(inverse)
+    given = np.ones(len(tails)) if weights is None else np.asarray(weights, np.float64)
+    stacked = np.clip(np.stack(tails), LEAST, 1.0)
+    mean: Floats = given.sum() / (given[:, None] / stacked).sum(axis=0)
+    return mean
+
+
+def together(tails: Sequence[Floats]) -> Floats:
+    """The tail probability of a sum of evidence, (N,): Fisher's statistic, calibrated by `tail`.
+
+    Several that are each a little unlikely are unlikely together. How much they depend on one
+    another is in the collection's own distribution of the sum.
+    """
+    if not tails:
+        return np.empty(0)
+    return tail(-np.log(np.clip(np.stack(tails), LEAST, 1.0)).sum(axis=0))
 
 
 def sibling_evidence(

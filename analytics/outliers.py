@@ -24,6 +24,7 @@ from analytics.evidence import (
     photo_evidence,
     sibling_evidence,
     tail,
+    together,
 )
 from analytics.neighbours import Graph
 
@@ -33,6 +34,12 @@ handful of bad photos (blank, dark, blurred) lie close to one another: only neig
 handful show how far they are from everything else."""
 LIMIT = 0.05
 """Tail probability at which a family of evidence says of what sort an outlier is."""
+
+WEIGHTS = {"rare": 3.0, "photo": 1.0, "category": 0.25}
+"""Of the families in the score: docs/decisions/0005-outlier-evidence.md has the figures."""
+
+SPOILT = 0.02
+"""Tail probability at which a bad photo explains whatever else is strange about an image."""
 
 KINDS = ("", "photo", "category", "rare")
 """Sorts of outliers: none stands out, a bad photo, a wrong category, a rare thing."""
@@ -82,9 +89,11 @@ def score(
         distance = graph.distances[:, :k].mean(axis=1, dtype=np.float64).astype(np.float32)
         factor = lof(graph, k=k)
     tails = {"distance": tail(distance), "lof": tail(factor)}
+    far = combine(list(tails.values()))
     if vectors is not None and owners is not None:
         tails["siblings"] = tail(sibling_evidence(vectors, owners))
-    families = {"rare": combine(list(tails.values()))}
+        far = together([far, tails["siblings"]])
+    families = {"rare": far}
     if looks is not None and (~np.isnan(looks.brightness)).any():
         photo = {name: tail(values) for name, values in photo_evidence(looks).items()}
         tails |= photo
@@ -93,7 +102,7 @@ def score(
     if facets is not None and owners is not None and facets.codes:
         found = category_evidence(graph.rows[:, :k], owners, facets)
         families["category"] = tails["category"] = bounded_tail(found.strength)
-    chance = combine(list(families.values()))
+    chance = combine(list(families.values()), [WEIGHTS[name] for name in families])
     return Outliers(
         percentile(-np.log(chance)),
         distance,
@@ -153,13 +162,19 @@ def nearest_cluster(graph: Graph, clusters: Clusters) -> NDArray[np.int64]:
 
 
 def _kinds(families: Mapping[str, NDArray[np.float64]], count: int) -> NDArray[np.int64]:
-    """The family whose evidence is the least likely, where it is unlikely at all."""
+    """The family whose evidence is the least likely, where it is unlikely at all.
+
+    A bad photo comes first: its features are strange because it is bad.
+    """
     names = list(families)
     if not count:
         return np.empty(0, np.int64)
     values = np.stack([families[name] for name in names])
     numbers = np.array([KINDS.index(name) for name in names])
-    return np.where(values.min(axis=0) <= LIMIT, numbers[np.argmin(values, axis=0)], 0)
+    found = np.where(values.min(axis=0) <= LIMIT, numbers[np.argmin(values, axis=0)], 0)
+    if "photo" in families:
+        found[families["photo"] <= SPOILT] = KINDS.index("photo")
+    return found
 
 
 def _parts(count: int, size: int = 1 << 16) -> list[slice]:

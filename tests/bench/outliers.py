@@ -1,7 +1,7 @@
 """Outliers against scikit-learn: average precision on planted truth, and the time of LOF.
 
-`python -m tests.bench.outliers [--quick] [--sample FOLDER] [--json FILE]`; FOLDER is a rendered
-sample (`sightline sample`), without which its row says that it was not measured.
+`python -m tests.bench.outliers [--quick] [--sample FOLDER] [--listings N] [--json FILE]`; FOLDER is
+a rendered sample, without which its row says that it was not measured.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from tests.naive import unit
 UNIT = "1 - average precision"
 
 
-def rows(*, quick: bool = False, sample: Path | None = None) -> list[Row]:
+def rows(
+    *, quick: bool = False, sample: Path | None = None, listings: int | None = None
+) -> list[Row]:
     """Every row of the benchmark; `quick` takes few hundred photos and rows."""
     found = grocery(photos=400 if quick else 2_000, foreign=8 if quick else 20)
-    found.append(rendered(sample))
+    found.append(rendered(sample, listings))
     found.append(lof_time(3_000 if quick else 30_000))
     return found
 
@@ -59,11 +61,15 @@ def grocery(*, photos: int, foreign: int) -> list[Row]:
     ]
 
 
-def rendered(folder: Path | None) -> Row:
-    """The rendered sample's own planted outliers, on the default model's features."""
+def rendered(folder: Path | None, listings: int | None = None) -> Row:
+    """The rendered sample's own planted outliers, on the default model's features.
+
+    With `listings` only so many of them count: all that have an outlier, and others.
+    """
     if folder is None:
         return missing("planted outliers", "sample", "name a folder", unit=UNIT, target=0.1)
-    planted = planting.sample(folder, models.load(models.EMBEDDED, Settings(), device="cpu"))
+    embedder = models.load(models.EMBEDDED, Settings(), device="cpu")
+    planted = planting.sample(folder, embedder, listings=listings)
     ours = precision(planted)
     return compare(
         "planted outliers",
@@ -147,9 +153,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--sample", type=Path)
+    parser.add_argument("--listings", type=int, help="of the sample, at most so many")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    found = rows(quick=given.quick, sample=given.sample)
+    found = rows(quick=given.quick, sample=given.sample, listings=given.listings)
     print(table(found))  # noqa: T201
     if given.json:
         save(found, given.json)
