@@ -16,7 +16,7 @@ from cql.store import Store
 
 VALUES = 64
 """Most values of an attribute that is a category: more of them say little of what is seen."""
-_SIGNATURE = 1024
+_SIGNATURE = 2304
 
 
 @dataclass(frozen=True, slots=True, eq=False)

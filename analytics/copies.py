@@ -17,13 +17,19 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
-SIDE = 32
+SIDE = 48
 """Side of a signature."""
-_SHORTER = 7
-"""Most pixels by which a side of a window is shorter: it has at least 0.78 of the picture's."""
+_GRID = 24
+"""Side at which windows are looked for, before the best is refined."""
+_SHORTER = 5
+"""Most cells by which a side of a window is shorter: it has at least 0.79 of the picture's."""
 _FLAT = 2.0
 """A picture whose grey values spread less than this has no structure to compare."""
+_FINE = 1.0
+_COARSE = 3.0
+_DOUBTFUL = 0.7
 _BATCH = 256
 _WHOLE = 8192
 
@@ -46,7 +52,7 @@ def _compiled(function: Function) -> Function:
 class Pictures:
     """What N pictures are compared by.
 
-    `hashes` int64 (N,) are 64 bits each, `signatures` uint8 (N, 1024), `known` bool (N,): whether
+    `hashes` int64 (N,) are 64 bits each, `signatures` uint8 (N, 2304), `known` bool (N,): whether
     a picture has them at all.
     """
 
@@ -69,12 +75,12 @@ def alike(
     left: NDArray[np.int64],
     right: NDArray[np.int64],
     *,
-    enough: float = 0.995,
+    enough: float = 0.99,
     threads: int | None = None,
 ) -> Floats:
     """How alike the pictures of each pair of rows are, float32 (P,) in [-1, 1].
 
-    The largest correlation of one signature with a window of the other, of at least 0.78 of its
+    The largest correlation of one signature with a window of the other, of at least 0.79 of its
     sides; windows are not tried where the whole pictures reach `enough`. Of two pictures without
     structure it is 1 where they are equally bright, of one such and another picture 0.
     """
@@ -86,9 +92,12 @@ def alike(
 
     def align(part: slice) -> None:
         rows = todo[part]
+        own, place = np.unique(np.concatenate([left[rows], right[rows]]), return_inverse=True)
+        detail = _detail(pictures.signatures[own])
         best = np.empty(len(rows), np.float32)
-        _align(pictures.signatures, left[rows], right[rows], _cuts(), best)
-        found[rows] = np.maximum(found[rows], best)
+        coarse = detail.reshape(-1, _GRID, 2, _GRID, 2).mean(axis=(2, 4))
+        _align(detail, coarse, place[: len(rows)], place[len(rows) :], _cuts(), best)
+        found[rows] = best
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         list(pool.map(align, _parts(len(todo), _BATCH)))
@@ -120,48 +129,129 @@ def _spread(signatures: NDArray[np.uint8]) -> Floats:
     return spread
 
 
+def _detail(signatures: NDArray[np.uint8]) -> Floats:
+    """The middle frequencies of signatures, float32 (P, 48, 48).
+
+    Below them all pictures of a kind are alike, above them half a pixel of shift decides.
+    """
+    images = signatures.reshape(-1, SIDE, SIDE).astype(np.float32)
+    fine = gaussian_filter(images, (0, _FINE, _FINE), mode="nearest")
+    detail: Floats = fine - gaussian_filter(images, (0, _COARSE, _COARSE), mode="nearest")
+    return detail
+
+
 @_compiled
-def _align(
-    signatures: NDArray[np.uint8],
+def _align(  # noqa: PLR0917 - numba takes arguments by place
+    detail: Floats,
+    coarse: Floats,
     left: NDArray[np.int64],
     right: NDArray[np.int64],
     cuts: Floats,
     out: Floats,
 ) -> None:
     """Largest correlation of one picture of each pair with a window of the other, into (P,)."""
-    a, b = np.empty((SIDE, SIDE), np.float32), np.empty((SIDE, SIDE), np.float32)
-    half = np.empty((SIDE, SIDE), np.float32)
-    sums, squares = np.zeros((SIDE + 1, SIDE + 1)), np.zeros((SIDE + 1, SIDE + 1))
+    sums, squares = np.zeros((_GRID + 1, _GRID + 1)), np.zeros((_GRID + 1, _GRID + 1))
+    window, best = np.zeros(4), np.zeros(4)
     for pair in range(len(left)):
-        _soften(signatures[left[pair]], a, half)
-        _soften(signatures[right[pair]], b, half)
-        _integrate(a, sums, squares)
-        best = _search(a, b, sums, squares, cuts)
-        _integrate(b, sums, squares)
-        out[pair] = max(best, _search(b, a, sums, squares, cuts))
+        likeness, kept = -1.0, 0
+        for turn in range(2):
+            a = coarse[left[pair] if turn == 0 else right[pair]]
+            b = coarse[right[pair] if turn == 0 else left[pair]]
+            _integrate(a, sums, squares)
+            value = _search(a, b, (sums, squares), cuts, window)
+            if value > likeness:
+                likeness, best[:] = value, window
+                kept = turn
+        if likeness > _DOUBTFUL:
+            a = detail[left[pair] if kept == 0 else right[pair]]
+            b = detail[right[pair] if kept == 0 else left[pair]]
+            likeness = _refine(a, b, best * (SIDE / _GRID))
+        out[pair] = likeness
 
 
 @_compiled
-def _search(a: Floats, b: Floats, sums: Table, squares: Table, cuts: Floats) -> float:
-    """Largest correlation of the whole of `b` with a window of `a`, of every size and place."""
-    half, small = np.empty((SIDE, SIDE), np.float32), np.empty((SIDE, SIDE), np.float32)
+def _search(
+    a: Floats, b: Floats, tables: tuple[Table, Table], cuts: Floats, window: Table
+) -> float:
+    """Largest correlation of the whole of `b` with a window of `a`, of every size and place.
+
+    `window` becomes top, left, height and width of it, in cells.
+    """
+    half, small = np.empty((_GRID, _GRID), np.float32), np.empty((_GRID, _GRID), np.float32)
     best = -1.0
     for ky in range(len(cuts)):
         _shrink_columns(b, cuts[ky], half, ky)
         for kx in range(len(cuts)):
-            norm = _shrink_rows(half, cuts[kx], small, (SIDE - ky, SIDE - kx))
+            norm = _shrink_rows(half, cuts[kx], small, (_GRID - ky, _GRID - kx))
             if norm > 0.0:
-                best = max(best, _slide(a, small, sums, squares, (ky, kx)) / norm)
+                value, oy, ox = _slide(a, small, tables, (ky, kx))
+                if value / norm > best:
+                    best = value / norm
+                    window[0], window[1] = oy, ox
+                    window[2], window[3] = _GRID - ky, _GRID - kx
     return best
 
 
 @_compiled
+def _refine(a: Floats, b: Floats, window: Table) -> float:
+    """The correlation of `b` with a window of `a` that need not begin or end at a pixel."""
+    best = _between(a, b, window)
+    tried = np.zeros(4)
+    for step in (2.0, 1.0, 0.5, 0.25):
+        for _ in range(4):
+            moved = False
+            for side in range(4):
+                for sign in (-1.0, 1.0):
+                    tried[:] = window
+                    tried[side] += sign * step
+                    value = _between(a, b, tried)
+                    if value > best:
+                        best, window[:], moved = value, tried, True
+            if not moved:
+                break
+    return best
+
+
+@_compiled
+def _between(a: Floats, b: Floats, window: Table) -> float:
+    """Correlation of a window of `a` with `b`, read between its pixels; -1 for no such window."""
+    top, begin, tall, wide = window
+    inside = top > -0.51 and begin > -0.51 and top + tall < SIDE + 0.51
+    if not inside or begin + wide > SIDE + 0.51 or min(tall, wide) < 0.76 * SIDE:
+        return -1.0
+    sum_a, sum_b, square_a, square_b, product, count = 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    for y in range(SIDE):
+        at_y = (y + 0.5 - top) * SIDE / tall - 0.5
+        if at_y < 0.0 or at_y > SIDE - 1.0:
+            continue
+        y0 = min(int(at_y), SIDE - 2)
+        fy = at_y - y0
+        for x in range(SIDE):
+            at_x = (x + 0.5 - begin) * SIDE / wide - 0.5
+            if at_x < 0.0 or at_x > SIDE - 1.0:
+                continue
+            x0 = min(int(at_x), SIDE - 2)
+            fx = at_x - x0
+            value = (1.0 - fy) * ((1.0 - fx) * b[y0, x0] + fx * b[y0, x0 + 1])
+            value += fy * ((1.0 - fx) * b[y0 + 1, x0] + fx * b[y0 + 1, x0 + 1])
+            sum_b += value
+            square_b += value * value
+            sum_a += a[y, x]
+            square_a += a[y, x] * a[y, x]
+            product += value * a[y, x]
+            count += 1
+    power = (square_a - sum_a * sum_a / count) * (square_b - sum_b * sum_b / count)
+    return (product - sum_a * sum_b / count) / math.sqrt(power) if power > 1.0 else -1.0
+
+
+@_compiled
 def _slide(
-    a: Floats, small: Floats, sums: Table, squares: Table, shorter: tuple[int, int]
-) -> float:
-    """Largest product of `small`, zero mean, with a normed window of `a` of the same size."""
-    tall, wide = SIDE - shorter[0], SIDE - shorter[1]
-    best = -1e30
+    a: Floats, small: Floats, tables: tuple[Table, Table], shorter: tuple[int, int]
+) -> tuple[float, int, int]:
+    """Largest product of `small`, zero mean, with a normed window of `a`, and where that begins."""
+    tall, wide = _GRID - shorter[0], _GRID - shorter[1]
+    sums, squares = tables
+    best, top, begin = -1e30, 0, 0
     for oy in range(shorter[0] + 1):
         for ox in range(shorter[1] + 1):
             total = np.float32(0.0)
@@ -172,17 +262,17 @@ def _slide(
             low += sums[oy, ox] - sums[oy + tall, ox]
             power = squares[oy + tall, ox + wide] - squares[oy, ox + wide]
             power += squares[oy, ox] - squares[oy + tall, ox] - low * low / (tall * wide)
-            if power > 1.0:
-                best = max(best, float(total) / math.sqrt(power))
-    return best
+            if power > 1.0 and float(total) / math.sqrt(power) > best:
+                best, top, begin = float(total) / math.sqrt(power), oy, ox
+    return best, top, begin
 
 
 @_compiled
 def _integrate(a: Floats, sums: Table, squares: Table) -> None:
     """Sums and sums of squares of everything above and left of each place."""
-    for y in range(SIDE):
+    for y in range(_GRID):
         line, line2 = 0.0, 0.0
-        for x in range(SIDE):
+        for x in range(_GRID):
             line += a[y, x]
             line2 += a[y, x] * a[y, x]
             sums[y + 1, x + 1] = sums[y, x + 1] + line
@@ -192,28 +282,12 @@ def _integrate(a: Floats, sums: Table, squares: Table) -> None:
 @_compiled
 def _shrink_columns(b: Floats, cut: Floats, half: Floats, less: int) -> None:
     """Shrink the columns of `b` by `less` cells into `half`."""
-    for y in range(SIDE - less):
-        for x in range(SIDE):
+    for y in range(_GRID - less):
+        for x in range(_GRID):
             total = np.float32(0.0)
             for n in range(y, y + less + 1):
                 total += cut[y, n] * b[n, x]
             half[y, x] = total
-
-
-@_compiled
-def _soften(signature: NDArray[np.uint8], out: Floats, half: Floats) -> None:
-    """A signature under a 1-2-1 filter both ways: half a pixel of shift must not matter."""
-    for y in range(SIDE):
-        for x in range(SIDE):
-            before, after = max(x - 1, 0), min(x + 1, SIDE - 1)
-            row = y * SIDE
-            half[y, x] = (
-                signature[row + before] + 2.0 * signature[row + x] + signature[row + after]
-            ) * 0.25
-    for y in range(SIDE):
-        before, after = max(y - 1, 0), min(y + 1, SIDE - 1)
-        for x in range(SIDE):
-            out[y, x] = (half[before, x] + 2.0 * half[y, x] + half[after, x]) * 0.25
 
 
 @_compiled
@@ -224,10 +298,10 @@ def _shrink_rows(half: Floats, cut: Floats, small: Floats, size: tuple[int, int]
     for y in range(tall):
         for x in range(wide):
             total = np.float32(0.0)
-            for n in range(x, x + SIDE - wide + 1):
+            for n in range(x, x + _GRID - wide + 1):
                 total += cut[x, n] * half[y, n]
             small[y, x] = total
-            mean += total
+            mean += float(total)
     mean /= tall * wide
     for y in range(tall):
         for x in range(wide):
@@ -238,13 +312,13 @@ def _shrink_rows(half: Floats, cut: Floats, small: Floats, size: tuple[int, int]
 
 @cache
 def _cuts() -> Floats:
-    """Box filters from 32 pixels to 32, 31, ... 25 cells, (8, 32, 32); unused rows are zero."""
-    found = np.zeros((_SHORTER + 1, SIDE, SIDE), np.float32)
+    """Box filters from 24 cells to 24, 23, ... 19, float32 (6, 24, 24); unused rows are zero."""
+    found = np.zeros((_SHORTER + 1, _GRID, _GRID), np.float32)
     for less in range(_SHORTER + 1):
-        cells = SIDE - less
-        edges = np.arange(cells + 1) * SIDE / cells
+        cells = _GRID - less
+        edges = np.arange(cells + 1) * _GRID / cells
         low, high = edges[:-1, None], edges[1:, None]
-        pixel = np.arange(SIDE)[None, :]
+        pixel = np.arange(_GRID)[None, :]
         share = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0.0, None)
         found[less, :cells] = share / (high - low)
     return found

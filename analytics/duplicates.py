@@ -28,7 +28,7 @@ NEAREST = 15
 """Neighbours of each row that are compared; copies beyond them hang on by others."""
 FAR = 8
 """Most bits by which hashes of a candidate pair differ."""
-THRESHOLD = 0.92
+THRESHOLD = 0.955
 """Least likeness of copies where it was not chosen on the collection itself."""
 SURE = 0.99
 """Precision that a chosen threshold must reach on planted copies."""
@@ -175,8 +175,8 @@ def curve(
     A pair of a copy and its origin is right, a pair of a copy and any other row is wrong, unless
     that row cannot be told from the origin (equal signatures but for a level or two). What the
     collection holds of real copies counts as wrong, so the true precision is not below this one.
-    Chosen is the lowest threshold from which on precision stays at least 0.99; where there is
-    none, the one of the best F1.
+    Chosen is the middle of the thresholds with the best F1, among those from which on precision
+    stays at least 0.99 where there are any.
     """
     count, copies = len(pictures), len(planted.origins)
     both = _appended(pictures, planted.pictures)
@@ -373,17 +373,18 @@ def _twins(pictures: Pictures, left: Rows, right: Rows) -> NDArray[np.bool_]:
 
 
 def _curve(likeness: NDArray[np.float32], true: NDArray[np.bool_], copies: int) -> Curve:
-    thresholds = np.round(np.arange(0.5, 1.0, 0.01), 2)
+    thresholds = np.round(np.arange(0.5, 1.0, 0.005), 3)
     taken = likeness[None, :] >= thresholds[:, None]
     right = (taken & true).sum(axis=1)
     total = taken.sum(axis=1)
     precision = np.where(total > 0, right / np.maximum(total, 1), 1.0)
     recall = right / max(copies, 1)
     stays = np.minimum.accumulate(precision[::-1])[::-1] >= SURE
-    if copies and (stays & (recall > 0)).any():
-        best = int(np.flatnonzero(stays)[0])
-    else:
-        best = int(np.argmax(2 * precision * recall / np.maximum(precision + recall, 1e-9)))
+    value = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+    if (stays & (recall > 0)).any():
+        value[~stays] = -1.0
+    plateau = np.flatnonzero(value >= value.max() - 1e-9)
+    best = int(plateau[len(plateau) // 2])
     return Curve(
         tuple(thresholds.tolist()),
         tuple(precision.tolist()),

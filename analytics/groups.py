@@ -34,7 +34,7 @@ class Figured(Protocol):
 
     @property
     def signature(self) -> bytes:
-        """The grey picture at 32 x 32."""
+        """The grey picture at 48 x 48."""
 
 
 class Made(Protocol):

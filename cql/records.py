@@ -59,7 +59,7 @@ class Measures:
     `brightness` and `contrast` are mean and standard deviation of grey, 0 to 1; `blank` is the
     share of pixels of the commonest tone, 0 to 1; `colour` the colourfulness of Hasler and
     Suesstrunk, 0 (grey) to about 150. `pixels` are those of the photo
-    itself. `phash` is a signed 64-bit perceptual hash, `signature` the grey picture at 32 x 32,
+    itself. `phash` is a signed 64-bit perceptual hash, `signature` the grey picture at 48 x 48,
     uint8, row by row.
     """
 

@@ -115,7 +115,7 @@ def copy_curve(points: Sequence[CurvePoint], chosen: float, theme: str | None) -
                 "x": steps,
                 "y": values,
                 "line": {"color": colour, "width": 2, "dash": dash},
-                "hovertemplate": name + " %{y:.3f} at %{x:.2f}<extra></extra>",
+                "hovertemplate": name + " %{y:.3f} at %{x:.3f}<extra></extra>",
             }
             for name, values, colour, dash in lines
         ],
@@ -144,7 +144,7 @@ def copy_curve(points: Sequence[CurvePoint], chosen: float, theme: str | None) -
                     "y": 1,
                     "yref": "paper",
                     "yanchor": "bottom",
-                    "text": f"threshold {chosen:.2f}",
+                    "text": f"threshold {chosen:.3f}",
                     "showarrow": False,
                     "font": {"color": colours.text, "size": 11},
                 }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SIDE = 256
 """Longest side at which a picture is measured, pixels."""
-SIGNATURE = 32
+SIGNATURE = 48
 """Side of the grey signature, pixels."""
 _HASHED = 32
 _KEPT = 8

@@ -56,6 +56,6 @@ def pictures(found: Sequence[Figures]) -> Pictures:
     signatures = b"".join(each.signature for each in found)
     return Pictures(
         np.array([each.phash for each in found], np.int64),
-        np.frombuffer(signatures, np.uint8).reshape(len(found), 1024),
+        np.frombuffer(signatures, np.uint8).reshape(len(found), 2304),
         np.ones(len(found), bool),
     )

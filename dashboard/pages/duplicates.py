@@ -126,9 +126,9 @@ def basis(page: DuplicatePage) -> str:
     text = f"Measured on {page.basis}."
     point = next((p for p in page.curve if abs(p.threshold - page.threshold) < 1e-9), None)
     if point is None:
-        return f"{page.basis[:1].upper()}{page.basis[1:]} ({page.threshold:.2f})."
+        return f"{page.basis[:1].upper()}{page.basis[1:]} ({page.threshold:.3f})."
     return (
-        f"{text} At {page.threshold:.2f}, precision is {percent(point.precision)} and recall "
+        f"{text} At {page.threshold:.3f}, precision is {percent(point.precision)} and recall "
         f"{percent(point.recall)}."
     )
 

@@ -132,7 +132,7 @@ def test_hash_pairs_are_those_of_a_loop() -> None:
     flips = np.array([sum(1 << int(bit) for bit in rng.choice(63, n % 7, replace=False))
                       for n in range(300)], np.int64)  # fmt: skip
     hashes = np.concatenate([base, base ^ flips])
-    pictures = Pictures(hashes, np.zeros((600, 1024), np.uint8), np.ones(600, bool))
+    pictures = Pictures(hashes, np.zeros((600, 2304), np.uint8), np.ones(600, bool))
     found = duplicates.candidates(pictures, None)
     got = set(zip(found.left.tolist(), found.right.tolist(), strict=True))
     wanted = {
@@ -149,7 +149,7 @@ def test_a_hundred_thousand_equal_pictures_are_one_group_in_seconds() -> None:
     one = doubles.pictures(doubles.figures([doubles.scene(1)]))
     pictures = Pictures(
         np.repeat(one.hashes, count),
-        np.broadcast_to(one.signatures, (count, 1024)),
+        np.broadcast_to(one.signatures, (count, 2304)),
         np.ones(count, bool),
     )
     rows = (np.arange(count)[:, None] + np.arange(1, 16)) % count
@@ -165,7 +165,7 @@ def test_a_hundred_thousand_equal_pictures_are_one_group_in_seconds() -> None:
 @pytest.mark.parametrize("kind", ["identical", "flat", "unknown", "distinct"])
 def test_degenerate_collections(count: int, kind: str) -> None:
     if kind == "flat":
-        grey = np.repeat(np.arange(count, dtype=np.uint8)[:, None] * 16, 1024, 1)
+        grey = np.repeat(np.arange(count, dtype=np.uint8)[:, None] * 16, 2304, 1)
         pictures = Pictures(np.zeros(count, np.int64), grey, np.ones(count, bool))
     else:
         shown = [doubles.scene(0 if kind == "identical" else seed) for seed in range(count)]
@@ -180,7 +180,7 @@ def test_degenerate_collections(count: int, kind: str) -> None:
     assert len(found.rows) == (count if wanted else 0)
     none = np.empty((0, 0))
     empty = Planted(
-        Pictures(np.empty(0, np.int64), np.empty((0, 1024), np.uint8), np.empty(0, bool)),
+        Pictures(np.empty(0, np.int64), np.empty((0, 2304), np.uint8), np.empty(0, bool)),
         np.empty(0, np.int64),
         none.astype(np.int64),
         none.astype(np.float32),

@@ -80,9 +80,9 @@ def planted(*, photos: int, copied: int, seed: int = 5) -> list[Row]:
 
 def equal(count: int) -> Row:
     """One picture, `count` times."""
-    signature = np.random.default_rng(1).integers(0, 256, 1024, dtype=np.uint8)
+    signature = np.random.default_rng(1).integers(0, 256, 2304, dtype=np.uint8)
     pictures = Pictures(
-        np.full(count, 12345), np.broadcast_to(signature, (count, 1024)), np.ones(count, bool)
+        np.full(count, 12345), np.broadcast_to(signature, (count, 2304)), np.ones(count, bool)
     )
     near = (np.arange(count)[:, None] + np.arange(1, 16)) % count
     return _timed("equal pictures", pictures, Graph(near, np.ones(near.shape, np.float32)))
@@ -92,7 +92,7 @@ def spread(count: int) -> Row:
     """Pictures of random hashes, one in ten a copy of the one before: the hashes alone."""
     rng = np.random.default_rng(2)
     hashes = rng.integers(-(2**63), 2**63 - 1, count)
-    signatures = rng.integers(0, 256, (count, 1024), dtype=np.uint8)
+    signatures = rng.integers(0, 256, (count, 2304), dtype=np.uint8)
     copied = np.arange(1, count, 10)
     hashes[copied] = hashes[copied - 1] ^ 5
     signatures[copied] = signatures[copied - 1]

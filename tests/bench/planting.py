@@ -101,7 +101,7 @@ def appearance(figures: Sequence[Figures]) -> Appearance:
     signatures = np.frombuffer(b"".join(f.signature for f in figures), np.uint8)
     pictures = Pictures(
         np.array([f.phash for f in figures], np.int64),
-        signatures.reshape(len(figures), 1024),
+        signatures.reshape(len(figures), 2304),
         np.ones(len(figures), bool),
     )
     return Appearance(Looks(*columns.T), pictures, np.ones(len(figures), np.int64))

@@ -29,7 +29,7 @@ def measured(image: Image) -> Measures:
     return Measures(
         listing_id=image.listing_id, image_id=image.image_id, sharpness=412.5, brightness=0.5,
         contrast=0.25, blank=0.125, colour=30.0, pixels=3_000_000_000, phash=-(2**63),
-        signature=bytes(range(256)) * 4,
+        signature=bytes(range(256)) * 9,
     )  # fmt: skip
 
 
@@ -54,7 +54,8 @@ def test_measures_are_written_with_their_image_and_deleted_with_it(store: Store)
 def planted(map_id: UUID, sizes: list[int]) -> tuple[
     DuplicateRun, list[DuplicateGroup], list[DuplicateMember]
 ]:  # fmt: skip
-    groups, members = [], []
+    groups: list[DuplicateGroup] = []
+    members: list[DuplicateMember] = []
     for number, size in enumerate(sizes):
         own = [image_id_of(f"{map_id}-{number}", str(place)) for place in range(size)]
         groups.append(

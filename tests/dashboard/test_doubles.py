@@ -149,7 +149,7 @@ def test_an_image_tells_what_was_measured(services: Services, store: MemoryStore
     assert services._store.measures(image.listing_id, image.image_id) is None
     store.measures_[image.image_id] = Measures(
         listing_id=image.listing_id, image_id=image.image_id, sharpness=400.0, brightness=0.5,
-        contrast=0.25, blank=0.1, colour=12.0, pixels=4, phash=1, signature=b"\0" * 1024,
+        contrast=0.25, blank=0.1, colour=12.0, pixels=4, phash=1, signature=b"\0" * 2304,
     )  # fmt: skip
     assert services.image(image.image_id).looks["sharpness"] == 400.0
 

@@ -79,9 +79,7 @@ def test_hashes_of_copies_are_close_and_of_others_far() -> None:
         altered = doubles.figures([copies.altered(scene, how, rng) for scene in scenes])
         gaps = [(a.phash ^ b.phash) % 2**64 for a, b in zip(own, altered, strict=True)]
         assert max(gap.bit_count() for gap in gaps) <= 10
-    others = [
-        ((a.phash ^ b.phash) % 2**64).bit_count() for n, a in enumerate(own) for b in own[:n]
-    ]
+    others = [((a.phash ^ b.phash) % 2**64).bit_count() for n, a in enumerate(own) for b in own[:n]]
     assert min(others) >= 12
 
 
@@ -102,7 +100,7 @@ def test_the_orientation_of_the_file_does_not_count() -> None:
 def test_tiny_and_narrow_pictures_are_measured(size: tuple[int, int]) -> None:
     found = inspect(files.encoded(Pictures.new("RGB", size, (9, 9, 9)), "PNG"), Settings()).figures
     assert (found.sharpness, found.contrast, found.phash) == (0.0, 0.0, 0)
-    assert len(found.signature) == 1024
+    assert len(found.signature) == 2304
     assert measures.Figures.of_json(found.to_json()) == found
 
 
