@@ -1,6 +1,8 @@
 """Outliers: LOF, tail probabilities and their combination, sorts, reasons, planted bad photos."""
 
 import json
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,10 @@ from analytics.neighbours import Graph
 from analytics.reasons import evidence as told
 from analytics.reasons import reasons
 from cql.records import Listing
+from cql.settings import Settings
+from extraction import models
+from tests.bench import outliers as bench
+from tests.bench import planting
 from tests.naive import unit
 
 
@@ -179,7 +185,6 @@ def test_degenerate_collections(count: int, kind: str) -> None:
 
 def test_reasons_of_all_rows_take_no_square() -> None:
     """Twice the rows, about twice the time: a count over all rows a row would take four times."""
-    import time
 
     def seconds(count: int) -> float:
         rng = np.random.default_rng(9)
@@ -194,3 +199,15 @@ def test_reasons_of_all_rows_take_no_square() -> None:
 
     seconds(1_000)
     assert seconds(60_000) < 8
+
+
+@pytest.mark.shared
+def test_foreign_and_bad_photos_among_groceries_are_found_better_than_by_peers(
+    shared_data: Path,
+) -> None:
+    weights = shared_data / "weights" / "mobilenetv2_100_tf2ptq_fp16.safetensors"
+    embedder = models.load(f"file:{weights}:{models.TEACHER}", Settings(), device="cpu")
+    planted = planting.grocery_with_foreign(shared_data, embedder, photos=100, foreign=6)
+    ours = bench.precision(planted)["score"]
+    assert ours >= max(bench.peers(planted).values())
+    assert ours >= 0.7
