@@ -91,8 +91,10 @@ def score(
     tails = {"distance": tail(distance), "lof": tail(factor)}
     far = combine(list(tails.values()))
     if vectors is not None and owners is not None:
-        tails["siblings"] = tail(sibling_evidence(vectors, owners))
-        far = together([far, tails["siblings"]])
+        apart = sibling_evidence(vectors, owners)
+        tails["siblings"], known = tail(apart), ~np.isnan(apart)
+        # The only photo of its listing must not seem less strange for having no others.
+        far[known] = together([far[known], tails["siblings"][known]])
     families = {"rare": far}
     if looks is not None and (~np.isnan(looks.brightness)).any():
         photo = {name: tail(values) for name, values in photo_evidence(looks).items()}
