@@ -89,7 +89,7 @@ def score(
         distance = graph.distances[:, :k].mean(axis=1, dtype=np.float64).astype(np.float32)
         factor = lof(graph, k=k)
     tails = {"distance": tail(distance), "lof": tail(factor)}
-    far = combine(list(tails.values()))
+    far = together([combine(list(tails.values()))])
     if vectors is not None and owners is not None:
         apart = sibling_evidence(vectors, owners)
         tails["siblings"], known = tail(apart), ~np.isnan(apart)

@@ -201,6 +201,28 @@ def test_reasons_of_all_rows_take_no_square() -> None:
     assert seconds(60_000) < 8
 
 
+def test_a_photo_unlike_the_others_of_its_listing_stands_out() -> None:
+    rng = np.random.default_rng(12)
+    count = 120
+    owners = np.arange(count) // 4
+    vectors = unit(rng, 30, 24)[owners] + rng.normal(scale=0.04, size=(count, 24))
+    vectors[5] = unit(rng, 1, 24)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    apart = evidence.sibling_evidence(vectors, owners)
+    naive = [
+        min(np.linalg.norm(vectors[a] - vectors[b]) for b in range(count)
+            if a != b and owners[a] == owners[b])
+        for a in range(count)
+    ]  # fmt: skip
+    np.testing.assert_allclose(apart, naive, atol=1e-3)
+    owners[7] = 999
+    assert np.isnan(evidence.sibling_evidence(vectors, owners)[7])
+    found = outliers.score(graph_of(vectors, 10), none(count), k=10, owners=owners, vectors=vectors)
+    assert int(np.argmax(found.score)) == 5
+    words = list(reasons(found, none(count), np.full(count, -1), []))
+    assert "less like the other photos of its listing than 99" in words[5]
+
+
 @pytest.mark.shared
 def test_foreign_and_bad_photos_among_groceries_are_found_better_than_by_peers(
     shared_data: Path,
