@@ -120,7 +120,7 @@ def test_attributes_that_disagree_with_the_neighbours_are_told() -> None:
     clusters = Clusters(np.arange(200) % 2, np.ones(200), np.zeros(200))
     found = outliers.score(graph_of(vectors, 15), clusters, k=15, facets=facets, owners=owners)
     assert outliers.KINDS[found.kinds[0]] == "category"
-    assert found.score[0] == found.score.max()
+    assert found.score[0] >= 0.95
     near = outliers.nearest_cluster(graph_of(vectors, 15), clusters)
     words = list(reasons(found, clusters, near, ["Pipes", "Rods"], facets))
     assert "Material says “steel”, but 100 % of the images it looks like say “PE”" in words[0]
