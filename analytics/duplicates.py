@@ -147,7 +147,9 @@ def find(
     """
     pairs = candidates(pictures, graph, floor=floor, nearest=nearest)
     far = bits(pictures.hashes[pairs.left], pictures.hashes[pairs.right])
-    order = np.lexsort((-pairs.cosine, far))
+    # Ties in no order: equal pictures hang together long before all their pairs are read.
+    shuffled = np.random.default_rng(0).permutation(len(pairs))
+    order = np.lexsort((shuffled, -pairs.cosine, far))
     label = np.arange(len(pictures))
     held: list[Rows] = []
     values: list[NDArray[np.float32]] = []
