@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from analytics import comparison, projection
+from analytics.groups import Plant
 from analytics.grown import Grown, path_of
 from analytics.making import STEPS, Making, Parameters, bare, graphs
 from analytics.pointers import make_default
@@ -50,6 +51,7 @@ def analyse(
     seed: int = 1,
     progress: Progress = silent,
     parameters: Parameters | None = None,
+    plant: Plant | None = None,
 ) -> MapVersion:
     """Make the map of the live snapshot of `model_id`, and move the live map to it.
 
@@ -58,6 +60,7 @@ def analyse(
     Steps (names given to `progress`): texts, those of `STEPS`, store, changes and tiles. What a
     step made is kept in a folder of the map in `data_dir` until the map is live: a run that was
     cancelled, killed or failed continues after its last finished step when it is asked for again.
+    `plant` makes copies of images, on which the threshold of near-duplicates is chosen.
     Idempotent: the same data, listing texts, parameters and seed give the same map id and the same
     rows, also over a snapshot that was sharded anew; a map that is stored already is made live.
     The layout starts from that of the newest map of other data: images stay where they were. A
@@ -74,7 +77,8 @@ def analyse(
             ) from error
         listings = read_listings(store, snapshot, progress)
         start = start_of(store, snapshot, seed)
-        parameters_text = text(chosen, seed, data_of(snapshot), start)
+        measured = len(store.measured())
+        parameters_text = text(chosen, seed, data_of(snapshot), start, measured)
         map_id = identity(listings, parameters_text)
         stored = find(store, map_id)
         if stored is None:
@@ -90,6 +94,8 @@ def analyse(
                 seed=seed,
                 previous=store.live("map"),
                 start=start,
+                measured=measured,
+                plant=plant,
             )
             folder = _work(settings) / str(map_id)
             done = run(STEPS, making, folder, progress, rows=snapshot.rows, bare=bare)
@@ -129,7 +135,7 @@ def _made(making: Making, done: Mapping[str, Any]) -> Made:
         previous=making.previous,
         listings=making.listings,
         seed=making.seed,
-        parameters=text(making.chosen, making.seed, making.data, making.start),
+        parameters=text(making.chosen, making.seed, making.data, making.start, making.measured),
         rows=done["collect"],
         placed=layout.placed,
         trust=layout.trust,
@@ -138,6 +144,9 @@ def _made(making: Making, done: Mapping[str, Any]) -> Made:
         ),
         clusters=found,
         odd=done["outliers"],
+        seen=done["appearance"],
+        doubles=done["duplicates"],
+        curve=done["curve"].curve,
         quality={
             **layout.quality,
             "neighbours": float(near.rows.shape[1]),
@@ -194,8 +203,14 @@ def data_of(snapshot: Snapshot) -> str:
     return snapshot.fingerprint or str(snapshot.snapshot_id)
 
 
-def text(chosen: Parameters, seed: int, data: str, start: UUID | None) -> str:
-    facts = {"seed": seed, "data": data, "start": str(start) if start else ""}
+def text(chosen: Parameters, seed: int, data: str, start: UUID | None, measured: int) -> str:
+    """The parameters of a map as it stores them: canonical JSON.
+
+    Measures follow from the images: how many have them says which were taken in.
+    """
+    facts = {
+        "seed": seed, "data": data, "start": str(start) if start else "", "measured": measured,
+    }  # fmt: skip
     return json.dumps({**asdict(chosen), **facts}, sort_keys=True)
 
 

@@ -13,9 +13,21 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import clustering, kept, landmarks, outliers, projection
+from analytics import (
+    appearance,
+    clustering,
+    duplicates,
+    groups,
+    kept,
+    landmarks,
+    outliers,
+    projection,
+)
+from analytics.appearance import Appearance
 from analytics.clustering import Clusters
+from analytics.duplicates import Curve, Found
 from analytics.extension import extend
+from analytics.groups import Plant
 from analytics.identity import places
 from analytics.linking import SPARK_ROWS
 from analytics.neighbours import Collection, Graph, collect, graph
@@ -42,7 +54,7 @@ class Parameters:
     all are laid out in full; above, landmarks are, and the rest around them.
     """
 
-    version: int = 3
+    version: int = 4
     neighbours: int = 30
     map_neighbours: int = 15
     map_min_dist: float = 0.1
@@ -58,8 +70,10 @@ class Parameters:
 class Making:
     """What every step of a map is given. `previous` is the map that was live when it began.
 
-    `start`: the map whose layout this one starts from, so that images stay where they were. A step
-    in a process of its own gets neither `store`, `searcher`, `spark` nor `listings`.
+    `start`: the map whose layout this one starts from, so that images stay where they were.
+    `measured`: how many pictures have measures; `plant` makes copies of some, on which the
+    threshold of near-duplicates is chosen. A step in a process of its own gets neither `store`,
+    `searcher`, `spark`, `listings` nor `plant`.
     """
 
     settings: Settings
@@ -73,6 +87,8 @@ class Making:
     seed: int
     previous: UUID | None
     start: UUID | None = None
+    measured: int = 0
+    plant: Plant | None = None
 
     @property
     def hosts(self) -> Searcher:
@@ -252,13 +268,64 @@ def _clusters(making: Making, _: Progress, space: Space, linkage: Linkage) -> Cl
     )
 
 
-def _outliers(making: Making, _: Progress, near: Graph, found: Clusters) -> Outliers:
-    return outliers.score(near, found, k=making.chosen.outlier_neighbours)
+@dataclass(frozen=True, slots=True, eq=False)
+class Threshold:
+    """How well copies of some images were found by threshold; None where none were planted."""
+
+    curve: Curve | None
+
+
+def _appearance(making: Making, _: Progress, rows: Collection) -> Appearance:
+    if making.store is None:
+        raise UnavailableError("a step that reads measures must run in the engine")
+    return appearance.read(making.store, rows)
+
+
+def _outliers(
+    making: Making,
+    _: Progress,
+    near: Graph,
+    found: Clusters,
+    rows: Collection,
+    seen: Appearance,
+) -> Outliers:
+    facets, owners = appearance.facets(rows.listings, making.listings)
+    return outliers.score(
+        near,
+        found,
+        k=making.chosen.outlier_neighbours,
+        looks=seen.looks,
+        facets=facets,
+        owners=owners,
+        vectors=rows.vectors,
+    )
+
+
+def _curve(making: Making, _: Progress, rows: Collection, seen: Appearance) -> Threshold:
+    return Threshold(
+        groups.chosen(making.hosts, making.snapshot, rows, seen, making.plant, seed=making.seed)
+    )
+
+
+def _duplicates(
+    making: Making, progress: Progress, near: Graph, seen: Appearance, planted: Threshold
+) -> Found:
+    del making
+    curve = planted.curve
+    return duplicates.find(
+        seen.pictures,
+        near,
+        threshold=curve.chosen if curve else duplicates.THRESHOLD,
+        prefer=seen.preferred(),
+        progress=progress,
+    )
 
 
 def bare(making: Making) -> Making:
     """The context of a step in a process of its own."""
-    return dataclasses.replace(making, store=None, searcher=None, spark=None, listings={})
+    return dataclasses.replace(
+        making, store=None, searcher=None, spark=None, listings={}, plant=None
+    )
 
 
 def _chosen(*names: str) -> Callable[[Making], Mapping[str, Any]]:
@@ -328,11 +395,33 @@ STEPS: tuple[Step[Making], ...] = (
         depends=_chosen("version", "min_samples", "min_cluster_size"),
     ),
     Step(
+        name="appearance",
+        make=_appearance,
+        reads=("collect",),
+        writes=Appearance,
+        depends=lambda making: {"measured": making.measured},
+    ),
+    Step(
         name="outliers",
         make=_outliers,
-        reads=("graph", "clusters"),
+        reads=("graph", "clusters", "collect", "appearance"),
         writes=Outliers,
         depends=_chosen("version", "outlier_neighbours"),
+    ),
+    Step(
+        name="curve",
+        make=_curve,
+        reads=("collect", "appearance"),
+        writes=Threshold,
+        depends=_chosen("version", "seed"),
+    ),
+    Step(
+        name="duplicates",
+        make=_duplicates,
+        apart=True,
+        reads=("graph", "appearance", "curve"),
+        writes=Found,
+        depends=_chosen("version"),
     ),
 )
 """Steps whose results are kept in files; those that follow write to Cassandra."""

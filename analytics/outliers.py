@@ -1,20 +1,48 @@
-"""Outlier scores over all rows: distance to neighbours and GLOSH, with the reason in words."""
+"""Outlier scores over all rows: one ranking from features, pictures and attributes.
+
+Three families of evidence: far from its neighbours (mean distance, and LOF: far compared with
+how far those are) and from the other photos of its listing, strange as a photo, and attributes
+that disagree with the neighbours'.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analytics.clustering import Clusters
+from analytics.evidence import (
+    Disagreement,
+    Facets,
+    Looks,
+    bounded_tail,
+    category_evidence,
+    combine,
+    photo_evidence,
+    sibling_evidence,
+    tail,
+    together,
+)
 from analytics.neighbours import Graph
 
 NEIGHBOURS = 30
 """Neighbours whose mean distance counts: docs/decisions/0003-outlier-score.md has the figures. A
 handful of bad photos (blank, dark, blurred) lie close to one another: only neighbours beyond the
 handful show how far they are from everything else."""
+LIMIT = 0.05
+"""Tail probability at which a family of evidence says of what sort an outlier is."""
+
+WEIGHTS = {"rare": 3.0, "photo": 1.0, "category": 0.25}
+"""Of the families in the score: docs/decisions/0007-outlier-evidence.md has the figures."""
+
+SPOILT = 0.02
+"""Tail probability at which a bad photo explains whatever else is strange about an image."""
+
+KINDS = ("", "photo", "category", "rare")
+"""Sorts of outliers: none stands out, a bad photo, a wrong category, a rare thing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,25 +50,93 @@ class Outliers:
     """How strange each row is.
 
     `score` float64 (N,), the percentile in (0, 1] of the evidence over all N (equal evidence,
-    equal score); `distance` float32 (N,), the
-    mean Euclidean distance to the k nearest; `glosh` float64 (N,).
+    equal score); `distance` float32 (N,), the mean Euclidean distance to the k nearest; `glosh`
+    and `lof` float64 (N,). `tails` are tail probabilities by kind of evidence, float64 (N,), and
+    `chance` float64 (N,) is all of them combined. `kinds` int64 (N,) are numbers into `KINDS`.
     """
 
     score: NDArray[np.float64]
     distance: NDArray[np.float32]
     glosh: NDArray[np.float64]
     k: int
+    lof: NDArray[np.float64]
+    tails: Mapping[str, NDArray[np.float64]]
+    chance: NDArray[np.float64]
+    kinds: NDArray[np.int64]
+    disagreement: Disagreement | None = None
 
 
-def score(graph: Graph, clusters: Clusters, *, k: int = NEIGHBOURS) -> Outliers:
-    """Score every row by its mean distance to its k nearest; GLOSH is kept beside it."""
+def score(
+    graph: Graph,
+    clusters: Clusters,
+    *,
+    k: int = NEIGHBOURS,
+    looks: Looks | None = None,
+    facets: Facets | None = None,
+    owners: NDArray[np.int64] | None = None,
+    vectors: NDArray[np.float32] | None = None,
+) -> Outliers:
+    """Score every row by how unlikely its evidence is in this collection.
+
+    `looks` are measured of the pictures, `facets` are attributes of the rows, `owners` int64 (N,)
+    their listings by number and `vectors` float32 (N, D) their features: what is not given is no
+    evidence. GLOSH is kept beside the score, not mixed in (docs/decisions/0003-outlier-score.md).
+    """
     count = len(clusters.labels)
     k = min(k, graph.rows.shape[1])
-    distance = np.zeros(count, np.float32)
+    distance, factor = np.zeros(count, np.float32), np.ones(count)
     if k:
         distance = graph.distances[:, :k].mean(axis=1, dtype=np.float64).astype(np.float32)
-    far = percentile(distance)
-    return Outliers(far, distance, clusters.glosh, k)
+        factor = lof(graph, k=k)
+    tails = {"distance": tail(distance), "lof": tail(factor)}
+    far = together([combine(list(tails.values()))])
+    if vectors is not None and owners is not None:
+        apart = sibling_evidence(vectors, owners)
+        tails["siblings"], known = tail(apart), ~np.isnan(apart)
+        # The only photo of its listing must not seem less strange for having no others.
+        far[known] = together([far[known], tails["siblings"][known]])
+    families = {"rare": far}
+    if looks is not None and (~np.isnan(looks.brightness)).any():
+        photo = {name: tail(values) for name, values in photo_evidence(looks).items()}
+        tails |= photo
+        families["photo"] = combine(list(photo.values()))
+    found = None
+    if facets is not None and owners is not None and facets.codes:
+        found = category_evidence(graph.rows[:, :k], owners, facets)
+        families["category"] = tails["category"] = bounded_tail(found.strength)
+    chance = combine(list(families.values()), [WEIGHTS[name] for name in families])
+    return Outliers(
+        percentile(-np.log(chance)),
+        distance,
+        clusters.glosh,
+        k,
+        factor,
+        tails,
+        chance,
+        _kinds(families, count),
+        found,
+    )
+
+
+def lof(graph: Graph, *, k: int = NEIGHBOURS) -> NDArray[np.float64]:
+    """Local outlier factor of every row, float64 (N,) (Breunig et al., SIGMOD 2000).
+
+    About 1 among equals, larger where the neighbours are denser. Rows with more than k equals have
+    a density as good as infinite, as in scikit-learn, and a factor of 1.
+    """
+    k = min(k, graph.rows.shape[1])
+    if not k:
+        return np.ones(len(graph.rows))
+    rows, distances = graph.rows[:, :k], graph.distances[:, :k].astype(np.float64)
+    reach = distances[:, -1]
+    density = np.empty(len(rows))
+    for part in _parts(len(rows)):
+        within = np.maximum(reach[rows[part]], distances[part])
+        density[part] = 1.0 / (within.mean(axis=1) + 1e-10)
+    found = np.empty(len(rows))
+    for part in _parts(len(rows)):
+        found[part] = density[rows[part]].mean(axis=1) / density[part]
+    return found
 
 
 def percentile(values: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -49,6 +145,13 @@ def percentile(values: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.empty(0)
     ordered = np.sort(values)
     return np.searchsorted(ordered, values, side="right") / len(values)
+
+
+def below(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The share of all rows that are below each row, [0, 1)."""
+    if len(values) == 0:
+        return np.empty(0)
+    return np.searchsorted(np.sort(values), values, side="left") / len(values)
 
 
 def nearest_cluster(graph: Graph, clusters: Clusters) -> NDArray[np.int64]:
@@ -60,36 +163,21 @@ def nearest_cluster(graph: Graph, clusters: Clusters) -> NDArray[np.int64]:
     return np.take_along_axis(labels, first[:, None], 1)[:, 0]
 
 
-def reason(found: Outliers, row: int, near: int, own: int, names: Sequence[str]) -> str:
-    """Say why a row stands out."""
-    above = np.count_nonzero(found.distance < found.distance[row]) / len(found.distance)
-    text = f"Farther from its {found.k} nearest images than {_percent(float(above))} of all images"
-    return text + _where(float(found.glosh[row]), near, own, names)
+def _kinds(families: Mapping[str, NDArray[np.float64]], count: int) -> NDArray[np.int64]:
+    """The family whose evidence is the least likely, where it is unlikely at all.
+
+    A bad photo comes first: its features are strange because it is bad.
+    """
+    names = list(families)
+    if not count:
+        return np.empty(0, np.int64)
+    values = np.stack([families[name] for name in names])
+    numbers = np.array([KINDS.index(name) for name in names])
+    found = np.where(values.min(axis=0) <= LIMIT, numbers[np.argmin(values, axis=0)], 0)
+    if "photo" in families:
+        found[families["photo"] <= SPOILT] = KINDS.index("photo")
+    return found
 
 
-def reasons(
-    found: Outliers,
-    rows: NDArray[np.integer],
-    near: NDArray[np.int64],
-    own: NDArray[np.int64],
-    names: Sequence[str],
-) -> Iterator[str]:
-    """`reason` of each of `rows`; `near` and `own` are of all N rows."""
-    ordered = np.sort(found.distance)
-    above = np.searchsorted(ordered, found.distance[rows]) / max(1, len(ordered))
-    begin = f"Farther from its {found.k} nearest images than"
-    columns = (above, found.glosh[rows], near[rows], own[rows])
-    for share, *rest in zip(*(column.tolist() for column in columns), strict=True):
-        glosh, beside, cluster = rest
-        where = _where(glosh, beside, cluster, names)
-        yield f"{begin} {_percent(share)} of all images{where}"
-
-
-def _where(glosh: float, near: int, own: int, names: Sequence[str]) -> str:
-    if own >= 0:
-        return f"; {'at the edge of' if glosh > 0.5 else 'its cluster is'} “{names[own]}”"
-    return f"; in no cluster, nearest is “{names[near]}”" if near >= 0 else "; in no cluster"
-
-
-def _percent(share: float) -> str:
-    return f"{np.floor(share * 1000) / 10:g} %"
+def _parts(count: int, size: int = 1 << 16) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, count, size)]

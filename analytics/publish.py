@@ -11,13 +11,17 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import grown, outliers
+from analytics import appearance, grown
+from analytics import groups as groups_of
+from analytics.appearance import Appearance
 from analytics.catalogue import Earlier, catalogue
 from analytics.clustering import Clusters
+from analytics.duplicates import Curve, Found
 from analytics.grown import Grown
 from analytics.identity import halves
 from analytics.neighbours import Collection
-from analytics.outliers import Outliers
+from analytics.outliers import KINDS, Outliers
+from analytics.reasons import evidence, reasons, restated
 from analytics.shards import code_version
 from analytics.steps import named
 from analytics.table import order
@@ -36,7 +40,9 @@ class Made:
 
     `trust` float32 (N,): the share of each row's neighbours that `placed` keeps near it.
 
-    Its clusters carry on the keys of the map `previous`; `listings` name them.
+    `seen` and `doubles` are None, and `told` the outliers of each row on the map `previous`, where
+    this one differs from that in its clusters alone. Its clusters carry on the keys of the map
+    `previous`; `listings` name them.
     """
 
     map_id: UUID
@@ -52,6 +58,10 @@ class Made:
     quality: Mapping[str, float]
     parameters: str
     seed: int
+    seen: Appearance | None = None
+    doubles: Found | None = None
+    curve: Curve | None = None
+    told: Sequence[Outlier] = ()
 
 
 def publish(
@@ -93,6 +103,8 @@ def publish(
         code_version=code_version(),
         created_at=datetime.now(UTC),
     )
+    if made.seen is not None and made.doubles is not None:
+        groups_of.put(store, made.map_id, made.rows, made.seen, made.doubles, made.curve)
     made.tree.save(grown.path_of(settings, made.map_id))
     progress("store", 2 * count, 2 * count)
     return version, found
@@ -140,13 +152,18 @@ def _outliers(
     count = len(ranked)
     names = [cluster.name for cluster in clusters]
     near, labels = made.clusters.nearest, made.clusters.labels
-    told = outliers.reasons(made.odd, ranked, near, labels, names)
+    facets, _ = appearance.facets(made.rows.listings, made.listings)
+    if made.told:
+        told = list(restated(made.told, made.clusters, near, names, facets))
+    else:
+        told = list(reasons(made.odd, made.clusters, near, names, facets))
     for start, block in _blocks(ranked):
         progress("store", count + start, 2 * count)
         columns = _columns(
             made.odd.score[block], made.odd.distance[block], made.odd.glosh[block], labels[block]
         )
         for row, score, distance, glosh, cluster in zip(block.tolist(), *columns, strict=True):
+            before = made.told[row] if made.told else None
             yield Outlier(
                 map_id=made.map_id,
                 score=score,
@@ -155,7 +172,10 @@ def _outliers(
                 knn_distance=distance,
                 glosh=glosh,
                 cluster=cluster,
-                reason=next(told),
+                reason=told[row],
+                kind=before.kind if before else KINDS[made.odd.kinds[row]],
+                lof=before.lof if before else float(made.odd.lof[row]),
+                evidence=before.evidence if before else evidence(made.odd, row),
             )
 
 

@@ -19,9 +19,11 @@ from analytics.publish import Made
 from analytics.tiles import MapTable
 from cql.errors import IntegrityError, NotFoundError
 from cql.progress import Progress, silent
-from cql.records import MapPoint, MapVersion
+from cql.records import MapPoint, MapVersion, Outlier
 from cql.settings import Settings
 from cql.store import Store
+
+_PAGE = 5_000
 
 
 def resize(
@@ -70,6 +72,7 @@ def resize(
         )
         progress("clusters", 2, 2)
         stored = store_all(settings, store, made, progress)
+        _copy_groups(store, base, target)
     progress("tiles", 0, stored.rows_scored)
     MapTable.open(settings, store, target)
     progress("tiles", stored.rows_scored, stored.rows_scored)
@@ -112,12 +115,16 @@ def _made(store: Store, version: MapVersion, tree: Grown, chosen: Parameters) ->
         min_cluster_size=chosen.min_cluster_size,
         linkage=tree.linkage,
     )
-    near = int(version.quality.get("neighbours", chosen.outlier_neighbours))
+    told = _told_of(store, version, tree)
     odd = Outliers(
-        np.array([point.outlier_score for point in points], np.float64),
+        np.array([each.score for each in told], np.float64),
         np.array([point.knn_distance for point in points], np.float32),
         clusters.glosh,
-        min(chosen.outlier_neighbours, near),
+        chosen.outlier_neighbours,
+        np.array([each.lof for each in told], np.float64),
+        {},
+        np.empty(0),
+        np.empty(0, np.int64),
     )
     placed = np.array([(point.x, point.y) for point in points], np.float32).reshape(count, 2)
     rows = Collection(
@@ -136,6 +143,7 @@ def _made(store: Store, version: MapVersion, tree: Grown, chosen: Parameters) ->
         "clusters": clusters,
         "tree": tree,
         "odd": odd,
+        "told": told,
         "quality": quality,
     }
 
@@ -149,3 +157,31 @@ def _points(store: Store, version: MapVersion, tree: Grown) -> list[MapPoint]:
         raise IntegrityError(
             f"the tree of map {version.map_id} must be of its images, it is not: delete its file"
         ) from error
+
+
+def _told_of(store: Store, version: MapVersion, tree: Grown) -> list[Outlier]:
+    """The outliers of a map in the order of the tree's rows."""
+    held: dict[bytes, Outlier] = {}
+    page: str | None = None
+    while True:
+        found = store.outliers(version.map_id, limit=_PAGE, page_state=page)
+        held |= {each.image_id.bytes: each for each in found.rows}
+        page = found.next_page
+        if page is None:
+            break
+    if len(held) != len(tree.images):
+        raise IntegrityError(
+            f"map {version.map_id} must rank its {len(tree.images)} images, {len(held)} are: run "
+            "`sightline analyse`"
+        )
+    return [held[row.tobytes()] for row in tree.images]
+
+
+def _copy_groups(store: Store, base: UUID, target: UUID) -> None:
+    """Near-duplicates do not depend on clusters: the new map has those of the old one."""
+    run = store.duplicate_run(base)
+    if run is not None:
+        groups = [replace(each, map_id=target) for each in store.duplicate_groups(base)]
+        store.put_duplicates(
+            replace(run, map_id=target), groups, store.iter_duplicate_members(base)
+        )

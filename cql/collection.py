@@ -1,7 +1,8 @@
-"""Listings, images, thumbnails, files and the change log: what is known about photos."""
+"""Listings, images, thumbnails, measures, files and the change log: what is known about photos."""
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from cassandra.util import datetime_from_uuid1
 from cql import statements as cql
 from cql.access import PAGE_ROWS, Access, blocks, now, record, values_of
 from cql.errors import InputError, NotFoundError
-from cql.records import Change, FileState, Image, Listing, Thumbnail
+from cql.records import Change, FileState, Image, Listing, Measures, Thumbnail
 
 FILE_BUCKETS = 64
 CHANGE_SLOTS = 8
@@ -78,12 +79,17 @@ class Collection:
         """Write one image, as `put_images` does."""
         self.put_images([(image, thumbnail)])
 
-    def put_images(self, pairs: Iterable[tuple[Image, Thumbnail]]) -> int:
+    def put_images(
+        self, pairs: Iterable[tuple[Image, Thumbnail]], measures: Iterable[Measures] = ()
+    ) -> int:
         """Write images with their thumbnails; returns how many, when all of them are durable.
+
+        `measures` are of the same images, as far as they were taken; they are written first.
 
         An image that is there keeps the time it was added at. The image row comes after what it
         needs, and its entry in the change log last: whoever was interrupted writes them again.
         """
+        self.put_measures(measures)
         written = 0
         for block in blocks(pairs, 256):
             for image, thumbnail in block:
@@ -160,8 +166,28 @@ class Collection:
             raise NotFoundError(f"no thumbnail has the image id {image_id}")
         return record(Thumbnail, row)
 
+    # Measures
+
+    def put_measures(self, measures: Iterable[Measures]) -> int:
+        """Write what was measured of images; returns how many. NaN is refused."""
+        return self._access.write(cql.PUT_MEASURES, (_measures_row(each) for each in measures))
+
+    def measures(self, listing_id: str, image_id: UUID) -> Measures | None:
+        """Measures of one image; None where none were taken."""
+        row = self._access.one(cql.MEASURES, listing_id, image_id)
+        return None if row is None else record(Measures, row)
+
+    def iter_measures(self) -> Iterator[Measures]:
+        """Measures of all images that have them; those of one listing follow each other."""
+        for row in self._access.each(cql.ALL_MEASURES):
+            yield record(Measures, row)
+
+    def measured(self) -> set[UUID]:
+        """Ids of all images that have measures."""
+        return {row.image_id for row in self._access.each(cql.MEASURED)}
+
     def delete_image(self, image_id: UUID) -> None:
-        """Remove an image everywhere: features of all models, thumbnail, row and index.
+        """Remove an image everywhere: features, thumbnail, measures, row and index.
 
         The index goes last, so that an interrupted delete can be repeated. NotFoundError where
         there is no such image. Decisions about it stay: they are a ledger.
@@ -195,6 +221,7 @@ class Collection:
         ]
         self._access.write(cql.DELETE_FEATURE, keys)
         self._access.write(cql.DELETE_THUMBNAIL, ((each,) for each in image_ids))
+        self._access.write(cql.DELETE_MEASURES, ((listing_id, each) for each in image_ids))
         self._access.write(cql.DELETE_IMAGE, ((listing_id, each) for each in image_ids))
         self._log("image_deleted", ((listing_id, each) for each in image_ids))
         self._access.write(cql.DELETE_IMAGE_LISTING, ((each,) for each in image_ids))
@@ -272,6 +299,14 @@ class Collection:
 
 def _hour(moment: datetime) -> int:
     return int(moment.strftime("%Y%m%d%H"))
+
+
+def _measures_row(each: Measures) -> tuple[object, ...]:
+    for name in ("sharpness", "brightness", "contrast", "blank", "colour"):
+        value = getattr(each, name)
+        if not math.isfinite(value):
+            raise InputError(f"{name} of image {each.image_id} must be finite, got {value}")
+    return values_of(each, cql.MEASURE_COLUMNS)
 
 
 def _file_bucket(uri: str) -> int:

@@ -52,6 +52,30 @@ class Thumbnail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """What one image says without a model, measured on its thumbnail.
+
+    `sharpness` is the variance of the Laplacian (of 0..255 grey values, longest side 256);
+    `brightness` and `contrast` are mean and standard deviation of grey, 0 to 1; `blank` is the
+    share of pixels of the commonest tone, 0 to 1; `colour` the colourfulness of Hasler and
+    Suesstrunk, 0 (grey) to about 150. `pixels` are those of the photo
+    itself. `phash` is a signed 64-bit perceptual hash, `signature` the grey picture at 48 x 48,
+    uint8, row by row.
+    """
+
+    listing_id: str
+    image_id: UUID
+    sharpness: float
+    brightness: float
+    contrast: float
+    blank: float
+    colour: float
+    pixels: int
+    phash: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileState:
     """The terminal state of a file that an ingest saw: `ready` or `failed` (with the reason)."""
 
@@ -259,7 +283,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlier:
-    """A row of the ranked outlier table: score descending, then image id."""
+    """A row of the ranked outlier table: score descending, then image id.
+
+    `kind` is a guess at the sort: photo (a bad one), category, rare, or empty where nothing stands
+    out. `evidence` is JSON: tail probability by name. `lof` is the local outlier factor, 0 where a
+    map was made before it was computed.
+    """
 
     map_id: UUID
     score: float
@@ -269,6 +298,68 @@ class Outlier:
     glosh: float
     cluster: int
     reason: str
+    kind: str = ""
+    lof: float = 0.0
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateRun:
+    """How near-duplicates of a map were looked for.
+
+    Of `rows` images `measured` have measures; `candidates` pairs were compared; `groups` groups
+    hold `images` images. Pairs at least `threshold` alike are copies. `curve` is JSON, a list of
+    {threshold, precision, recall}, measured on what `basis` says.
+    """
+
+    map_id: UUID
+    rows: int
+    measured: int
+    candidates: int
+    groups: int
+    images: int
+    threshold: float
+    basis: str
+    curve: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateGroup:
+    """Near-duplicates that hang together; number 0 is the largest group.
+
+    `group_key` stays the same when a later map finds the group again; `digest` changes with the
+    members. `least` is how alike the least alike pair is that holds the group together. `images`
+    are the first few members, the representative first; `first` is the row of it among all members.
+    """
+
+    map_id: UUID
+    number: int
+    group_key: UUID
+    digest: str
+    size: int
+    listings: int
+    least: float
+    first: int
+    images: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateMember:
+    """One image of a group, place 0 is the representative.
+
+    Any other is `tied` to a member before it: `alike` is their correlation after alignment, `bits`
+    the distance of their hashes, `cosine` that of their features (0 where they were not
+    neighbours).
+    """
+
+    number: int
+    place: int
+    image_id: UUID
+    listing_id: str
+    tied: UUID | None = None
+    alike: float = 1.0
+    bits: int = 0
+    cosine: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

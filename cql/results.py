@@ -12,6 +12,7 @@ from cassandra.query import UNSET_VALUE
 
 from cql import statements as cql
 from cql.access import Access, blocks, now, record, utc, values_of
+from cql.duplicates import Duplicates
 from cql.errors import InputError, NotFoundError
 from cql.records import Cluster, Group, Hit, MapPoint, MapVersion, Outlier, Query
 from cql.work import newest
@@ -32,7 +33,9 @@ _POINT = (
 _NUMBERS = ("x", "y", "membership", "outlier_score", "knn_distance", "glosh")
 _CLUSTER = "map_id cluster cluster_key size listings name exemplars x y family"
 _GROUP = "map_id level number group_key size listings clusters name parent"
-_OUTLIER = "map_id bucket score image_id listing_id knn_distance glosh cluster reason"
+_OUTLIER = (
+    "map_id bucket score image_id listing_id knn_distance glosh cluster reason kind lof evidence"
+)
 _QUERY = (
     "query_id spec name model_id snapshot_id state attempt hits rows rows_scanned seconds "
     "created_at"
@@ -47,7 +50,7 @@ class OutlierPage:
     next_page: str | None
 
 
-class Results:
+class Results(Duplicates):
     """The part of the store about maps and queries."""
 
     _access: Access
@@ -131,7 +134,7 @@ class Results:
 
         def rows() -> Iterator[tuple[object, ...]]:
             for rank, each in enumerate(outliers):
-                for name in ("score", "knn_distance", "glosh"):
+                for name in ("score", "knn_distance", "glosh", "lof"):
                     _number(f"{name} of image {each.image_id}", getattr(each, name))
                 band = OUTLIER_BANDS - 1 - rank * OUTLIER_BANDS // ranked
                 yield values_of(each, _OUTLIER, map_id=map_id, bucket=band)
@@ -157,13 +160,14 @@ class Results:
         return OutlierPage(rows=tuple(found), next_page=following)
 
     def delete_map(self, map_id: UUID) -> None:
-        """Remove a map with its points, clusters and outliers. NotFoundError."""
+        """Remove a map with its points, clusters, outliers and duplicates. NotFoundError."""
         version = self.map(map_id)
         buckets = range(-(-max(version.rows, version.rows_scored) // POINT_BUCKET))
         self._access.write(cql.DELETE_POINTS, ((map_id, bucket) for bucket in buckets))
         self._access.write(cql.DELETE_OUTLIERS, ((map_id, band) for band in range(OUTLIER_BANDS)))
         self._access.run(cql.DELETE_CLUSTERS, map_id)
         self._access.run(cql.DELETE_GROUPS, map_id)
+        self.delete_duplicates(map_id)
         self._access.run(cql.DELETE_MAP, map_id)
 
     # Queries

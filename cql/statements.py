@@ -98,6 +98,14 @@ DELETE_IMAGE_LISTING = Statement("DELETE FROM {keyspace}.image_listing WHERE ima
 PUT_THUMBNAIL = _insert("{keyspace}.thumbnails", "image_id webp width height")
 THUMBNAIL = Statement("SELECT * FROM {keyspace}.thumbnails WHERE image_id = ?")
 DELETE_THUMBNAIL = Statement("DELETE FROM {keyspace}.thumbnails WHERE image_id = ?")
+MEASURE_COLUMNS = (
+    "listing_id image_id sharpness brightness contrast blank colour pixels phash signature"
+)
+PUT_MEASURES = _insert("{keyspace}.measures", MEASURE_COLUMNS)
+MEASURES = Statement("SELECT * FROM {keyspace}.measures WHERE listing_id = ? AND image_id = ?")
+ALL_MEASURES = Statement("SELECT * FROM {keyspace}.measures")
+MEASURED = Statement("SELECT image_id FROM {keyspace}.measures")
+DELETE_MEASURES = Statement("DELETE FROM {keyspace}.measures WHERE listing_id = ? AND image_id = ?")
 PUT_CHANGE = _insert("{keyspace}.changes", "hour slot change_id kind listing_id image_id")
 CHANGES = Statement(
     "SELECT * FROM {keyspace}.changes WHERE hour = ? AND slot = ? "
@@ -195,10 +203,36 @@ GROUPS = Statement("SELECT * FROM {keyspace}.cluster_groups WHERE map_id = ?")
 DELETE_GROUPS = Statement("DELETE FROM {keyspace}.cluster_groups WHERE map_id = ?")
 PUT_OUTLIER = _insert(
     "{keyspace}.outliers",
-    "map_id bucket score image_id listing_id knn_distance glosh cluster reason",
+    "map_id bucket score image_id listing_id knn_distance glosh cluster reason kind lof evidence",
 )
 OUTLIERS = Statement("SELECT * FROM {keyspace}.outliers WHERE map_id = ? AND bucket = ?")
 DELETE_OUTLIERS = Statement("DELETE FROM {keyspace}.outliers WHERE map_id = ? AND bucket = ?")
+
+# Near-duplicates
+DUPLICATE_RUN_COLUMNS = "map_id rows measured candidates groups images threshold basis curve"
+PUT_DUPLICATE_RUN = _insert("{keyspace}.duplicate_runs", DUPLICATE_RUN_COLUMNS)
+DUPLICATE_RUN = Statement("SELECT * FROM {keyspace}.duplicate_runs WHERE map_id = ?")
+DELETE_DUPLICATE_RUN = Statement("DELETE FROM {keyspace}.duplicate_runs WHERE map_id = ?")
+DUPLICATE_GROUP_COLUMNS = "map_id bucket number group_key digest size listings least first images"
+PUT_DUPLICATE_GROUP = _insert("{keyspace}.duplicate_groups", DUPLICATE_GROUP_COLUMNS)
+DUPLICATE_GROUPS = Statement(
+    "SELECT * FROM {keyspace}.duplicate_groups WHERE map_id = ? AND bucket = ?"
+)
+DELETE_DUPLICATE_GROUPS = Statement(
+    "DELETE FROM {keyspace}.duplicate_groups WHERE map_id = ? AND bucket = ?"
+)
+DUPLICATE_MEMBER_COLUMNS = "map_id bucket number place image_id listing_id tied alike bits cosine"
+PUT_DUPLICATE_MEMBER = _insert("{keyspace}.duplicate_members", DUPLICATE_MEMBER_COLUMNS)
+DUPLICATE_MEMBERS = Statement(
+    "SELECT * FROM {keyspace}.duplicate_members WHERE map_id = ? AND bucket = ?"
+)
+DUPLICATE_MEMBERS_OF = Statement(
+    "SELECT * FROM {keyspace}.duplicate_members WHERE map_id = ? AND bucket = ? AND number = ? "
+    "AND place >= ? LIMIT ?"
+)
+DELETE_DUPLICATE_MEMBERS = Statement(
+    "DELETE FROM {keyspace}.duplicate_members WHERE map_id = ? AND bucket = ?"
+)
 
 # Comparisons of maps
 PUT_MEAN = _insert("{keyspace}.cluster_means", "map_id cluster mean")

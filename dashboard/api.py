@@ -44,6 +44,7 @@ from dashboard.bodies import (
     VerdictBody,
 )
 from dashboard.changes import ChangesView
+from dashboard.doubles import DuplicateGroupView, DuplicatePage, GroupDetail
 from dashboard.services import Services
 from dashboard.sizes import LARGEST
 from dashboard.stocks import condition
@@ -99,6 +100,7 @@ def mount(server: FastAPI, services: Services) -> None:
     deciding.mount(router, services)
     classing.mount(router, services)
     _review(router, services)
+    _duplicates(router, services)
     server.include_router(router)
     _documents(server, router)
 
@@ -346,10 +348,13 @@ def _review(router: APIRouter, services: Services) -> None:
         limit: Limit = 60,
         offset: Offset = 0,
         verdict: Annotated[str, Query(description="all, undecided, outlier or fine")] = "all",
+        sort: Annotated[str, Query(description="all, photo, category or rare")] = "all",
         map_id: MapId = None,
     ) -> OutlierPage:
         """The ranking, strangest first."""
-        return services.outliers(limit=limit, offset=offset, verdict=verdict, map_id=map_id)
+        return services.outliers(
+            limit=limit, offset=offset, verdict=verdict, sort=sort, map_id=map_id
+        )
 
     @router.get("/changes", tags=["changes"])
     def changes(
@@ -374,6 +379,38 @@ def _review(router: APIRouter, services: Services) -> None:
         """Judge an image; 409 when somebody judged it meanwhile."""
         return services.set_verdict(
             image_id,
+            body.verdict,
+            author=body.author,
+            expected_version=body.expected_version,
+            reason=body.reason,
+        )
+
+
+def _duplicates(router: APIRouter, services: Services) -> None:
+    @router.get("/duplicates", tags=["duplicates"])
+    def duplicates(
+        limit: Limit = 40,
+        offset: Offset = 0,
+        verdict: Annotated[
+            str, Query(description="all, undecided, duplicate, distinct or changed")
+        ] = "all",
+        map_id: MapId = None,
+    ) -> DuplicatePage:
+        """Groups of near-duplicates, the largest first, and how they were found."""
+        return services.duplicates(limit=limit, offset=offset, verdict=verdict, map_id=map_id)
+
+    @router.get("/duplicates/{key}", tags=["duplicates"])
+    def duplicate_group(
+        key: UUID, limit: Limit = 100, offset: Offset = 0, map_id: MapId = None
+    ) -> GroupDetail:
+        """One group with a page of its members and what ties each to another."""
+        return services.duplicate_group(key, limit=limit, offset=offset, map_id=map_id)
+
+    @router.put("/duplicates/{key}/verdict", tags=["duplicates"])
+    def decide_duplicates(key: UUID, body: VerdictBody) -> DuplicateGroupView:
+        """Decide on a group: `duplicate` or `distinct`; 409 when somebody decided meanwhile."""
+        return services.decide_duplicates(
+            key,
             body.verdict,
             author=body.author,
             expected_version=body.expected_version,

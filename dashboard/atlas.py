@@ -14,7 +14,7 @@ from analytics.effective import View, Views
 from analytics.standing import Standing
 from analytics.tiles import MapTable, Selection
 from cql.errors import NotFoundError
-from cql.records import Cluster, Group, MapVersion, Outlier
+from cql.records import Cluster, DuplicateGroup, DuplicateRun, Group, MapVersion, Outlier
 from cql.settings import Settings
 from cql.store import Store
 
@@ -52,6 +52,9 @@ class Atlas:
         self._ranks: OrderedDict[UUID, dict[UUID, Outlier]] = OrderedDict()
         self._totals: OrderedDict[tuple[UUID, str], dict[str, dict[str, int]]] = OrderedDict()
         self._views = Views(store)
+        self._doubles: OrderedDict[UUID, tuple[DuplicateRun | None, tuple[DuplicateGroup, ...]]] = (
+            OrderedDict()
+        )
 
     def live_id(self) -> UUID | None:
         """Id of the live map, at most two seconds old."""
@@ -136,6 +139,19 @@ class Atlas:
             self._ranks, self.resolve(None), lambda m: {o.image_id: o for o in self.ranking(m)}
         )
         return index.get(image_id)
+
+    def duplicates(
+        self, map_id: UUID | None
+    ) -> tuple[DuplicateRun | None, tuple[DuplicateGroup, ...]]:
+        """How near-duplicates were looked for, and the groups, the largest first."""
+        return self._kept(
+            self._doubles,
+            self.resolve(map_id),
+            lambda found: (
+                self._store.duplicate_run(found),
+                tuple(self._store.duplicate_groups(found)),
+            ),
+        )
 
     def totals(self, map_id: UUID | None) -> dict[str, dict[str, int]]:
         """Rows of the whole map by column and facet key (number columns: by bin number)."""

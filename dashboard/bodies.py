@@ -130,7 +130,10 @@ class SizeBody(_Body):
 
 
 class VerdictBody(_Body):
-    """`outlier` or `fine`; `expected_version` is the version that the caller saw."""
+    """The verdict; `expected_version` is the version that the caller saw.
+
+    Of an outlier `outlier` or `fine`, of a group of near-duplicates `duplicate` or `distinct`.
+    """
 
     verdict: str
     expected_version: int = Field(ge=0)

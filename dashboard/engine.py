@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -206,6 +206,14 @@ class Engine:
     def _analyse(self, parameters: Mapping[str, Any], progress: Progress) -> None:
         from analytics.analysis import Parameters, analyse
         from analytics.resize import wanted
+        from extraction.copies import Made, make
+        from extraction.measures import fill
+
+        fill(self._open_store, progress=progress)
+
+        def plant(images: Sequence[UUID], seed: int) -> Made:
+            embedder = self._models.get(self._model_name(parameters))
+            return make(self._open_store, images, embedder, seed=seed)
 
         size = wanted(self._open_store, parameters.get("cluster_size"))
         found = analyse(
@@ -216,6 +224,7 @@ class Engine:
             seed=int(parameters.get("seed", SEED)),
             progress=progress,
             parameters=Parameters(min_cluster_size=size),
+            plant=plant,
         )
         text = f"{found.rows_scored:,} of {found.rows:,} images, {found.clusters} clusters"
         progress("analyse", found.rows_scored, found.rows, text)

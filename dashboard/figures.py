@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from dashboard.changes import ClusterChangeView
+from dashboard.doubles import CurvePoint
 from dashboard.learned import BinView
 from dashboard.views import ClusterView, FacetView, StabilityView
 
@@ -48,6 +49,9 @@ _SIZES: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 1
 
 TALL: Final = 190
 """Height of a chart beside a page."""
+
+CURVE_HEIGHT: Final = 220
+"""Height of a chart that is read off, pixels."""
 
 BARS: Final = 200
 """Most bars that one chart draws."""
@@ -253,6 +257,74 @@ def reliability(bins: Sequence[BinView], theme: str | None) -> Figure:
         yaxis={**axis, "title": {**titled, "text": "How often right"}},
     )
     return made
+
+
+def copy_curve(points: Sequence[CurvePoint], chosen: float, theme: str | None) -> Figure:
+    """Line chart of precision and recall over thresholds, the chosen one marked."""
+    colours = palette(theme)
+    steps = [point.threshold for point in points]
+    axis = {
+        "fixedrange": True,
+        "zeroline": False,
+        "gridcolor": colours.line,
+        "tickfont": {"color": colours.text_2},
+    }
+    title = {"text": "Alike", "font": {"color": colours.text_2}, "standoff": 6}
+    lines = (
+        ("Precision", [point.precision for point in points], colours.accent, "solid"),
+        ("Recall", [point.recall for point in points], colours.text_2, "dash"),
+    )
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": name,
+                "x": steps,
+                "y": values,
+                "line": {"color": colour, "width": 2, "dash": dash},
+                "hovertemplate": name + " %{y:.3f} at %{x:.3f}<extra></extra>",
+            }
+            for name, values, colour, dash in lines
+        ],
+        "layout": {
+            "height": CURVE_HEIGHT,
+            "margin": {"l": 44, "r": 12, "t": 28, "b": 40},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"family": "Inter, system-ui, sans-serif", "size": 11, "color": colours.text},
+            "xaxis": {**axis, "showgrid": False, "title": title},
+            "yaxis": {**axis, "range": [0, 1.02], "nticks": 6},
+            "shapes": [
+                {
+                    "type": "line",
+                    "x0": chosen,
+                    "x1": chosen,
+                    "y0": 0,
+                    "y1": 1,
+                    "yref": "paper",
+                    "line": {"color": colours.text, "width": 1, "dash": "dot"},
+                }
+            ],
+            "annotations": [
+                {
+                    "x": chosen,
+                    "y": 1,
+                    "yref": "paper",
+                    "yanchor": "bottom",
+                    "text": f"threshold {chosen:.3f}",
+                    "showarrow": False,
+                    "font": {"color": colours.text, "size": 11},
+                }
+            ],
+            "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+            "hoverlabel": {
+                "bgcolor": colours.text,
+                "bordercolor": colours.text,
+                "font": {"color": colours.surface, "family": "Inter, system-ui, sans-serif"},
+            },
+        },
+    }
 
 
 def _bars(

@@ -10,6 +10,7 @@ PATH_SEARCH: Final = "/search"
 PATH_CLUSTERS: Final = "/clusters"
 PATH_OUTLIERS: Final = "/outliers"
 PATH_CHANGES: Final = "/changes"
+PATH_DUPLICATES: Final = "/duplicates"
 PATH_JOBS: Final = "/jobs"
 PATH_DECISIONS: Final = "/decisions"
 PATH_DECIDE: Final = "/decide"
@@ -93,6 +94,17 @@ OUTLIERS_SUMMARY: Final = "outliers-summary"
 OUTLIERS_COUNTS: Final = "outliers-counts"
 OUTLIERS_CONTROLS: Final = "outliers-controls"
 OUTLIERS_CHART: Final = "outliers-chart"
+
+# Near-duplicates.
+DUPLICATES_LIST: Final = "duplicates-list"
+DUPLICATES_SUMMARY: Final = "duplicates-summary"
+DUPLICATES_COUNTS: Final = "duplicates-counts"
+DUPLICATES_CONTROLS: Final = "duplicates-controls"
+DUPLICATES_CHART: Final = "duplicates-chart"
+DUPLICATES_QUALITY: Final = "duplicates-quality"
+DUPLICATES_BASIS: Final = "duplicates-basis"
+DUPLICATE_VERDICT: Final = "duplicate-verdict"
+DUPLICATE_VERSION: Final = "duplicate-version"
 
 # Jobs.
 CHANGES_LIST: Final = "changes-list"
@@ -245,6 +257,26 @@ def verdict_version(image_id: str) -> dict[str, str]:
 def job_again(job_id: str) -> dict[str, str]:
     """Return the button that runs one job again."""
     return {"type": "job-again", "job": job_id}
+
+
+def duplicate_row(key: str) -> dict[str, str]:
+    """Return the row of one group of near-duplicates; `key` is its group key."""
+    return {"type": "duplicate-row", "group": key}
+
+
+def duplicate_verdict(key: str, value: str) -> dict[str, str]:
+    """Return the button that decides on one group: `duplicate` or `distinct`."""
+    return {"type": DUPLICATE_VERDICT, "group": key, "value": value}
+
+
+def duplicate_badge(key: str) -> dict[str, str]:
+    """Return the badge with a group's decision."""
+    return {"type": "duplicate-badge", "group": key}
+
+
+def duplicate_version(key: str) -> dict[str, str]:
+    """Return the store with the version of the decision that the reader saw."""
+    return {"type": DUPLICATE_VERSION, "group": key}
 
 
 def job_cancel(job_id: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from dashboard.views import DecisionView, VerdictView
 
 VERDICTS = ("outlier", "fine")
 SHOWN = ("all", "undecided", *VERDICTS)
+SORTS = ("all", "photo", "category", "rare")
 NAME_LIMIT = 120
 
 
@@ -142,16 +143,20 @@ def page(
     verdict: str,
     offset: int,
     limit: int,
+    sort: str = "all",
 ) -> Page:
-    """The page at `offset` of those ranked outliers whose verdict, of `values`, passes."""
+    """The page at `offset` of those ranked outliers whose verdict, of `values`, and sort pass."""
     if verdict not in SHOWN:
         raise InputError(f"verdict must be one of {SHOWN}, got {verdict!r}")
     if offset < 0:
         raise InputError(f"offset must be at least 0, got {offset}")
+    if sort not in SORTS:
+        raise InputError(f"sort must be one of {SORTS}, got {sort!r}")
     kept = [
         (rank, outlier)
         for rank, outlier in enumerate(ranking, 1)
-        if verdict == "all" or values.get(outlier.image_id, "undecided") == verdict
+        if (verdict == "all" or values.get(outlier.image_id, "undecided") == verdict)
+        and sort in {"all", outlier.kind}
     ]
     chosen = kept[offset : offset + limit]
     found = verdicts(store, [outlier.image_id for _, outlier in chosen])

@@ -19,6 +19,7 @@ from cql.records import (
     Job,
     Listing,
     MapVersion,
+    Measures,
     Model,
     Outlier,
     Query,
@@ -44,6 +45,9 @@ from dashboard.views import (
     SnapshotView,
     VerdictView,
 )
+
+LOOKS = ("sharpness", "brightness", "contrast", "blank", "colour")
+"""Measures of an image that are shown."""
 
 NOISE = "No cluster"
 """Label of the points that the clustering left out."""
@@ -142,6 +146,7 @@ def image_view(  # noqa: PLR0917 - one argument a source
     ranked: Outlier | None,
     verdict: VerdictView,
     shares: tuple[ShareView, ...] = (),
+    measures: Measures | None = None,
 ) -> ImageView:
     """An image with its listing and its place on the live map, if it has one."""
     return ImageView(
@@ -168,6 +173,10 @@ def image_view(  # noqa: PLR0917 - one argument a source
         outlier_reason=ranked.reason if ranked else "",
         verdict=verdict,
         shares=shares,
+        outlier_kind=ranked.kind if ranked else "",
+        lof=ranked.lof if ranked and ranked.lof else None,
+        evidence=json.loads(ranked.evidence) if ranked and ranked.evidence else {},
+        looks={name: getattr(measures, name) for name in LOOKS} if measures else {},
     )
 
 
@@ -204,6 +213,9 @@ def outlier_view(
         glosh=outlier.glosh,
         reason=outlier.reason,
         verdict=verdict,
+        kind=outlier.kind,
+        lof=outlier.lof,
+        evidence=json.loads(outlier.evidence) if outlier.evidence else {},
     )
 
 

@@ -22,13 +22,14 @@ from analytics.tiles import Selection
 from cql.errors import InputError, NotFoundError
 from cql.settings import Settings
 from cql.store import Store
-from dashboard import exports, ledger, present, stocks
+from dashboard import doubles, exports, ledger, present, stocks
 from dashboard.answers import QueryView, SearchView
 from dashboard.atlas import TILE_TTL_S, Atlas
 from dashboard.changes import Changes, ChangesView, VersionView
 from dashboard.classes import Classes
 from dashboard.connection import open_store
 from dashboard.decisions import Decisions
+from dashboard.doubles import DuplicateGroupView, DuplicatePage, GroupDetail
 from dashboard.history import History
 from dashboard.overview import Overview
 from dashboard.photos import Photos
@@ -214,7 +215,16 @@ class Services:
                 shares = present.share_views(row, clusters)
                 ranked = self._atlas.ranked(image_id)
         verdict = self.verdicts([image_id])[image_id]
-        found = present.image_view(image, listing, row, cluster, ranked, verdict, shares)
+        found = present.image_view(
+            image,
+            listing,
+            row,
+            cluster,
+            ranked,
+            verdict,
+            shares,
+            self._store.measures(image.listing_id, image_id),
+        )
         return replace(found, label=self.decisions.labels_of([image_id])[image_id].label)
 
     def photo(self, image_id: UUID) -> PhotoView:
@@ -354,9 +364,13 @@ class Services:
         limit: int = 60,
         offset: int = 0,
         verdict: str = "all",
+        sort: str = "all",
         map_id: UUID | None = None,
     ) -> OutlierPage:
-        """The ranking; `verdict` keeps `outlier`, `fine`, `undecided` (nobody judged) or all."""
+        """The ranking; `verdict` keeps `outlier`, `fine`, `undecided` (nobody judged) or all.
+
+        `sort` keeps bad photos (`photo`), wrong categories (`category`), `rare` things or all.
+        """
         version = self._atlas.version(map_id)
         ranking = self._atlas.ranking(map_id)
         page = ledger.page(
@@ -364,6 +378,7 @@ class Services:
             ranking,
             ledger.judged(self._atlas.standing),
             verdict=verdict,
+            sort=sort,
             offset=offset,
             limit=_limited(limit),
         )
@@ -415,6 +430,53 @@ class Services:
     def verdicts(self, image_ids: Sequence[UUID]) -> dict[UUID, VerdictView]:
         """The verdict in force of each image."""
         return ledger.verdicts(self._store, image_ids)
+
+    # Near-duplicates
+
+    def duplicates(
+        self,
+        *,
+        limit: int = 40,
+        offset: int = 0,
+        verdict: str = "all",
+        map_id: UUID | None = None,
+    ) -> DuplicatePage:
+        """Groups of near-duplicates, the largest first.
+
+        `verdict` keeps `duplicate`, `distinct`, `undecided`, `changed` (since decided) or all.
+        """
+        run, groups = self._atlas.duplicates(map_id)
+        return doubles.page(
+            self._store,
+            self._atlas.resolve(map_id),
+            run,
+            groups,
+            verdict=verdict,
+            offset=offset,
+            limit=_limited(limit),
+        )
+
+    def duplicate_group(
+        self, key: UUID, *, limit: int = 100, offset: int = 0, map_id: UUID | None = None
+    ) -> GroupDetail:
+        """One group with a page of its members. NotFoundError."""
+        group = doubles.by_key(self._atlas.duplicates(map_id)[1], key)
+        return doubles.detail(self._store, group, offset=offset, limit=_limited(limit))
+
+    def decide_duplicates(
+        self, key: UUID, verdict: str, *, author: str, expected_version: int, reason: str = ""
+    ) -> DuplicateGroupView:
+        """Say that a group is `duplicate` or `distinct`; ConflictError when somebody was first."""
+        group = doubles.by_key(self._atlas.duplicates(None)[1], key)
+        decision = self._store.append_decision(
+            doubles.subject(key),
+            doubles.KIND,
+            doubles.value(verdict, group.digest),
+            author=author,
+            reason=reason,
+            expected_version=expected_version,
+        )
+        return doubles.view(group, decision)
 
     def undo(self, subject: str, *, author: str, expected_version: int) -> DecisionView:
         """Step back the newest decision of a subject, or a whole `batch:<id>` (new entries)."""

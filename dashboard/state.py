@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import parse_qsl, quote, urlencode
@@ -201,23 +201,65 @@ _SHOW: Final[dict[str, Show]] = {
 }
 
 
+Sort = Literal["all", "photo", "category", "rare"]
+"""Sorts of outliers: bad photos, wrong categories, rare things."""
+
+_SORT: Final[dict[str, Sort]] = {
+    "all": "all",
+    "photo": "photo",
+    "category": "category",
+    "rare": "rare",
+}
+
+Decided = Literal["all", "undecided", "duplicate", "distinct", "changed"]
+"""`changed` are groups that have other members than when they were decided."""
+
+_DECIDED: Final[dict[str, Decided]] = {
+    "all": "all",
+    "undecided": "undecided",
+    "duplicate": "duplicate",
+    "distinct": "distinct",
+    "changed": "changed",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutliersState:
-    """Which verdicts are shown, and which page, from 1."""
+    """Which verdicts and sorts are shown, and which page, from 1."""
 
     show: Show = "all"
+    sort: Sort = "all"
     page: int = 1
 
     @classmethod
     def read(cls, search: str | None) -> OutliersState:
         """Return the state that the query part of an address names."""
         single = dict(reversed(_pairs(search)))
-        text = single.get("page", "1")
-        page = int(text) if re.fullmatch(r"[0-9]{1,7}", text) else 1
         return cls(
             show=_SHOW.get(single.get("show", "all"), "all"),
-            page=min(max(page, 1), MAX_PAGE),
+            sort=_SORT.get(single.get("sort", "all"), "all"),
+            page=_page(single),
         )
+
+    def write(self) -> str:
+        """Return the query part with its `?`; empty for the default state."""
+        pairs = [("show", str(self.show))] if self.show != "all" else []
+        pairs += [("sort", str(self.sort))] if self.sort != "all" else []
+        return _query([*pairs, ("page", str(self.page))] if self.page != 1 else pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicatesState:
+    """Which decisions are shown, and which page, from 1."""
+
+    show: Decided = "all"
+    page: int = 1
+
+    @classmethod
+    def read(cls, search: str | None) -> DuplicatesState:
+        """Return the state that the query part of an address names."""
+        single = dict(reversed(_pairs(search)))
+        return cls(show=_DECIDED.get(single.get("show", "all"), "all"), page=_page(single))
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
@@ -314,6 +356,12 @@ def _query(pairs: Iterable[tuple[str, str]]) -> str:
 
 def _size(text: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) >= 2 else None
+
+
+def _page(single: Mapping[str, str]) -> int:
+    text = single.get("page", "1")
+    page = int(text) if re.fullmatch(r"[0-9]{1,7}", text) else 1
+    return min(max(page, 1), MAX_PAGE)
 
 
 def _side(value: Bound) -> str:

@@ -173,9 +173,11 @@ class ShareView:
 class ImageView:
     """Everything known of one image. Map figures are None when the image is not on the live map.
 
-    `outlier_score` lies in [0, 1]; `outlier_reason` and `glosh` are known for ranked images.
-    `label` is the one that an analyst gave it, "" for none.
-    `shares` are the clusters that it belongs to most, falling; what is left belongs to none.
+    `outlier_score` lies in [0, 1]; `outlier_reason`, `outlier_kind` (photo, category, rare or
+    empty), `glosh`, `lof` and `evidence` (tail probability by name) are known for ranked images.
+    `looks` is what was measured of the picture: empty where nothing was.
+    `label` is the one that an analyst gave it, "" for none. `shares` are the clusters that it
+    belongs to most, falling; what is left belongs to none.
     """
 
     image_id: UUID
@@ -202,6 +204,10 @@ class ImageView:
     verdict: VerdictView
     label: str = ""
     shares: tuple[ShareView, ...] = ()
+    outlier_kind: str = ""
+    lof: float | None = None
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    looks: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,7 +345,11 @@ class ClusterDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutlierView:
-    """A ranked outlier: rank from 1, score in [0, 1], the reason in words, the verdict."""
+    """A ranked outlier: rank from 1, score in [0, 1], the reason in words, the verdict.
+
+    `kind` guesses the sort: photo (a bad one), category (its attributes say another than its
+    neighbours), rare, or empty; `evidence` are tail probabilities by name.
+    """
 
     rank: int
     score: float
@@ -351,6 +361,9 @@ class OutlierView:
     glosh: float
     reason: str
     verdict: VerdictView
+    kind: str = ""
+    lof: float = 0.0
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

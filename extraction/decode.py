@@ -19,6 +19,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cql.errors import InputError
 from cql.settings import Settings
+from extraction.measures import Figures, measure
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """What may be decoded, recognised by content; the file's name plays no part."""
@@ -68,7 +69,7 @@ class DecodeError(InputError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """What ingest keeps of a photo: the size after orientation, and a WebP thumbnail."""
+    """What ingest keeps of a photo: size after orientation, a WebP thumbnail, what it says."""
 
     width: int
     height: int
@@ -76,6 +77,7 @@ class Picture:
     webp: bytes
     thumbnail_width: int
     thumbnail_height: int
+    figures: Figures
 
 
 def decode(data: bytes, settings: Settings, *, detail: int = 0) -> Image.Image:
@@ -94,13 +96,15 @@ def inspect(data: bytes, settings: Settings) -> Picture:
     image.thumbnail((settings.thumbnail_px, settings.thumbnail_px), Image.Resampling.LANCZOS)
     target = io.BytesIO()
     image.save(target, "WEBP", quality=_WEBP_QUALITY, method=_WEBP_EFFORT)
+    webp = target.getvalue()
     return Picture(
         width=width,
         height=height,
         format=name,
-        webp=target.getvalue(),
+        webp=webp,
         thumbnail_width=image.width,
         thumbnail_height=image.height,
+        figures=measure(webp),
     )
 
 

@@ -21,13 +21,14 @@ from uuid import UUID
 
 from cql.errors import NotFoundError
 from cql.progress import Progress, silent
-from cql.records import FileState, Image, Thumbnail, image_id_of
+from cql.records import FileState, Image, Measures, Thumbnail, image_id_of
 from cql.settings import Settings
 from cql.store import Store
 from extraction import manifest as manifests
 from extraction import photos as files
 from extraction.decode import DecodeError, Picture, content_hash
 from extraction.manifest import Collection, Entry
+from extraction.measures import record as measured
 from extraction.photos import Facts, ReadError
 from extraction.register import Clock, chunks, load_stock, put_listings
 from extraction.sandbox import Sandbox
@@ -138,6 +139,7 @@ class _Outcome:
     state: FileState | None
     image: Image | None = None
     thumbnail: Thumbnail | None = None
+    measures: Measures | None = None
 
 
 class _Run:
@@ -323,7 +325,8 @@ class _Run:
             width=picture.thumbnail_width,
             height=picture.thumbnail_height,
         )
-        return _Outcome(entry, known, state, image, thumbnail)
+        measures = measured(image, picture.figures)
+        return _Outcome(entry, known, state, image, thumbnail, measures)
 
     def _picture(self, image_id: UUID, data: bytes, sandbox: Sandbox) -> Picture:
         """Decode, or wait for the thread that decodes the same bytes for the same listing."""
@@ -343,12 +346,15 @@ class _Run:
         if not batch:
             return
         pairs: dict[UUID, tuple[Image, Thumbnail]] = {}
+        measures: dict[UUID, Measures] = {}
         for outcome in batch:
             image, thumbnail = outcome.image, outcome.thumbnail
             if image and thumbnail and image.image_id not in self.written:
                 pairs.setdefault(image.image_id, (image, thumbnail))
+                if outcome.measures:
+                    measures.setdefault(image.image_id, outcome.measures)
         if pairs:
-            self._store.put_images(pairs.values())
+            self._store.put_images(pairs.values(), measures.values())
             self.written |= pairs.keys()
         states = []
         for outcome in batch:

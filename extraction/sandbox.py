@@ -27,6 +27,7 @@ from PIL import Image
 from cql.errors import InputError, UnavailableError
 from cql.settings import ROOT, Settings
 from extraction.decode import DecodeError, Picture, decode, inspect
+from extraction.measures import Figures
 
 _LENGTH = struct.Struct("<I")
 _START_S = 60.0
@@ -85,7 +86,8 @@ class Sandbox:
     def inspect(self, data: bytes) -> Picture:
         """`decode.inspect` in a worker. `DecodeError` tells why the bytes are no usable picture."""
         header, webp = self._ask(data, 0)
-        return Picture(webp=webp, **header)
+        figures = Figures.of_json(header.pop("figures"))
+        return Picture(webp=webp, figures=figures, **header)
 
     def decode(self, data: bytes, *, detail: int) -> Image.Image:
         """`decode.decode` in a worker, for an uploaded picture; `detail` must be above 0."""
@@ -255,6 +257,7 @@ def _answer(data: bytes, detail: int, settings: Settings) -> tuple[dict[str, Any
         "format": picture.format,
         "thumbnail_width": picture.thumbnail_width,
         "thumbnail_height": picture.thumbnail_height,
+        "figures": picture.figures.to_json(),
     }, picture.webp
 
 

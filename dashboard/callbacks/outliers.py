@@ -27,7 +27,9 @@ def register(app: dash.Dash, services: Services) -> None:
     def read(state: OutliersState) -> OutlierPage | None:
         if services.live_map() is None:
             return None
-        return services.outliers(limit=page.PAGE, offset=page.offset(state), verdict=state.show)
+        return services.outliers(
+            limit=page.PAGE, offset=page.offset(state), verdict=state.show, sort=state.sort
+        )
 
     @app.callback(
         Output(ids.OUTLIERS_LIST, "children"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ MOSAIC: Final = 5
 
 VERDICT_WORDS: Final = {"outlier": "True outlier", "fine": "Fine", "": ""}
 VERDICT_TONES: Final = {"outlier": "danger", "fine": "ok"}
+KIND_WORDS: Final = {"photo": "Bad photo", "category": "Wrong category?", "rare": "Rare", "": ""}
+KIND_TONES: Final = {"photo": "warn", "category": "accent", "rare": "plain"}
 JOB_TONES: Final = {
     "queued": "plain",
     "running": "accent",
@@ -203,6 +206,7 @@ def outlier_card(outlier: OutlierView, total: int) -> html.Article:
                         className="outlier-card__head",
                     ),
                     html.P(reason, className="outlier-card__reason", title=reason),
+                    kind_line(outlier.kind, outlier.evidence),
                     html.Div(
                         [
                             html.Span(
@@ -212,6 +216,16 @@ def outlier_card(outlier: OutlierView, total: int) -> html.Article:
                             html.Span(
                                 f"k-NN distance {outlier.knn_distance:.3f}",
                                 title="Distance to its nearest neighbours",
+                            ),
+                            html.Span(
+                                f"LOF {outlier.lof:.2f}",
+                                title="Local outlier factor: 1 among equals",
+                            )
+                            if outlier.lof
+                            else None,
+                            html.Span(
+                                f"GLOSH {outlier.glosh:.2f}",
+                                title="How far outside its cluster, 0 to 1",
                             ),
                         ],
                         className="meta",
@@ -238,6 +252,17 @@ def outlier_card(outlier: OutlierView, total: int) -> html.Article:
         tabIndex=0,
         **data(card=""),
         **aria(label=f"Rank {outlier.rank}: {name}"),
+    )
+
+
+def kind_line(kind: str, evidence: Mapping[str, float]) -> html.Div | None:
+    """Build the guess at the sort of an outlier, with the evidence in its title."""
+    if not kind:
+        return None
+    parts = [f"{name} {value:.2g}" for name, value in sorted(evidence.items(), key=lambda p: p[1])]
+    title = "How often the collection reaches this far: " + ", ".join(parts) if parts else ""
+    return html.Div(
+        html.Span(badge(KIND_WORDS[kind], KIND_TONES[kind]), title=title), className="badges"
     )
 
 

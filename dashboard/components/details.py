@@ -8,6 +8,7 @@ from dash import dcc, html
 
 from analytics.columns import readable
 from dashboard import ids, state
+from dashboard.components.cards import kind_line
 from dashboard.components.gallery import CARDS, tile
 from dashboard.components.widgets import aria, badge, icon, percent, photo_url, stock_words
 from dashboard.learned import PredictionView
@@ -154,6 +155,7 @@ def _outlier(image: ImageView) -> html.Div | None:
             html.P(image.outlier_reason, className="gauge__reason")
             if image.outlier_reason
             else None,
+            kind_line(image.outlier_kind, image.evidence),
         ],
         className="gauge gauge--strange" if strange else "gauge",
     )
@@ -163,6 +165,12 @@ def _facts(image: ImageView) -> html.Dl:
     pairs = [(readable(name), value) for name, value in sorted(image.attributes.items()) if value]
     if image.membership is not None and image.cluster_key is not None:
         pairs.append(("Cluster membership", percent(image.membership)))
+    if image.lof is not None:
+        pairs.append(("Local outlier factor", f"{image.lof:.2f}"))
+    if image.looks:
+        pairs.append(("Brightness", percent(image.looks["brightness"])))
+        pairs.append(("Contrast", percent(image.looks["contrast"])))
+        pairs.append(("Sharpness", f"{image.looks['sharpness']:,.0f}"))
     pairs.append(("Photo", f"{image.width} x {image.height} {image.format}"))
     return html.Dl(
         [html.Div([html.Dt(name), html.Dd(value)]) for name, value in pairs], className="facts"

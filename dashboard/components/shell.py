@@ -29,6 +29,7 @@ DESTINATIONS: Final = (
     Destination(ids.PATH_SEARCH, "Searches", "search"),
     Destination(ids.PATH_CLUSTERS, "Clusters", "clusters"),
     Destination(ids.PATH_OUTLIERS, "Outliers", "outliers"),
+    Destination(ids.PATH_DUPLICATES, "Duplicates", "copies"),
     Destination(ids.PATH_LABELS, "Labels", "star"),
     Destination(ids.PATH_CHANGES, "Changes", "changes"),
     Destination(ids.PATH_DECISIONS, "Decisions", "check"),
@@ -75,6 +76,15 @@ KEYS: Final[tuple[tuple[str, tuple[tuple[tuple[str, ...], str], ...]], ...]] = (
         ),
     ),
     (
+        "Duplicates",
+        (
+            (("↑", "↓"), "Move"),
+            (("D",), "Duplicate"),
+            (("N",), "Not a duplicate"),
+            (("U",), "Undo"),
+        ),
+    ),
+    (
         "Labels",
         (
             (("←", "→", "↑", "↓"), "Move"),
@@ -113,6 +123,7 @@ def layout(services: Services) -> html.Div:
             # Dash calls a callback of vanished buttons once more: its state must still be there.
             dcc.Store(id=ids.OUTLIERS_COUNTS),
             dcc.Store(id=ids.LABELS_BINS),
+            dcc.Store(id=ids.DUPLICATES_COUNTS),
             dcc.Store(id=ids.TITLE),
             dcc.Interval(id=ids.JOB_BADGE_TICK, interval=10_000),
             html.Button(id=ids.UNDO_KEY, hidden=True, tabIndex=-1),

@@ -9,7 +9,7 @@ from dash import dcc, html
 from dashboard import ids
 from dashboard.components import cards, states
 from dashboard.components.widgets import aria, count, data, icon, plural
-from dashboard.state import OutliersState, Show
+from dashboard.state import OutliersState, Show, Sort
 from dashboard.views import OutlierPage
 
 PAGE: Final = 60
@@ -20,6 +20,13 @@ SHOW: Final[tuple[tuple[Show, str], ...]] = (
     ("undecided", "Undecided"),
     ("outlier", "True outliers"),
     ("fine", "Fine"),
+)
+
+SORTS: Final[tuple[tuple[Sort, str], ...]] = (
+    ("all", "Any sort"),
+    ("photo", "Bad photos"),
+    ("category", "Wrong category"),
+    ("rare", "Rare"),
 )
 
 
@@ -54,22 +61,27 @@ def layout(search: str | None) -> html.Div:
 
 
 def controls(state: OutliersState) -> html.Div:
-    """Build the choice of verdicts: links, so that each view has an address."""
+    """Build the choices of sorts and verdicts: links, so that each view has an address."""
+    sorts = [
+        _segment(label, OutliersState(show=state.show, sort=sort), state.sort == sort)
+        for sort, label in SORTS
+    ]
+    shows = [
+        _segment(label, OutliersState(show=show, sort=state.sort), state.show == show)
+        for show, label in SHOW
+    ]
     return html.Div(
         [
-            dcc.Link(
-                label,
-                href=ids.PATH_OUTLIERS + OutliersState(show=show).write(),
-                className="segments__item segments__item--here"
-                if state.show == show
-                else "segments__item",
-            )
-            for show, label in SHOW
+            html.Div(sorts, className="segments", role="group", **aria(label="Sort of outlier")),
+            html.Div(shows, className="segments", role="group", **aria(label="Verdict")),
         ],
-        className="segments",
-        role="group",
-        **aria(label="Verdict"),
+        className="choices",
     )
+
+
+def _segment(label: str, state: OutliersState, here: bool) -> dcc.Link:
+    css = "segments__item segments__item--here" if here else "segments__item"
+    return dcc.Link(label, href=ids.PATH_OUTLIERS + state.write(), className=css)
 
 
 def offset(state: OutliersState) -> int:
@@ -118,7 +130,8 @@ def pager(page: OutlierPage, state: OutliersState) -> html.Nav:
     """Build "showing a to b" with links to the pages around."""
     first = page.offset + 1
     last = page.offset + len(page.outliers)
-    of = f" of {count(page.ranked)}" if state.show == "all" else ""
+    every = state.show == "all" and state.sort == "all"
+    of = f" of {count(page.ranked)}" if every else ""
     return html.Nav(
         [
             html.Span(f"Showing {count(first)} to {count(last)}{of}, over all {count(page.total)}"),
@@ -139,7 +152,7 @@ def _step(sign: str, label: str, state: OutliersState, page: int, possible: bool
     parts = [icon(sign), html.Span(label)] if sign == "left" else [html.Span(label), icon(sign)]
     if not possible:
         return html.Span(parts, className="button", **aria(disabled="true"))
-    href = ids.PATH_OUTLIERS + OutliersState(show=state.show, page=page).write()
+    href = ids.PATH_OUTLIERS + OutliersState(show=state.show, sort=state.sort, page=page).write()
     return dcc.Link(parts, href=href, className="button")
 
 
@@ -152,6 +165,13 @@ def _nothing(page: OutlierPage, state: OutliersState) -> html.Div:
             "Nothing stands out",
             f"No image of {count(page.total)} is far from the others.",
             picture="outliers",
+        )
+    if state.sort != "all":
+        return states.empty(
+            "None of this sort",
+            "No image with this verdict stands out in this way.",
+            picture="outliers",
+            action=every,
         )
     words = {
         "undecided": (

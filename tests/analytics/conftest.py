@@ -26,6 +26,9 @@ from cql.records import (
     Cluster,
     ClusterChange,
     Comparison,
+    DuplicateGroup,
+    DuplicateMember,
+    DuplicateRun,
     Feature,
     Group,
     Hit,
@@ -34,6 +37,7 @@ from cql.records import (
     Listing,
     MapPoint,
     MapVersion,
+    Measures,
     Model,
     NewOutlier,
     Outlier,
@@ -70,6 +74,9 @@ class Memory(MemoryLedger):
         self.compared: dict[
             tuple[UUID, UUID], tuple[Comparison, list[ClusterChange], list[NewOutlier]]
         ] = {}
+        self.looks: dict[UUID, Measures] = {}
+        self.runs: dict[UUID, DuplicateRun] = {}
+        self.doubles: dict[UUID, tuple[list[DuplicateGroup], list[DuplicateMember]]] = {}
         self.work: dict[UUID, Job] = {}
         self.log: list[Change] = []
         self.levels: dict[str, int] = {}
@@ -301,6 +308,36 @@ class Memory(MemoryLedger):
     def delete_comparisons(self, map_id: UUID) -> None:
         self.mean_rows.pop(map_id, None)
         self.compared = {key: each for key, each in self.compared.items() if key[0] != map_id}
+
+    def put_measures(self, measures: Iterable[Measures]) -> int:
+        found = {each.image_id: each for each in measures}
+        self.looks |= found
+        return len(found)
+
+    def iter_measures(self) -> Iterator[Measures]:
+        return iter(list(self.looks.values()))
+
+    def measured(self) -> set[UUID]:
+        return set(self.looks)
+
+    def put_duplicates(
+        self,
+        run: DuplicateRun,
+        groups: Iterable[DuplicateGroup],
+        members: Iterable[DuplicateMember],
+    ) -> int:
+        self.doubles[run.map_id] = (list(groups), list(members))
+        self.runs[run.map_id] = run
+        return run.groups
+
+    def duplicate_run(self, map_id: UUID) -> DuplicateRun | None:
+        return self.runs.get(map_id)
+
+    def duplicate_groups(self, map_id: UUID) -> list[DuplicateGroup]:
+        return self.doubles.get(map_id, ([], []))[0]
+
+    def iter_duplicate_members(self, map_id: UUID) -> Iterator[DuplicateMember]:
+        return iter(self.doubles.get(map_id, ([], []))[1])
 
     def put_job(self, job: Job) -> Job:
         self.work[job.job_id] = job

@@ -12,6 +12,7 @@ from analytics import clustering, naming, outliers, projection
 from analytics.analysis import Parameters, analyse
 from analytics.clustering import Clusters
 from analytics.neighbours import Graph
+from analytics.reasons import reasons
 from analytics.tiles import MapTable
 from cql.errors import UnavailableError
 from cql.progress import CancelledError
@@ -215,9 +216,9 @@ def test_a_planted_outlier_ranks_first_and_says_why() -> None:
     assert int(np.argmax(odd.score)) == 120
     assert odd.score[120] == 1.0
     near = outliers.nearest_cluster(graph, found)
-    words = outliers.reason(odd, 120, int(near[120]), -1, ["A", "B", "C"])
+    words = list(reasons(odd, found, near, ["A", "B", "C"]))[120]
     assert "12 nearest images" in words
-    assert "ABC"[near[120]] in words
+    assert f"nearest is “{'ABC'[near[120]]}”" in words
 
 
 def run(one: World, **changes: Any) -> MapVersion:
@@ -241,8 +242,8 @@ def test_a_map_is_stored_whole_and_live(world: Make) -> None:
     assert one.store.live("map") == made.map_id
     assert (made.rows, made.rows_scored, made.clusters) == (90, 90, 3)
     assert list(dict.fromkeys(steps)) == [
-        "texts", "collect", "graph", "before", "layout", "space", "tree", "clusters", "outliers",
-        "store", "changes", "tiles",
+        "texts", "collect", "graph", "before", "layout", "space", "tree", "clusters",
+        "appearance", "outliers", "curve", "duplicates", "store", "changes", "tiles",
     ]  # fmt: skip
     points = one.store.map_points[made.map_id]
     assert {point.image_id for point in points} == set(one.images)

@@ -32,6 +32,9 @@ from cql.records import (
     Cluster,
     ClusterChange,
     Comparison,
+    DuplicateGroup,
+    DuplicateMember,
+    DuplicateRun,
     Feature,
     Group,
     Hit,
@@ -40,6 +43,7 @@ from cql.records import (
     Listing,
     MapPoint,
     MapVersion,
+    Measures,
     Model,
     NewOutlier,
     Outlier,
@@ -76,6 +80,10 @@ class MemoryStore(MemoryTaught, MemoryLedger):
     new_outliers_: list[NewOutlier] = field(default_factory=list)
     version: MapVersion | None = None
     snapshot_: Snapshot | None = None
+    run_: DuplicateRun | None = None
+    doubles_: list[DuplicateGroup] = field(default_factory=list)
+    members_: list[DuplicateMember] = field(default_factory=list)
+    measures_: dict[UUID, Measures] = field(default_factory=dict)
     queries_: dict[UUID, Query] = field(default_factory=dict)
     hits_: dict[UUID, list[Hit]] = field(default_factory=dict)
     jobs_: list[Job] = field(default_factory=list)
@@ -159,6 +167,24 @@ class MemoryStore(MemoryTaught, MemoryLedger):
 
     def outliers(self, map_id: UUID, *, limit: int, page_state: Any = None) -> Any:
         return SimpleNamespace(rows=self.outliers_[:limit], next_page=None)
+
+    def duplicate_run(self, map_id: UUID) -> DuplicateRun | None:
+        return self.run_
+
+    def duplicate_groups(self, map_id: UUID) -> list[DuplicateGroup]:
+        return self.doubles_
+
+    def duplicate_members(
+        self, group: DuplicateGroup, *, offset: int = 0, limit: int = 100
+    ) -> list[DuplicateMember]:
+        own = [member for member in self.members_ if member.number == group.number]
+        return own[offset : offset + limit]
+
+    def measures(self, listing_id: str, image_id: UUID) -> Measures | None:
+        return self.measures_.get(image_id)
+
+    def listing_of(self, image_id: UUID) -> str:
+        return self.image(image_id).listing_id
 
     def listing(self, listing_id: str) -> Listing:
         return _known(self.listings_.get(listing_id), listing_id)
