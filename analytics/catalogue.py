@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analytics import clustering, naming
 from analytics.clustering import Clusters
 from analytics.identity import places
+from analytics.keys import match
 from analytics.neighbours import codes
 from analytics.tiles import MapTable
 from cql.errors import NotFoundError
@@ -119,7 +120,7 @@ def catalogue(
     """
     rows = _rows(clusters.labels, clusters.count)
     counts = _owners(clusters, owners)
-    known = clustering.match(clusters.labels, images, *earlier.at(0, len(images)))
+    known = match(clusters.labels, images, *earlier.at(0, len(images)))
     names = naming.names(counts, listings, progress=progress)
     found = []
     for number, own in enumerate(rows):
@@ -154,7 +155,7 @@ def catalogue(
         given = _titles(counts, held, names, taken, listings)
         taken += given
         before = earlier.at(level, len(images))
-        known = clustering.match(labels, images, *before, kind=f"group {level}")
+        known = match(labels, images, *before, kind=f"group {level}")
         further = clusters.wider if level == 1 and len(clusters.wider) else None
         groups += [
             Group(

@@ -1,6 +1,6 @@
 """Clusters as analysts decided: merges and splits replayed over any clustering, old or new.
 
-A decision names clusters by key, and keys are carried on from map to map (`clustering.keys`). What
+A decision names clusters by key, and keys are carried on from map to map (`analytics.keys`). What
 names a cluster that a map does not have waits, and holds again when it comes back.
 """
 
@@ -14,8 +14,8 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.clustering import SAME
 from analytics.decided import MERGE, PREFIXES, SPLIT
+from analytics.keys import SAME
 from cql.errors import InputError
 from cql.records import NAMESPACE, Decision
 

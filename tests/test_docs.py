@@ -40,7 +40,7 @@ def test_make_targets_and_commands_that_pages_name_exist(page: Path) -> None:
     named = set(re.findall(r"(?:`|^\s{4})make ([a-z][a-z-]*)", text, flags=re.MULTILINE))
     assert named <= targets, f"{page.name} names make targets that do not exist"
     reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    groups = {"train", "bench", "stock"}
+    groups = {"train", "bench", "stock", "decisions"}
     for command in set(re.findall(r"`sightline ([a-z]+)", text)):
         assert command in groups or f"`sightline {command}`" in reference, command
 

@@ -47,6 +47,7 @@ from cql.records import (
     Snapshot,
     Stock,
 )
+from cql.results import OutlierPage
 from cql.settings import Settings
 from tests.ledger import MemoryLedger
 
@@ -280,6 +281,14 @@ class Memory(MemoryLedger):
         assert ranked in {None, len(given)}
         assert ranked is None or given == self.odd[map_id]
         return len(self.odd[map_id])
+
+    def outliers(self, map_id: UUID, *, limit: int, page_state: str | None = None) -> OutlierPage:
+        start = int(page_state or 0)
+        rows = self.odd[map_id]
+        end = start + limit
+        return OutlierPage(
+            rows=tuple(rows[start:end]), next_page=str(end) if end < len(rows) else None
+        )
 
     def put_means(self, map_id: UUID, means: Mapping[int, bytes]) -> None:
         self.mean_rows[map_id] = dict(means)

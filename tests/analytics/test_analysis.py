@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analytics import clustering, naming, outliers, projection
+from analytics import keys as lasting
 from analytics.analysis import Parameters, analyse
 from analytics.clustering import Clusters
 from analytics.neighbours import Graph
@@ -119,14 +120,14 @@ def test_clusters_are_numbered_by_size() -> None:
 def test_keys_follow_the_members() -> None:
     images = [uuid4() for _ in range(30)]
     a, b, c = (frozenset(images[start : start + 10]) for start in (0, 10, 20))
-    first = clustering.keys([a, b], {})
-    assert first == clustering.keys([a, b], {})
+    first = lasting.keys([a, b], {})
+    assert first == lasting.keys([a, b], {})
     earlier = dict(zip(first, (a, b), strict=True))
-    moved = clustering.keys([b | {images[0]}, c, a - {images[0]}], earlier)
+    moved = lasting.keys([b | {images[0]}, c, a - {images[0]}], earlier)
     assert moved[0] == first[1]
     assert moved[2] == first[0]
     assert moved[1] not in first
-    halves = clustering.keys([frozenset(images[:6]), frozenset(images[6:10])], earlier)
+    halves = lasting.keys([frozenset(images[:6]), frozenset(images[6:10])], earlier)
     assert halves[0] == first[0]
     assert halves[1] not in first
 

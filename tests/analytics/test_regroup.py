@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import clustering, regroup
+from analytics import keys, regroup
 from analytics.decided import subject_of
 from analytics.regroup import Part, Regrouped, Split, part_key
 from cql.errors import InputError
@@ -259,7 +259,7 @@ def test_decisions_hold_through_many_re_clusterings() -> None:
         }
         order = rng.permutation(list("ABC"))
         sets = [frozenset(map(image, shaken[name])) for name in order]
-        found = clustering.keys(sets, members)
+        found = keys.keys(sets, members)
         assert found == [key(name) for name in order]
         world = World({name: shaken[name] for name in order})
         seen = world.sets(world.replay(*decisions))

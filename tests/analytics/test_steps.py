@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analytics import analysis, kept
 from analytics.analysis import STEPS
-from analytics.clustering import keys, match
+from analytics.keys import keys, match
 from analytics.neighbours import codes
 from cql.errors import InputError, IntegrityError
 from cql.records import MapVersion
@@ -286,7 +286,7 @@ def test_a_map_over_resharded_data_keeps_what_was_made(
     one.cut(3)
     seen = counted(monkeypatch)
     run(one)
-    assert seen == {"collect": 1, "outliers": 1}
+    assert seen == {"collect": 1, "outliers": 1, "curve": 1, "duplicates": 1}
 
 
 def test_previous_keys_follow_an_empty_map(world: Make) -> None:

@@ -44,7 +44,8 @@ def grocery_with_foreign(
     The listings are those of the manifest; every foreign picture is a listing of its own.
     """
     rng = np.random.default_rng(seed)
-    rows = list(csv.DictReader((shared / "grocery" / "listings.csv").open(encoding="utf-8")))
+    text = (shared / "grocery" / "listings.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     order = rng.permutation(len(rows))
     chosen = np.sort(order[:photos])
     owners = {name: n for n, name in enumerate(sorted({row["listing_id"] for row in rows}))}

@@ -120,7 +120,10 @@ class Browser:
         place = changed.rsplit(".", 1)[0]
         if not place.startswith("{"):
             return bool(wanted["id"] == place)
-        return json.loads(place)["type"] in wanted["id"]
+        pattern = wanted["id"]
+        if not pattern.startswith("{"):
+            return False
+        return bool(json.loads(place)["type"] == json.loads(pattern)["type"])
 
     def rename(
         self, typed: str, known: dict[str, Any], stack: Any = None, choice: str = ""

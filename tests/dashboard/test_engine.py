@@ -138,6 +138,7 @@ def test_jobs_of_sizes_publish_and_analyses_keep_to_them(
     monkeypatch.setattr("analytics.analysis.analyse", analyse)
     monkeypatch.setattr(Engine, "_open_spark", None)
     monkeypatch.setattr(Engine, "_model_id", lambda *_: "m@1")
+    monkeypatch.setattr("extraction.measures.fill", lambda _store, **_: 0)
     engine._store = SimpleNamespace(live=lambda _name: None)  # type: ignore[assignment]
     map_id = UUID(int=5)
     engine._size({"size": 30, "map_id": str(map_id)}, lambda *call: said.append(call[-1]))
