@@ -57,6 +57,10 @@ bench-extract: setup  ## Extraction: images/s, shares of decode, model and write
 bench-search:  ## Search beside its peers; ARGS="--quick --json FILE", "--full --json FILE"
 	@$(IN) $(PYTHON3) deploy/bootstrap.py --bench && exec $(PY) -m tests.bench.search $(ARGS)
 
+.PHONY: bench-analytics
+bench-analytics:  ## Analytics beside its peers; ARGS="--quick --json FILE", "--full --json FILE"
+	@$(IN) $(PYTHON3) deploy/bootstrap.py --dev --bench && exec $(PY) -m tests.bench.analytics $(ARGS)
+
 .PHONY: lock
 lock: setup-dev  ## Resolve requirements/*.txt again from pyproject.toml
 	@$(IN) sh deploy/lock.sh
