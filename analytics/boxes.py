@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.compiling import compiled, spread
+from analytics.compiler import compiled
+from analytics.spread import spread
 
 LEAF = 24
 """Most points of a leaf."""

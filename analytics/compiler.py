@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,8 +16,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _HERE = Path(__file__).parent
 
 
-def compiled(function: Function, *, fast: bool = False) -> Function:
+def compiled(function: Function, *, fast: bool | Collection[str] = False) -> Function:
     """Compile for this CPU, cached on disk, without the GIL; strict IEEE arithmetic unless `fast`.
+
+    `fast`: sums may be reordered and more (True), or what LLVM calls by these names.
 
     numba compares a cached function with its own file alone, but has built into it what it calls
     from others: the folder of the cache is named by all sources that hold compiled functions.
@@ -28,7 +30,9 @@ def compiled(function: Function, *, fast: bool = False) -> Function:
     if folder:
         config.CACHE_DIR = folder
     try:
-        made = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fast)(function)
+        flags = fast if isinstance(fast, bool) else set(fast)
+        make = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)
+        made = make(function)
     finally:
         config.CACHE_DIR = before
     return cast("Function", made)
@@ -41,7 +45,7 @@ def _folder(given: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(_HERE.glob("*.py")):
         text = path.read_bytes()
-        if b"@compiled" in text or path == Path(__file__):
+        if b"analytics.compiler import" in text or path == Path(__file__):
             digest.update(path.name.encode() + b"\0" + text)
     folder = base / f"compiled-{digest.hexdigest()[:16]}"
     try:

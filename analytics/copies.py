@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar, cast
+from functools import cache, partial
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+
+from analytics.compiler import compiled
 
 SIDE = 48
 """Side of a signature."""
@@ -35,17 +35,10 @@ _WHOLE = 8192
 
 Floats = NDArray[np.float32]
 Table = NDArray[np.float64]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _compiled(function: Function) -> Function:
-    """Compile with numba, cached on disk; sums may be taken in any order."""
-    return cast(
-        "Function",
-        njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})(
-            function
-        ),
-    )
+_compiled = partial(compiled, fast=("reassoc", "contract"))
+"""Sums may be taken in any order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

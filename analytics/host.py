@@ -203,7 +203,12 @@ class Host:
             rows=rows,
             listings=listings,
         )
-        best = self._batch.ask([block for part in parts for block in part.blocks], ask)
+        try:
+            best = self._batch.ask([block for part in parts for block in part.blocks], ask)
+        except IntegrityError as error:
+            version = holding.snapshot.snapshot_id
+            self._distrust(version)
+            raise UnavailableError(f"snapshot {version} is checked again: {error}") from error
         followed = holding.followed_at
         return Message(
             {
@@ -404,6 +409,14 @@ class Host:
             lambda: self._store.clusters(map_id),  # type: ignore[attr-defined]
         )
         return view.token, view.table or table()
+
+    def _distrust(self, version: UUID) -> None:
+        """Serve a snapshot no longer: every byte is checked before it is held again."""
+        beacon = self._beacons.pop(version, None)
+        self._held.pop(version, None)
+        self._followers.pop(version, None)
+        if beacon is not None:
+            beacon.close()
 
     def _report(self, version: UUID, error: Exception) -> None:
         if version not in self._damages:

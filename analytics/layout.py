@@ -13,18 +13,15 @@ read from where they stood when the epoch began; draws are hashes of (seed, epoc
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from functools import partial
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from analytics.compiler import compiled
 from cql.progress import Progress, silent
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 NEGATIVES = 5
 """Random rows that push, for each neighbour that pulls (umap-learn's default)."""
@@ -38,15 +35,8 @@ _SMALL = 4096
 _PIECE = 4096
 
 
-def _strict(function: Function) -> Function:
-    """Compile, cached on disk, without the GIL; strict IEEE arithmetic."""
-    return cast("Function", njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-def _fast(function: Function) -> Function:
-    """Compile, cached on disk, without the GIL; sums may be reordered, equally on equal CPUs."""
-    made = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")(function)
-    return cast("Function", made)
+_fast = partial(compiled, fast=True)
+"""Sums may be reordered, equally on equal CPUs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +74,7 @@ def curve(min_dist: float, spread: float = 1.0) -> Curve:
     return Curve(float(a), float(b))
 
 
-@_strict
+@compiled
 def _memberships(  # noqa: PLR0912
     near: NDArray[np.int64], far: NDArray[np.float32], first: int, last: int,
     out: NDArray[np.float32],
@@ -124,7 +114,7 @@ def _memberships(  # noqa: PLR0912
                 out[row, at] = np.exp(-beyond / scale) if beyond > 0 else 1.0
 
 
-@_strict
+@compiled
 def _arrivals(
     near: NDArray[np.int64], strength: NDArray[np.float32], counts: NDArray[np.int64]
 ) -> None:
@@ -134,7 +124,7 @@ def _arrivals(
                 counts[near[row, at]] += 1
 
 
-@_strict
+@compiled
 def _arrive(
     near: NDArray[np.int64],
     strength: NDArray[np.float32],
@@ -151,7 +141,7 @@ def _arrive(
                 ends[near[row, at]] = place + 1
 
 
-@_strict
+@compiled
 def _unite(
     near: NDArray[np.int64],
     strength: NDArray[np.float32],
@@ -195,7 +185,7 @@ def _unite(
         counts[row] = out - bounds[row]
 
 
-@_strict
+@compiled
 def _compact(
     bounds: NDArray[np.int64],
     starts: NDArray[np.int64],
@@ -437,7 +427,7 @@ def _schedule(
     return rounds, heads[order], tails[order], weights[order]
 
 
-@_strict
+@compiled
 def count_above(
     scores: NDArray[np.float32], limits: NDArray[np.float32], counts: NDArray[np.int64]
 ) -> None:

@@ -11,14 +11,13 @@ of threads or processes at the same time with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from analytics.compiler import compiled
 
 _TOGETHER = 32
 """Scores that are compared before any is looked at."""
@@ -29,12 +28,7 @@ _BITS = 12
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
-def compiled(function: Function) -> Function:
-    """Compile with numba for this CPU, cached on disk, without the GIL."""
-    return cast("Function", njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-@njit(cache=True, nogil=True, fastmath=True)
+@partial(compiled, fast=True)
 def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> np.float32:
     """Sum of products in float32, in any order."""
     total = np.float32(0)

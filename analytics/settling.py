@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.links import compiled, insert
+from analytics.compiler import compiled
+from analytics.links import insert
 
 
 @compiled

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.compiling import compiled, spread
+from analytics.compiler import compiled
+from analytics.spread import spread
 from analytics.tree import Condensed
 
 KEPT = 3

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from analytics import boxes as trees
 from analytics.boxes import LEAF, Boxes, enter, measure, outside
-from analytics.compiling import compiled, spread
+from analytics.compiler import compiled
+from analytics.spread import spread
 
 LISTED = 10
 """Neighbours listed of each point, at least; longer lists cost more than they save."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.compiling import compiled
+from analytics.compiler import compiled
 from analytics.spanning import Edges
 
 SIZES = 40

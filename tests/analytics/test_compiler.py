@@ -9,7 +9,8 @@ from cql.settings import ROOT
 
 ASK = """
 import sys
-from analytics import codes, compiler
+from analytics import codes, compiler, links
+assert codes._encode._cache.cache_path == links._product._cache.cache_path
 print(codes._encode._cache.cache_path)
 print(compiler._folder(""))
 """

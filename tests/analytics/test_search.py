@@ -256,6 +256,29 @@ def test_a_damaged_shard_is_reported_and_never_served(world: Make, part: str, da
     assert one.store.services("host-damaged") == []
 
 
+def test_vectors_that_are_cut_short_while_they_are_served_end_no_query_wrongly(world: Make) -> None:
+    one = world(query_deadline_s=0.5)
+    vectors, owners = ragged()
+    snapshot = one.fill(vectors, owners)
+    one.host()
+    with searcher(one) as find:
+        wanted = naive(one, vectors[:1], 5, set())
+        assert seen(find.search(Request(vectors=vectors[:1], k=5))) == wanted
+        (shard,) = one.store.shards(snapshot.snapshot_id)
+        name = next(name for name in shard.files if ".vectors." in name)
+        path = one.settings.data_dir / "shards" / str(snapshot.snapshot_id) / name
+        whole = path.read_bytes()
+        with path.open("r+b") as file:
+            file.truncate(200)
+        with pytest.raises(UnavailableError):
+            find.search(Request(vectors=vectors[:1], k=len(owners)))
+        until(lambda: bool(one.store.services("host-damaged")))
+        with path.open("r+b") as file:
+            file.write(whole)
+        until(find.ready)
+        assert seen(find.search(Request(vectors=vectors[:1], k=5))) == wanted
+
+
 @pytest.mark.parametrize("cuts", [1, 2, 5])
 def test_the_graph_equals_brute_force(world: Make, cuts: int) -> None:
     one = world()

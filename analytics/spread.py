@@ -1,4 +1,4 @@
-"""How the arithmetic of the analysis is compiled, and how it is spread over threads."""
+"""Work spread over threads in consecutive parts."""
 
 from __future__ import annotations
 
@@ -6,17 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def compiled(function: Function) -> Function:
-    """Compile with numba for this CPU, cached on disk; strict IEEE arithmetic, without the GIL."""
-    return cast("Function", njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 def spread(work: Callable[[int, int], object], count: int, *, threads: int | None = None) -> None:
