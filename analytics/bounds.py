@@ -197,8 +197,13 @@ def _want(
 ) -> None:
     """Mark the rows of listings first to last that count for any query."""
     wanted[:] = 0
-    shift = listings[first]
+    shift, end = listings[first], listings[last]
     for plan in plans:
+        if plan.listings == 0:
+            # Without a branch: sixteen rows at a time and more.
+            for row in range(shift, end):
+                wanted[row - shift] |= _byte(plan.rows + row) if plan.rows != 0 else 1
+            continue
         for listing in range(first, last):
             if not _counts(plan.listings, listing):
                 continue
@@ -339,7 +344,11 @@ def scan(
             wanted, reach = np.ones(rows, np.uint8), np.empty(rows, np.float32)
         if masked:
             _want(listings, at, stop, plans, wanted[:rows])
-        done += products(codes, shift, listings[stop], wanted, queries, scores)
+        scored = products(codes, shift, listings[stop], wanted, queries, scores)
+        done += scored
+        if scored == 0:
+            at = stop
+            continue
         own = codes.residuals[shift : listings[stop]]
         for ask in range(len(plans)):
             plan = plans[ask]
