@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from analytics.grown import Grown, Preview
 from analytics.resize import resize, wanted
 from cql.errors import InputError, NotFoundError
 from cql.progress import CancelledError
-from cql.records import MapVersion
+from cql.records import DuplicateGroup, DuplicateMember, MapVersion
 from cql.store import Store
 from tests.analytics.conftest import World
 from tests.analytics.test_analysis import QUICK, planted, run
@@ -127,6 +129,81 @@ def test_a_failed_step_leaves_the_earlier_map_live(world: Make) -> None:
         sized(one, 9, progress=stop)
     assert one.store.live("map") == first.map_id
     assert sized(one, 9).clusters == 3
+
+
+class Killed(BaseException):
+    """What ends a process in the middle: nothing catches it."""
+
+
+def with_copies(make: Make) -> tuple[World, MapVersion]:
+    """A live map with two groups of near-duplicates."""
+    one = planted(make)
+    made = run(one)
+    found = one.store.duplicate_run(made.map_id)
+    assert found is not None
+    groups, members = [], []
+    for number in range(2):
+        own = one.images[10 * number : 10 * number + 2]
+        groups.append(
+            DuplicateGroup(
+                map_id=made.map_id, number=number, group_key=uuid4(), digest="d", size=2,
+                listings=1, least=0.9, first=2 * number, images=tuple(own),
+            )
+        )  # fmt: skip
+        members += [
+            DuplicateMember(
+                number=number, place=place, image_id=image, listing_id="l000",
+                tied=own[0] if place else None, alike=0.9, bits=1, cosine=0.9,
+            )
+            for place, image in enumerate(own)
+        ]  # fmt: skip
+    one.store.put_duplicates(replace(found, groups=2, images=4), groups, members)
+    return one, made
+
+
+@pytest.mark.parametrize("step", ["clusters", "store", "changes", "tiles"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_size_killed_in_a_step_has_all_when_it_is_asked_for_again(
+    world: Make, step: str, late: bool
+) -> None:
+    one, base = with_copies(world)
+    calls: Counter[str] = Counter()
+
+    def kill(name: str, *_: object) -> None:
+        calls[name] += 1
+        if name == step and calls[name] == (2 if late else 1):
+            raise Killed
+
+    with pytest.raises(Killed):
+        sized(one, 9, progress=kill)
+    assert one.store.live("map") == base.map_id
+    for made in one.store.maps():  # whoever sees a map's row sees all of it
+        assert one.store.runs[made.map_id].groups == 2
+    made = sized(one, 9)
+    assert one.store.runs[made.map_id] == replace(
+        one.store.runs[base.map_id], map_id=made.map_id
+    )
+    groups, members = one.store.doubles[base.map_id]
+    assert len(members) == 4
+    assert one.store.doubles[made.map_id] == (
+        [replace(each, map_id=made.map_id) for each in groups],
+        members,
+    )
+
+
+def test_a_map_whose_snapshot_is_gone_can_be_sized(world: Make) -> None:
+    one, two = planted(world), planted(world)
+    base = run(one)
+    run(two)
+    one.store.delete_snapshot(base.snapshot_id)
+    made = sized(one, 12)
+    assert (made.snapshot_id, made.model_id, made.rows) == (
+        base.snapshot_id,
+        base.model_id,
+        base.rows,
+    )
+    wanted = replace(sized(two, 12), created_at=made.created_at, snapshot_id=made.snapshot_id)
+    assert made == wanted
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 15])

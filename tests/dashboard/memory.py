@@ -180,6 +180,9 @@ class MemoryStore(MemoryTaught, MemoryLedger):
         own = [member for member in self.members_ if member.number == group.number]
         return own[offset : offset + limit]
 
+    def iter_duplicate_members(self, map_id: UUID) -> Iterator[DuplicateMember]:
+        return iter(list(self.members_))
+
     def measures(self, listing_id: str, image_id: UUID) -> Measures | None:
         return self.measures_.get(image_id)
 
