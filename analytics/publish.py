@@ -41,9 +41,9 @@ class Made:
     `trust` float32 (N,): the share of each row's neighbours that `placed` keeps near it.
 
     `snapshot` is what the map is of: the snapshot's row, or that of an earlier map of it, as the
-    snapshot may be gone. `seen` and `doubles` are None, and `told` the outliers of each row on the map `previous`, where
-    this one differs from that in its clusters alone. Its clusters carry on the keys of the map
-    `previous`; `listings` name them.
+    snapshot may be gone. `seen` and `doubles` are None, and `told` the outliers of each row on the
+    map `previous`, where this one differs from that in its clusters alone. Its clusters carry on
+    the keys of the map `previous`; `listings` name them.
     """
 
     map_id: UUID

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
 
-from analytics import grown
+from analytics import analysis, grown
 from analytics.analysis import Parameters
 from analytics.grown import Grown, Preview
 from analytics.resize import resize, wanted
@@ -180,15 +182,31 @@ def test_a_size_killed_in_a_step_has_all_when_it_is_asked_for_again(
     for made in one.store.maps():  # whoever sees a map's row sees all of it
         assert one.store.runs[made.map_id].groups == 2
     made = sized(one, 9)
-    assert one.store.runs[made.map_id] == replace(
-        one.store.runs[base.map_id], map_id=made.map_id
-    )
+    assert one.store.runs[made.map_id] == replace(one.store.runs[base.map_id], map_id=made.map_id)
     groups, members = one.store.doubles[base.map_id]
     assert len(members) == 4
     assert one.store.doubles[made.map_id] == (
         [replace(each, map_id=made.map_id) for each in groups],
         members,
     )
+
+
+def test_many_sizes_do_not_push_out_maps_of_earlier_data(world: Make) -> None:
+    one = planted(world)
+    first = run(one)
+    # Maps of other data, as if made before; the oldest of those is one too many.
+    for age in range(1, analysis.KEEP + 1):
+        told = json.dumps({**json.loads(first.parameters), "data": f"data {age}"})
+        one.store.put_map(
+            replace(
+                first, map_id=UUID(int=age), parameters=told,
+                created_at=first.created_at - timedelta(days=age),
+            )
+        )  # fmt: skip
+    made = [sized(one, size) for size in range(3, 3 + analysis.VERSIONS + 1)]
+    kept = {each.map_id for each in made[1:]}
+    kept |= {UUID(int=age) for age in range(1, analysis.KEEP)}
+    assert {each.map_id for each in one.store.maps()} == kept
 
 
 def test_a_map_whose_snapshot_is_gone_can_be_sized(world: Make) -> None:
