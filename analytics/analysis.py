@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["STEPS", "Parameters", "analyse"]
 
 KEEP = 5
-"""Maps that stay in Cassandra, the live one included: a link to an older one still opens."""
+"""Newest data whose maps stay in Cassandra: a link to an older map still opens."""
+
+VERSIONS = 5
+"""Maps that stay of the same data: the newest, of other sizes of clusters or another seed."""
 
 GRAPHS = 2
 """Neighbour graphs that stay in files: of the live map's data, and of the data before."""
@@ -75,7 +79,7 @@ def analyse(
             raise UnavailableError(
                 f"a snapshot of model {model_id} must be live, none is: build and host it first"
             ) from error
-        listings = read_listings(store, snapshot, progress)
+        listings = read_listings(store, snapshot.listings, progress)
         start = start_of(store, snapshot, seed)
         measured = len(store.measured())
         parameters_text = text(chosen, seed, data_of(snapshot), start, measured)
@@ -157,11 +161,12 @@ def _made(making: Making, done: Mapping[str, Any]) -> Made:
     )
 
 
-def read_listings(store: Store, snapshot: Snapshot, progress: Progress) -> dict[str, Listing]:
+def read_listings(store: Store, total: int, progress: Progress) -> dict[str, Listing]:
+    """All listings by id; `total` is about how many there are, for the progress."""
     found: dict[str, Listing] = {}
     for listing in store.iter_listings():
         if len(found) % 2_000 == 0:
-            progress("texts", len(found), snapshot.listings)
+            progress("texts", len(found), total)
         found[listing.listing_id] = listing
     return found
 
@@ -222,7 +227,10 @@ def find(store: Store, map_id: UUID) -> MapVersion | None:
 
 
 def go_live(settings: Settings, store: Store, map_id: UUID) -> None:
-    """Move the live map to one that is stored whole, and forget all but the newest few."""
+    """Move the live map to one that is stored whole, and forget all but the newest few.
+
+    Those are the newest `VERSIONS` of each of the newest `KEEP` data, and the live map.
+    """
     for _ in range(5):
         seen = store.live("map")
         try:
@@ -240,8 +248,7 @@ def _forget(settings: Settings, store: Store, live: UUID) -> None:
 
     Links to them say that they are gone. Work that was left unfinished stays for a day.
     """
-    newest = sorted(store.maps(), key=lambda version: version.created_at, reverse=True)
-    for version in newest[KEEP:]:
+    for version in _old(store.maps()):
         if version.map_id != live:
             store.delete_comparisons(version.map_id)
             store.delete_map(version.map_id)
@@ -255,3 +262,16 @@ def _forget(settings: Settings, store: Store, live: UUID) -> None:
     for path in (*_work(settings).glob("*"), *graphs(settings).glob(".*")):
         if time.time() - path.stat().st_mtime > LEFT_S:
             drop(path)
+
+
+def _old(maps: Iterable[MapVersion]) -> list[MapVersion]:
+    """Maps beyond the newest `VERSIONS` of each of the newest `KEEP` data, the newest first."""
+    held: Counter[str] = Counter()
+    old = []
+    for version in sorted(maps, key=lambda each: each.created_at, reverse=True):
+        data = comparison.data_of(version)
+        if held[data] < VERSIONS and (data in held or len(held) < KEEP):
+            held[data] += 1
+        else:
+            old.append(version)
+    return old

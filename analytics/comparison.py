@@ -19,7 +19,7 @@ from analytics.neighbours import codes
 from analytics.tiles import MapTable
 from cql.errors import NotFoundError
 from cql.progress import Progress
-from cql.records import Cluster, ClusterChange, Comparison, NewOutlier
+from cql.records import Cluster, ClusterChange, Comparison, MapVersion, NewOutlier
 from cql.settings import Settings
 from cql.store import Store
 
@@ -84,6 +84,11 @@ def side(store: Store, table: MapTable) -> Side:
         names=[cluster.name for cluster in known],
         means={number: np.frombuffer(mean, "<f4") for number, mean in means.items()},
     )
+
+
+def data_of(version: MapVersion) -> str:
+    """What names the data of a map; its own id where an older Sightline did not note it."""
+    return str(json.loads(version.parameters).get("data") or version.map_id)
 
 
 def summary(pair: tuple[UUID, UUID], found: drift.Comparison, seed: int) -> Comparison:

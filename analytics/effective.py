@@ -226,10 +226,22 @@ def _shown(
             exemplars=tuple(dict.fromkeys([*chosen, *gist.images]))[:EXEMPLARS],
             x=gist.x,
             y=gist.y,
+            family=_family(known, regrouped, numbered, group.key),
         ),
         units=group.units,
         origin=origin,
     )
+
+
+def _family(
+    known: Mapping[UUID, Cluster], regrouped: Regrouped, numbered: Cluster | None, key: UUID
+) -> int | None:
+    """The group of the cluster that a shown one is numbered by, else of what it was split from."""
+    origin: UUID | None = key
+    while numbered is None and origin is not None:
+        origin = regrouped.origin.get(origin)
+        numbered = known.get(origin) if origin is not None else None
+    return None if numbered is None else numbered.family
 
 
 def _cluster_column(

@@ -54,7 +54,7 @@ class Parameters:
     all are laid out in full; above, landmarks are, and the rest around them.
     """
 
-    version: int = 4
+    version: int = 5
     neighbours: int = 30
     map_neighbours: int = 15
     map_min_dist: float = 0.1

@@ -40,13 +40,14 @@ class Made:
 
     `trust` float32 (N,): the share of each row's neighbours that `placed` keeps near it.
 
-    `seen` and `doubles` are None, and `told` the outliers of each row on the map `previous`, where
-    this one differs from that in its clusters alone. Its clusters carry on the keys of the map
-    `previous`; `listings` name them.
+    `snapshot` is what the map is of: the snapshot's row, or that of an earlier map of it, as the
+    snapshot may be gone. `seen` and `doubles` are None, and `told` the outliers of each row on the
+    map `previous`, where this one differs from that in its clusters alone. Its clusters carry on
+    the keys of the map `previous`; `listings` name them.
     """
 
     map_id: UUID
-    snapshot: Snapshot
+    snapshot: Snapshot | MapVersion
     previous: UUID | None
     listings: Mapping[str, Listing]
     rows: Collection

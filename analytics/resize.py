@@ -52,8 +52,7 @@ def resize(
         raise NotFoundError("no map is live yet: run `sightline analyse`, or wait for its job")
     version = store.map(base)
     chosen = replace(parameters(version), min_cluster_size=size)
-    snapshot = store.snapshot(version.snapshot_id)
-    known = read_listings(store, snapshot, progress)
+    known = read_listings(store, version.rows, progress)
     told = _told(version, size)
     target = identity(known, told)
     stored = find(store, target)
@@ -63,7 +62,7 @@ def resize(
         progress("clusters", 1, 2)
         made = Made(
             map_id=target,
-            snapshot=snapshot,
+            snapshot=version,  # the snapshot itself may be gone
             previous=base,
             listings=known,
             seed=version.seed,
@@ -71,8 +70,9 @@ def resize(
             **_made(store, version, tree, chosen),
         )
         progress("clusters", 2, 2)
-        stored = store_all(settings, store, made, progress)
+        # Before the map's row: whoever sees that sees them too.
         _copy_groups(store, base, target)
+        stored = store_all(settings, store, made, progress)
     progress("tiles", 0, stored.rows_scored)
     MapTable.open(settings, store, target)
     progress("tiles", stored.rows_scored, stored.rows_scored)

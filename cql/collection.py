@@ -187,7 +187,7 @@ class Collection:
         return {row.image_id for row in self._access.each(cql.MEASURED)}
 
     def delete_image(self, image_id: UUID) -> None:
-        """Remove an image everywhere: features, thumbnail, measures, row and index.
+        """Remove an image everywhere: features, thumbnail, measures, suggestions, row and index.
 
         The index goes last, so that an interrupted delete can be repeated. NotFoundError where
         there is no such image. Decisions about it stay: they are a ledger.
@@ -222,6 +222,8 @@ class Collection:
         self._access.write(cql.DELETE_FEATURE, keys)
         self._access.write(cql.DELETE_THUMBNAIL, ((each,) for each in image_ids))
         self._access.write(cql.DELETE_MEASURES, ((listing_id, each) for each in image_ids))
+        # Lists of them by concept pass over those that are gone.
+        self._access.write(cql.DELETE_SUGGESTIONS, ((each,) for each in image_ids))
         self._access.write(cql.DELETE_IMAGE, ((listing_id, each) for each in image_ids))
         self._log("image_deleted", ((listing_id, each) for each in image_ids))
         self._access.write(cql.DELETE_IMAGE_LISTING, ((each,) for each in image_ids))

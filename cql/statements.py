@@ -299,6 +299,7 @@ SUGGESTION_COLUMNS = "image_id listing_id name version margin at"
 PUT_SUGGESTION = _insert("{keyspace}.suggestions", SUGGESTION_COLUMNS)
 SUGGESTION = Statement("SELECT * FROM {keyspace}.suggestions WHERE image_id = ? AND name = ?")
 SUGGESTIONS = Statement("SELECT * FROM {keyspace}.suggestions WHERE image_id = ?")
+DELETE_SUGGESTIONS = Statement("DELETE FROM {keyspace}.suggestions WHERE image_id = ?")
 PUT_SUGGESTION_DAY = _insert(
     "{keyspace}.suggestions_by_concept", "name day at image_id version listing_id margin"
 )

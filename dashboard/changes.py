@@ -23,13 +23,14 @@ KEPT = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionView:
-    """A map that can be compared."""
+    """A map that can be compared. `data` names what it is of: maps of other sizes share it."""
 
     map_id: UUID
     created_at: datetime
     rows: int
     clusters: int
     live: bool
+    data: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +128,7 @@ class Changes:
                 rows=each.rows_scored,
                 clusters=each.clusters,
                 live=each.map_id == live,
+                data=comparison.data_of(each),
             )
             for each in self._store.maps()
         )
@@ -135,7 +137,7 @@ class Changes:
         """What changed from one map to another, with the first `limit` new outliers.
 
         `after` None is the live map, `before` None the map that was live before it, else the
-        newest older one. None where there is no earlier map. NotFoundError.
+        newest older one, of other data each. None where there is no such map. NotFoundError.
         """
         later = self._atlas.resolve(after)
         versions = {each.map_id: each for each in self.versions()}
@@ -170,11 +172,15 @@ class Changes:
         )
 
     def _before(self, later: UUID, versions: Mapping[UUID, VersionView]) -> UUID | None:
-        stored = self._store.comparisons(later)
-        if stored:
-            return stored[0].previous
-        moment = versions[later].created_at
-        older = [each for each in versions.values() if each.created_at < moment]
+        """The map to compare with: of the same data nothing can have come or gone."""
+        data, moment = versions[later].data, versions[later].created_at
+        for stored in self._store.comparisons(later):
+            known = versions.get(stored.previous)
+            if known is None or known.data != data:
+                return stored.previous
+        older = [
+            each for each in versions.values() if each.created_at < moment and each.data != data
+        ]
         return max(older, key=lambda each: each.created_at).map_id if older else None
 
     def _stored(self, later: UUID, earlier: UUID, limit: int) -> _Read | None:
@@ -182,7 +188,9 @@ class Changes:
             if summary.previous == earlier:
                 clusters = self._store.cluster_changes(later, earlier)
                 odd = self._store.new_outliers(later, earlier, limit=max(1, limit))
-                return _Read(summary, clusters, odd, tested=True)
+                # Means are stored where there were vectors: another size of clusters has none.
+                tested = bool(self._store.means(later))
+                return _Read(summary, clusters, odd, tested=tested)
         return None
 
     def _compared(self, later: UUID, earlier: UUID) -> _Read:

@@ -138,6 +138,7 @@ def view(group: DuplicateGroup, decision: Decision | None, title: str = "") -> D
 
 def page(
     store: Store,
+    standing: Mapping[str, Decision],
     map_id: UUID,
     run: DuplicateRun | None,
     groups: Sequence[DuplicateGroup],
@@ -148,13 +149,15 @@ def page(
 ) -> DuplicatePage:
     """The page at `offset` of those groups whose decision passes.
 
-    People decide on thousands of groups, not millions: the ledger's newest values are read whole.
+    `standing`: decisions on groups that are in force, by subject.
     """
     if verdict not in SHOWN:
         raise InputError(f"verdict must be one of {SHOWN}, got {verdict!r}")
     if offset < 0:
         raise InputError(f"offset must be at least 0, got {offset}")
-    decided = _decided(store)
+    decided = {
+        UUID(name.removeprefix(PREFIX)): decision.value for name, decision in standing.items()
+    }
     kept = [group for group in groups if _passes(group, decided.get(group.group_key), verdict)]
     chosen = kept[offset : offset + limit]
     found: Mapping[str, Decision] = (
@@ -225,21 +228,6 @@ def _passes(group: DuplicateGroup, decision: str | None, verdict: str) -> bool:
     if verdict == "changed":
         return bool(known) and digest != group.digest
     return known == ("" if verdict == "undecided" else verdict)
-
-
-def _decided(store: Store) -> dict[UUID, str]:
-    """Groups that have a decision in force, and its value."""
-    newest: dict[str, Decision] = {}
-    for decision in store.iter_decisions():
-        if decision.subject.startswith(PREFIX):
-            known = newest.get(decision.subject)
-            if known is None or decision.version > known.version:
-                newest[decision.subject] = decision
-    return {
-        UUID(name.removeprefix(PREFIX)): decision.value
-        for name, decision in newest.items()
-        if decision.value
-    }
 
 
 def _titles(store: Store, groups: Sequence[DuplicateGroup]) -> dict[UUID, str]:

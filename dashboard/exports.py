@@ -22,12 +22,14 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from analytics.decided import LABEL, PREFIXES, VERDICT
+from analytics.tiles import MapTable
 from cql.errors import InputError
 from cql.records import Decision, Image
 from cql.store import Store
-from dashboard import ledger
+from dashboard import doubles, ledger
 from dashboard.atlas import Atlas
 
 FORMATS = {"csv": "csv", "parquet": "parquet", "coco": "json"}
@@ -44,7 +46,11 @@ LEDGER = ("subject", "version", "kind", "value", "author", "reason", "at", "batc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What is in force for an image; the cluster's name and key are of the live map as decided."""
+    """What is in force for an image; the cluster's name and key are of the live map as decided.
+
+    `duplicate_group` is the key of its group of near-duplicates on that map, `duplicate_verdict`
+    what stands decided of the group: `duplicate`, `distinct` or nothing.
+    """
 
     image_id: str
     listing_id: str
@@ -55,6 +61,8 @@ class Row:
     verdict: str
     cluster: str
     cluster_key: str
+    duplicate_group: str
+    duplicate_verdict: str
 
 
 def file_name(fmt: str, *, history: bool, now: datetime | None = None) -> str:
@@ -105,10 +113,10 @@ def rows(store: Store, atlas: Atlas) -> Iterator[Row]:
         {s.removeprefix(PREFIXES[kind]): d.value for s, d in standing.of(kind).items()}
         for kind in (LABEL, VERDICT)
     )
-    cluster_of = _clusters(store, atlas)
+    places_of = _places(store, atlas)
     images = store.iter_images()
     while block := list(islice(images, _BLOCK)):
-        for image, (name, key) in zip(block, cluster_of(block), strict=True):
+        for image, (name, key, group, verdict) in zip(block, places_of(block), strict=True):
             text = str(image.image_id)
             yield Row(
                 image_id=text,
@@ -120,28 +128,65 @@ def rows(store: Store, atlas: Atlas) -> Iterator[Row]:
                 verdict=verdicts.get(text, ""),
                 cluster=name,
                 cluster_key=key,
+                duplicate_group=group,
+                duplicate_verdict=verdict,
             )
 
 
-def _clusters(store: Store, atlas: Atlas) -> Callable[[Sequence[Image]], list[tuple[str, str]]]:
-    """Name and key of the cluster of each image; empty for none, or without a map."""
-    if atlas.live_id() is None:
-        return lambda block: [("", "")] * len(block)
-    view, table = atlas.view(None), atlas.table(None)
+def _places(
+    store: Store, atlas: Atlas
+) -> Callable[[Sequence[Image]], list[tuple[str, str, str, str]]]:
+    """Name and key of the cluster, key and verdict of the group of near-duplicates of each image.
+
+    Empty for none, or without a map.
+    """
+    map_id = atlas.live_id()
+    if map_id is None:
+        return lambda block: [("", "", "", "")] * len(block)
+    view, table = atlas.view(map_id), atlas.table(map_id)
     names = ledger.names(store, [each.cluster.cluster_key for each in view.clusters])
     shown: dict[int, tuple[str, str]] = {}
     for each in view.clusters:
         cluster = each.cluster
         renamed = names.get(cluster.cluster_key, ("", 0))[0]
         shown[cluster.cluster] = (renamed or cluster.name, str(cluster.cluster_key))
+    copies = _copies(store, atlas, map_id)
+    group_of = _group_of(store, table, map_id)
 
-    def find(block: Sequence[Image]) -> list[tuple[str, str]]:
+    def find(block: Sequence[Image]) -> list[tuple[str, str, str, str]]:
         raw = b"".join(image.image_id.bytes for image in block)
         places = table.rows_of(np.frombuffer(raw, np.uint8).reshape(-1, 16))
         numbers = np.where(places >= 0, table.clusters[places], -1) if table.rows else places
-        return [shown.get(int(number), ("", "")) for number in numbers]
+        groups = np.where(places >= 0, group_of[places], -1) if table.rows else places
+        return [
+            (*shown.get(number, ("", "")), *copies.get(group, ("", "")))
+            for number, group in zip(numbers.tolist(), groups.tolist(), strict=True)
+        ]
 
     return find
+
+
+def _copies(store: Store, atlas: Atlas, map_id: UUID) -> dict[int, tuple[str, str]]:
+    """Key and verdict of each group of near-duplicates, by its number."""
+    standing = atlas.standing.read().of(doubles.KIND)
+    found = {}
+    for group in store.duplicate_groups(map_id):
+        decision = standing.get(doubles.subject(group.group_key))
+        verdict = decision.value.partition(":")[0] if decision else ""
+        found[group.number] = (str(group.group_key), verdict)
+    return found
+
+
+def _group_of(store: Store, table: MapTable, map_id: UUID) -> NDArray[np.int32]:
+    """The number of the group of near-duplicates of each row of a map, -1 for none."""
+    found = np.full(table.rows, -1, np.int32)
+    members = store.iter_duplicate_members(map_id)
+    while block := list(islice(members, _BLOCK)):
+        raw = b"".join(member.image_id.bytes for member in block)
+        rows = table.rows_of(np.frombuffer(raw, np.uint8).reshape(-1, 16))
+        numbers = np.array([member.number for member in block], np.int32)
+        found[rows[rows >= 0]] = numbers[rows >= 0]
+    return found
 
 
 def _row_blocks(store: Store, atlas: Atlas) -> Iterator[list[tuple[Any, ...]]]:
@@ -235,8 +280,9 @@ def _coco(store: Store, atlas: Atlas, *, history: bool, version: str) -> Iterato
                 "image_id": row.image_id,
                 "listing_id": row.listing_id,
             }
-            if row.verdict:
-                shown["verdict"] = row.verdict
+            for name in ("verdict", "duplicate_group", "duplicate_verdict"):
+                if value := getattr(row, name):
+                    shown[name] = value
             yield (b"," if number > 1 else b"") + _json(shown)
             for kind, name in (("label", row.label), ("cluster", row.cluster)):
                 if name:

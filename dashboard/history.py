@@ -15,7 +15,7 @@ from cql.errors import InputError
 from cql.ledger import BATCH
 from cql.records import Act, Decision
 from cql.store import Store
-from dashboard import ledger
+from dashboard import doubles, ledger
 from dashboard.acts import ActView, HistoryView
 from dashboard.atlas import Atlas
 from dashboard.replay import KIND as REPLAY
@@ -220,6 +220,8 @@ def _words(kind: str, subject: str, value: str, named: Mapping[UUID, str], count
         return f"Labelled {images} “{value}”" if value else f"Took the label off {images}"
     if kind == VERDICT:
         return f"Marked {images} as {VERDICTS.get(value, value)}" if value else "No verdict"
+    if kind == doubles.KIND:
+        value = value.partition(":")[0]  # after it the members that it was about
     return f"{kind.capitalize()}: {value[:80]}" if value else f"{kind.capitalize()}: nothing"
 
 

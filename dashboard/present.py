@@ -14,6 +14,7 @@ from analytics.regions import iso
 from analytics.search import Request, Result
 from analytics.tiles import Column, Facet, Row
 from cql.records import (
+    Cluster,
     Group,
     Image,
     Job,
@@ -257,13 +258,26 @@ def group_view(group: Group, total: int) -> GroupView:
     )
 
 
-def share_views(row: Row, clusters: Sequence[ClusterView]) -> tuple[ShareView, ...]:
-    """The clusters that a point belongs to most, by their names now."""
-    known = {cluster.cluster: cluster for cluster in clusters}
+def share_views(
+    row: Row, clusters: Sequence[ClusterView], made: Sequence[Cluster]
+) -> tuple[ShareView, ...]:
+    """The clusters that a point belongs to most, as decided and by their names now.
+
+    `made` are the clusters as the analysis left them, which shares are of: that of a cluster goes
+    to the one that holds it now, so shares of clusters that were merged add up.
+    """
+    holder = {key: cluster for cluster in clusters for key in (cluster.key, *cluster.merged)}
+    now = {each.cluster: holder.get(each.cluster_key) for each in made}
+    shares: dict[UUID, float] = {}
+    names: dict[UUID, str] = {}
+    for number, share in zip(row.soft_clusters, row.soft_shares, strict=True):
+        found = now.get(number)
+        if found is not None:
+            names[found.key] = found.name
+            shares[found.key] = shares.get(found.key, 0.0) + share
     return tuple(
-        ShareView(key=known[number].key, name=known[number].name, share=share)
-        for number, share in zip(row.soft_clusters, row.soft_shares, strict=True)
-        if number in known
+        ShareView(key=key, name=names[key], share=shares[key])
+        for key in sorted(shares, key=lambda key: -shares[key])
     )
 
 

@@ -212,7 +212,7 @@ class Services:
                 row = self._atlas.table(None).describe(np.array([number], np.int64))[0]
                 clusters = self.clusters()
                 cluster = next((c for c in clusters if c.cluster == row.cluster), None)
-                shares = present.share_views(row, clusters)
+                shares = present.share_views(row, clusters, self._atlas.clusters(None))
                 ranked = self._atlas.ranked(image_id)
         verdict = self.verdicts([image_id])[image_id]
         found = present.image_view(
@@ -448,6 +448,7 @@ class Services:
         run, groups = self._atlas.duplicates(map_id)
         return doubles.page(
             self._store,
+            self._atlas.standing.read().of(doubles.KIND),
             self._atlas.resolve(map_id),
             run,
             groups,

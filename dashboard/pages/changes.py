@@ -133,7 +133,8 @@ def listing(view: ChangesView | None, versions: Sequence[VersionView]) -> Any:
     if view is None:
         return states.empty(
             "Nothing to compare yet" if versions else "No map yet",
-            "This is the first map. What changed appears when the collection is analysed again."
+            "This is the first map, or all maps are of the same images. What changed appears when "
+            "the collection is analysed again."
             if versions
             else "A map appears when the first analysis of the collection is done.",
             picture="clusters",

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
 
-from analytics import grown
+from analytics import analysis, grown
 from analytics.analysis import Parameters
 from analytics.grown import Grown, Preview
 from analytics.resize import resize, wanted
 from cql.errors import InputError, NotFoundError
 from cql.progress import CancelledError
-from cql.records import MapVersion
+from cql.records import DuplicateGroup, DuplicateMember, MapVersion
 from cql.store import Store
 from tests.analytics.conftest import World
 from tests.analytics.test_analysis import QUICK, planted, run
@@ -127,6 +130,102 @@ def test_a_failed_step_leaves_the_earlier_map_live(world: Make) -> None:
         sized(one, 9, progress=stop)
     assert one.store.live("map") == first.map_id
     assert sized(one, 9).clusters == 3
+
+
+class Killed(BaseException):
+    """What ends a process in the middle: nothing catches it."""
+
+
+def with_copies(make: Make) -> tuple[World, MapVersion]:
+    """A live map with two groups of near-duplicates."""
+    one = planted(make)
+    made = run(one)
+    found = one.store.duplicate_run(made.map_id)
+    assert found is not None
+    groups, members = [], []
+    for number in range(2):
+        own = one.images[10 * number : 10 * number + 2]
+        groups.append(
+            DuplicateGroup(
+                map_id=made.map_id, number=number, group_key=uuid4(), digest="d", size=2,
+                listings=1, least=0.9, first=2 * number, images=tuple(own),
+            )
+        )  # fmt: skip
+        members += [
+            DuplicateMember(
+                number=number, place=place, image_id=image, listing_id="l000",
+                tied=own[0] if place else None, alike=0.9, bits=1, cosine=0.9,
+            )
+            for place, image in enumerate(own)
+        ]  # fmt: skip
+    one.store.put_duplicates(replace(found, groups=2, images=4), groups, members)
+    return one, made
+
+
+@pytest.mark.parametrize("step", ["clusters", "store", "changes", "row", "tiles"])
+def test_a_size_killed_in_a_step_has_all_when_it_is_asked_for_again(
+    world: Make, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    one, base = with_copies(world)
+    put_map = one.store.put_map
+
+    def kill(name: str, *_: object) -> None:
+        if name == step:
+            raise Killed
+
+    def put(version: MapVersion) -> None:
+        put_map(version)
+        kill("row")
+
+    monkeypatch.setattr(one.store, "put_map", put)
+    with pytest.raises(Killed):
+        sized(one, 9, progress=kill)
+    assert one.store.live("map") == base.map_id
+    for made in one.store.maps():  # whoever sees a map's row sees all of it
+        assert one.store.runs[made.map_id].groups == 2
+    assert len(one.store.maps()) == 1 + (step in {"row", "tiles"})
+    monkeypatch.setattr(one.store, "put_map", put_map)
+    made = sized(one, 9)
+    assert one.store.runs[made.map_id] == replace(one.store.runs[base.map_id], map_id=made.map_id)
+    groups, members = one.store.doubles[base.map_id]
+    assert len(members) == 4
+    assert one.store.doubles[made.map_id] == (
+        [replace(each, map_id=made.map_id) for each in groups],
+        members,
+    )
+
+
+def test_many_sizes_do_not_push_out_maps_of_earlier_data(world: Make) -> None:
+    one = planted(world)
+    first = run(one)
+    # Maps of other data, as if made before; the oldest of those is one too many.
+    for age in range(1, analysis.KEEP + 1):
+        told = json.dumps({**json.loads(first.parameters), "data": f"data {age}"})
+        one.store.put_map(
+            replace(
+                first, map_id=UUID(int=age), parameters=told,
+                created_at=first.created_at - timedelta(days=age),
+            )
+        )  # fmt: skip
+    made = [sized(one, size) for size in range(3, 3 + analysis.VERSIONS + 1)]
+    kept = {each.map_id for each in made[1:]}
+    kept |= {UUID(int=age) for age in range(1, analysis.KEEP)}
+    assert {each.map_id for each in one.store.maps()} == kept
+
+
+def test_a_map_whose_snapshot_is_gone_can_be_sized(world: Make) -> None:
+    one, two = planted(world), planted(world)
+    base = run(one)
+    run(two)
+    one.store.delete_snapshot(base.snapshot_id)
+    made = sized(one, 12)
+    assert (made.snapshot_id, made.model_id, made.rows) == (
+        base.snapshot_id,
+        base.model_id,
+        base.rows,
+    )
+    wanted = replace(sized(two, 12), created_at=made.created_at, snapshot_id=made.snapshot_id)
+    assert made == wanted
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 15])

@@ -170,6 +170,9 @@ def contents(one: World, made: MapVersion) -> tuple[Any, ...]:
         one.store.map_points[made.map_id],
         one.store.odd[made.map_id],
         one.store.clusters(made.map_id),
+        one.store.groups(made.map_id),
+        one.store.duplicate_run(made.map_id),
+        one.store.doubles.get(made.map_id),
         one.store.means(made.map_id),
         [
             (replace(own, created_at=made.created_at.min), rest)

@@ -17,7 +17,7 @@ import pytest
 
 from cql import access, codec, vectors
 from cql import statements as cql
-from cql.access import utc
+from cql.access import now, utc
 from cql.errors import ConflictError, InputError, IntegrityError, NotFoundError
 from cql.progress import CancelledError
 from cql.records import (
@@ -41,6 +41,7 @@ from cql.records import (
     Shard,
     Snapshot,
     Stock,
+    Suggestion,
     Thumbnail,
     image_id_of,
 )
@@ -151,7 +152,15 @@ def test_delete_image_removes_it_everywhere(store: Store) -> None:
     gone, kept = (image.image_id for image, _ in pairs)
     for model_id in ("m1", "m2"):
         store.put_features(some_features("d-1", model_id, [gone, kept]))
+    name = f"crack {uuid4()}"
+    lines = [
+        Suggestion(image_id=image, listing_id="d-1", name=name, version=1, margin=0.5, at=now())
+        for image in (gone, kept)
+    ]
+    assert store.put_suggestions(lines) == 2
     store.delete_image(gone)
+    assert store.suggestions(gone) == []
+    assert store.suggested(name, limit=9) == lines[1:]
     for read in (store.image, store.thumbnail, store.delete_image):
         with pytest.raises(NotFoundError):
             read(gone)
@@ -178,7 +187,12 @@ def test_delete_listing_removes_it_everywhere_but_keeps_decisions(store: Store) 
     store.set_stock("d-3", 5, etag="")
     subject = f"image:{ids[0]}"
     store.append_decision(subject, "verdict", "outlier", author="ann", expected_version=0)
+    line = Suggestion(
+        image_id=ids[1], listing_id="d-3", name="crack", version=1, margin=0.5, at=now()
+    )
+    store.put_suggestions([line])
     store.delete_listing("d-3")
+    assert store.suggestions(ids[1]) == []
     with pytest.raises(NotFoundError):
         store.listing("d-3")
     with pytest.raises(NotFoundError):

@@ -180,6 +180,9 @@ class MemoryStore(MemoryTaught, MemoryLedger):
         own = [member for member in self.members_ if member.number == group.number]
         return own[offset : offset + limit]
 
+    def iter_duplicate_members(self, map_id: UUID) -> Iterator[DuplicateMember]:
+        return iter(list(self.members_))
+
     def measures(self, listing_id: str, image_id: UUID) -> Measures | None:
         return self.measures_.get(image_id)
 
@@ -237,6 +240,7 @@ class MemoryStore(MemoryTaught, MemoryLedger):
         """As the store does: maps, snapshots and published hits keep their rows until the next."""
         self.image(image_id)
         del self.images[image_id], self.thumbnails[image_id]
+        self.suggestions_ = {k: s for k, s in self.suggestions_.items() if k[0] != image_id}
 
     def delete_listing(self, listing_id: str) -> None:
         self.listing(listing_id)

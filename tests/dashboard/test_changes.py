@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from analytics.resize import resize
 from cql.errors import NotFoundError
 from cql.records import ClusterChange, Comparison, Listing, MapVersion, NewOutlier
 from cql.store import Store
@@ -81,6 +82,32 @@ def test_pairs_of_maps_are_read_or_compared(world: World) -> None:
         changes.read(None, uuid4(), limit=5)
     with pytest.raises(NotFoundError):
         changes.read(uuid4(), None, limit=5)
+
+
+def test_a_size_is_compared_with_the_data_before(world: World) -> None:
+    first, second = maps(world, 2)
+    store = cast("Store", world.store)
+    sized = resize(world.settings, store, 9)
+    changes = reader(world)
+    found = changes.read(None, None, limit=5)
+    assert found is not None
+    assert found.before is not None
+    assert (found.before.map_id, found.after.map_id) == (first.map_id, sized.map_id)
+    assert (found.added, found.tested) == (10, False)
+    # The pair as it was stored: nothing was tested, as there were no vectors.
+    pair = changes.read(second.map_id, sized.map_id, limit=5)
+    assert pair is not None
+    assert world.store.comparisons(sized.map_id)[0].previous == second.map_id
+    assert (pair.added, pair.tested) == (0, False)
+    assert "Drift is tested when a map is made" in text(page.listing(pair, changes.versions()))
+
+
+def test_sizes_of_the_first_map_have_nothing_before_them(world: World) -> None:
+    maps(world, 1)
+    resize(world.settings, cast("Store", world.store), 9)
+    changes = reader(world)
+    assert changes.read(None, None, limit=5) is None
+    assert "of the same images" in text(page.listing(None, changes.versions()))
 
 
 def test_the_first_map_has_nothing_before_it(world: World) -> None:

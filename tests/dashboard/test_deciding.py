@@ -20,7 +20,7 @@ from analytics.regions import Selection
 from cql.errors import ConflictError, InputError, NotFoundError
 from cql.records import NAMESPACE
 from cql.settings import Settings
-from dashboard import app
+from dashboard import app, doubles
 from dashboard.decisions import Decisions
 from dashboard.services import Services
 from tests.dashboard.memory import MemorySearcher, MemoryStore, collection
@@ -141,6 +141,44 @@ def test_merged_clusters_are_one_everywhere(world: World) -> None:
     world.services.undo(done.subject, author="ann", expected_version=1)
     assert world.sets() == plain
     assert {c.name for c in world.services.clusters()} == {f"Group {n}" for n in range(5)}
+
+
+def test_shares_of_merged_clusters_add_up(world: World) -> None:
+    point = world.store.points_[0]
+    world.store.points_[0] = replace(
+        point, soft_clusters=(2, 0, 1), soft_shares=(0.375, 0.25, 0.25)
+    )
+    before = world.services.image(point.image_id).shares
+    assert [(each.key, each.share) for each in before] == [
+        (world.key(2), 0.375), (world.key(0), 0.25), (world.key(1), 0.25),
+    ]  # fmt: skip
+    world.merge(0, 1, name="Gas")
+    (cluster,) = [each for each in world.services.clusters() if each.merged]
+    after = world.services.image(point.image_id).shares
+    assert [(each.key, each.name, each.share) for each in after] == [
+        (cluster.key, "Gas", 0.5), (world.key(2), before[0].name, 0.375),
+    ]  # fmt: skip
+    world.split(world.images_in(2)[:5], "Joints")
+    assert {each.key: each.share for each in world.services.image(point.image_id).shares} == {
+        cluster.key: 0.5, world.key(2): 0.375,
+    }  # fmt: skip
+
+
+def test_merged_and_split_clusters_stay_in_their_group(world: World) -> None:
+    world.store.clusters_ = [
+        replace(cluster, family=number % 2) for number, cluster in enumerate(world.store.clusters_)
+    ]
+    families = {each.cluster_key: each.family for each in world.store.clusters_}
+    world.merge(0, 1)
+    world.split(world.images_in(3)[:6], "Joints")
+    shown = {each.key: each for each in world.services.clusters()}
+    (part,) = [each for each in shown.values() if each.origin is not None]
+    assert (part.origin, part.group) == (world.key(3), 1)
+    assert all(each.group == families[each.key] for each in shown.values() if each != part)
+    # A part of a part is in the group of the cluster that it came from.
+    again = world.split(world.images_in(3)[:2], "Small", key=part.key)
+    found = {each.name: each for each in world.services.clusters()}["Small"]
+    assert found.group == 1, again
 
 
 def test_tiles_say_the_same_after_a_merge_as_columns_do(world: World) -> None:
@@ -474,6 +512,15 @@ def test_the_history_says_what_was_done_newest_first(world: World) -> None:
     assert decided.labels(world.store) == {}
     assert world.services.verdicts([image])[image].verdict == ""
     assert {c.name for c in world.services.clusters()} == {f"Group {n}" for n in range(5)}
+
+
+def test_the_history_says_what_was_decided_of_duplicates(world: World) -> None:
+    subject = doubles.subject(uuid4())
+    value = doubles.value("distinct", "0123abcd")
+    world.store.append_decision(subject, doubles.KIND, value, author="ann", expected_version=0)
+    assert world.services.history.page(limit=1).acts[0].what == "Duplicates: distinct"
+    world.services.undo(subject, author="ann", expected_version=1)
+    assert world.services.history.page(limit=1).acts[0].what == "Undone: duplicates: nothing"
 
 
 def test_both_versions_of_a_subject_are_shown(world: World) -> None:

@@ -124,6 +124,29 @@ def test_a_group_that_changed_since_it_was_decided_says_so(
     assert again.duplicates(verdict="changed").groups == ()
 
 
+def test_pages_do_not_read_the_whole_ledger(
+    services: Services, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[str] = []
+
+    def counted(name: str) -> None:
+        real = getattr(store, name)
+
+        def scan() -> Any:
+            scans.append(name)
+            return real()
+
+        monkeypatch.setattr(store, name, scan)
+
+    counted("standing")
+    counted("iter_decisions")
+    for version, verdict in enumerate(("duplicate", "distinct", "duplicate")):
+        decide(services, 1, verdict, version)
+        found = services.duplicates(verdict=verdict)
+        assert ([g.number for g in found.groups], found.judged) == ([1], 1)
+    assert scans == ["standing"]
+
+
 def test_members_come_in_pages(services: Services) -> None:
     found = services.duplicate_group(key(0), limit=2)
     assert [member.place for member in found.members] == [0, 1]

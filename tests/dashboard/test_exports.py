@@ -21,6 +21,7 @@ from dashboard.replay import replay
 from dashboard.services import Services
 from tests.dashboard.memory import MemoryStore, collection
 from tests.dashboard.test_deciding import World
+from tests.dashboard.test_doubles import key, plant
 
 BASE = "http://127.0.0.1:8050/api/v1"
 
@@ -76,6 +77,40 @@ def test_csv_and_parquet_hold_what_is_in_force_of_every_image(
         assert {int(row["width"]) for row in held} == {256}
     assert rows == [{name: str(value) for name, value in row.items()} for row in table]
     assert sum(row["verdict"] == "fine" for row in rows) == 1
+
+
+def test_groups_of_near_duplicates_and_what_was_decided_of_them(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "_BLOCK", 4)
+    plant(world.store, (5, 2, 3))
+    for number, verdict in enumerate(("duplicate", "distinct")):
+        world.services.decide_duplicates(key(number), verdict, author="a", expected_version=0)
+    decided_of = {0: "duplicate", 1: "distinct", 2: ""}
+    wanted = {
+        str(member.image_id): (str(key(member.number)), decided_of[member.number])
+        for member in world.store.members_
+    }
+    assert len(wanted) == 10
+    (tmp_path / "d.parquet").write_bytes(written(world, "parquet"))
+    coco = json.loads(written(world, "coco"))["images"]
+    for held in (
+        list(csv.DictReader(io.StringIO(written(world, "csv").decode(), newline=""))),
+        pq.read_table(tmp_path / "d.parquet").to_pylist(),
+        coco,
+    ):
+        assert len(held) == 120
+        for row in held:
+            found = row.get("duplicate_group", ""), row.get("duplicate_verdict", "")
+            assert found == wanted.get(row["image_id"], ("", ""))
+    assert sum("duplicate_verdict" in row for row in coco) == 7
+    world.services.undo(f"duplicates:{key(0)}", author="a", expected_version=1)
+    assert sum("duplicate_verdict" in row for row in _images(written(world, "coco"))) == 2
+
+
+def _images(coco: bytes) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(coco)["images"]
+    return found
 
 
 def test_coco_has_images_categories_and_annotations(world: World) -> None:
