@@ -190,7 +190,10 @@ def test_verdicts_by_button_and_key_are_kept(opened: Opened) -> None:
         expect(card(0)).to_have_class(re.compile("outlier-card--outlier"))
         expect(card(1)).to_have_class(re.compile("outlier-card--fine"))
         page.click("text=True outliers")
-        expect(page.locator(".segments__item--here")).to_have_text("True outliers")
+        here = page.get_by_role("group", name="Verdict", exact=True).locator(
+            ".segments__item--here"
+        )
+        expect(here).to_have_text("True outliers")
         expect(card(0)).to_be_visible()
         expect(card(1)).to_have_count(0)
         assert page.url.endswith("?show=outlier")
