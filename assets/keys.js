@@ -13,6 +13,29 @@
     if (dialog && !dialog.open) dialog.showModal();
   }
 
+  // Menus behind a button: `data-menu` names what it opens --------------------------------------------
+  function setMenu(button, open) {
+    button.setAttribute("aria-expanded", String(open));
+    document.getElementById(button.dataset.menu)?.toggleAttribute("data-open", open);
+  }
+
+  const openMenu = () => document.querySelector('[data-menu][aria-expanded="true"]');
+
+  // A click on the button turns its menu; any other, one on a link of the menu too, closes it.
+  document.addEventListener("click", (event) => {
+    const opened = openMenu();
+    const button = event.target instanceof Element ? event.target.closest("[data-menu]") : null;
+    if (opened) setMenu(opened, false);
+    if (button && button !== opened) setMenu(button, true);
+  });
+
+  // Tab leaves the menu: it closes behind.
+  document.addEventListener("focusin", (event) => {
+    const opened = openMenu();
+    if (!opened || opened.contains(event.target)) return;
+    if (!document.getElementById(opened.dataset.menu)?.contains(event.target)) setMenu(opened, false);
+  });
+
   // Cards that arrow keys walk through ----------------------------------------------------------
   const cards = () => [...document.querySelectorAll("[data-cards] [data-card]")];
 
@@ -82,6 +105,13 @@
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.isComposing) return;
     const command = event.ctrlKey || event.metaKey;
+    const opened = openMenu();
+    if (opened && event.key === "Escape") {
+      setMenu(opened, false);
+      opened.focus();
+      event.preventDefault();
+      return;
+    }
     if (typing(event.target)) {
       if (event.key === "Escape" && event.target.dataset.original !== undefined) cancelName(event.target);
       if (event.key === "Enter" && event.target.closest(".name-field")) event.target.blur();

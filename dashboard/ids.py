@@ -21,6 +21,7 @@ PATH_TEACH: Final = "/teach"
 # The frame around every page.
 URL: Final = "url"
 NAV: Final = "nav"
+NAV_MENU: Final = "nav-menu"
 PAGE: Final = "page"
 TOASTS: Final = "toasts"
 THEME: Final = "theme"

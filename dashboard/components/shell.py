@@ -35,6 +35,8 @@ DESTINATIONS: Final = (
     Destination(ids.PATH_DECISIONS, "Decisions", "check"),
     Destination(ids.PATH_JOBS, "Jobs", "jobs"),
 )
+ALWAYS: Final = 4
+"""Entries that narrow screens show; the others are behind "More" there (assets/shell.css)."""
 
 KEYS: Final[tuple[tuple[str, tuple[tuple[tuple[str, ...], str], ...]], ...]] = (
     (
@@ -150,17 +152,32 @@ def layout(services: Services) -> html.Div:
     )
 
 
-def navigation(pathname: str | None) -> list[dcc.Link]:
-    """Build the links of the navigation, the one that `pathname` lies under marked as current."""
+def navigation(pathname: str | None) -> list[Any]:
+    """Build the links of the navigation, the one that `pathname` lies under marked as current.
+
+    The menu behind "More" is opened and closed by assets/keys.js.
+    """
     here = place(pathname)
+    first, rest = DESTINATIONS[:ALWAYS], DESTINATIONS[ALWAYS:]
     return [
-        dcc.Link(
-            [icon(item.icon), html.Span(item.label)],
-            href=item.path,
-            className="nav__link nav__link--here" if item is here else "nav__link",
-        )
-        for item in DESTINATIONS
+        *(_link(item, here) for item in first),
+        html.Button(
+            [icon("more"), html.Span("More")],
+            className="nav__more nav__more--here" if here in rest else "nav__more",
+            type="button",
+            **data(menu=ids.NAV_MENU),
+            **aria(expanded="false", controls=ids.NAV_MENU),
+        ),
+        html.Div([_link(item, here) for item in rest], id=ids.NAV_MENU, className="nav__menu"),
     ]
+
+
+def _link(item: Destination, here: Destination | None) -> dcc.Link:
+    return dcc.Link(
+        [icon(item.icon), html.Span(item.label)],
+        href=item.path,
+        className="nav__link nav__link--here" if item is here else "nav__link",
+    )
 
 
 def place(pathname: str | None) -> Destination | None:

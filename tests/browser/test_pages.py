@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import expect
 
+from dashboard.components import shell
 from tests.browser.conftest import SIZES, Opened, shoot
 
 pytestmark = [pytest.mark.browser, pytest.mark.service]
@@ -16,6 +17,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.service]
 PAGES = {
     "clusters": ".cluster-card",
     "outliers": ".outlier-card",
+    "duplicates": "#duplicates-list .copies, #duplicates-list .state",
+    "labels": ".labels__classes, #labels-list .state",
+    "teach": ".state__title",
+    "changes": "#changes-list .state, #changes-list .group",
+    "decisions": ".act, #decisions-list .state",
     "jobs": ".job",
     "search": ".page-head",
     "nowhere": ".state__title",
@@ -31,12 +37,14 @@ def test_every_page_fits_and_says_nothing_to_the_console(
         for name, landmark in PAGES.items():
             page.goto(f"/{name}")
             page.wait_for_selector(landmark)
+            expect(page.locator(".skeleton")).to_have_count(0)
+            assert page.locator(".state--error").count() == 0, name
             scrolled, shown = page.evaluate(
                 "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
             )
             assert scrolled <= shown, (name, size)
             assert page.evaluate("document.documentElement.dataset.theme") == theme
-            assert page.locator("nav .nav__link").count() == 5
+            assert page.locator("nav .nav__link").count() == len(shell.DESTINATIONS)
             shoot(page, f"{name}-{size}-{theme}")
 
 
@@ -54,6 +62,33 @@ def test_the_navigation_walks_through_all_pages(opened: Opened) -> None:
             expect(page.locator(".nav__link--here")).to_have_text(label)
         page.go_back()
         page.wait_for_selector(PAGES["outliers"])
+
+
+def test_on_a_phone_the_menu_opens_by_touch_and_by_keys(opened: Opened) -> None:
+    with opened("/jobs", size="phone") as page:
+        page.wait_for_selector(PAGES["jobs"])
+        more, menu = page.locator(".nav__more"), page.locator(".nav__menu")
+        expect(more).to_have_class(re.compile("nav__more--here"))
+        expect(menu).to_be_hidden()
+        more.tap()
+        expect(menu.get_by_role("link")).to_have_count(len(shell.DESTINATIONS) - shell.ALWAYS)
+        expect(menu).to_be_in_viewport(ratio=1)
+        shoot(page, "menu-phone")
+        page.keyboard.press("Escape")
+        expect(menu).to_be_hidden()
+        expect(more).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(menu).to_be_visible()
+        expect(more).to_have_attribute("aria-expanded", "true")
+        page.keyboard.press("Shift+Tab")
+        expect(menu).to_be_hidden()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(PAGES["duplicates"])
+        expect(menu).to_be_hidden()
+        expect(more).to_have_attribute("aria-expanded", "false")
 
 
 def test_a_renamed_cluster_keeps_its_name(opened: Opened) -> None:
@@ -155,7 +190,10 @@ def test_verdicts_by_button_and_key_are_kept(opened: Opened) -> None:
         expect(card(0)).to_have_class(re.compile("outlier-card--outlier"))
         expect(card(1)).to_have_class(re.compile("outlier-card--fine"))
         page.click("text=True outliers")
-        expect(page.locator(".segments__item--here")).to_have_text("True outliers")
+        here = page.get_by_role("group", name="Verdict", exact=True).locator(
+            ".segments__item--here"
+        )
+        expect(here).to_have_text("True outliers")
         expect(card(0)).to_be_visible()
         expect(card(1)).to_have_count(0)
         assert page.url.endswith("?show=outlier")

@@ -147,11 +147,22 @@ def test_an_unknown_path_says_so(path: str) -> None:
         ("/clusters", "Clusters"),
         ("/clusters/x/", "Clusters"),
         ("/outliers/", "Outliers"),
+        ("/decisions", "Decisions"),
     ],
 )
 def test_navigation_marks_where_one_is(path: str | None, label: str) -> None:
-    here = [link for link in parts(shell.navigation(path)) if "here" in css(link)]
+    links = [part for part in parts(shell.navigation(path)) if "nav__link" in css(part)]
+    assert [link.href for link in links] == [item.path for item in shell.DESTINATIONS]
+    here = [link for link in links if "here" in css(link)]
     assert [text(link).strip() for link in here] == [label]
+
+
+@pytest.mark.parametrize("item", shell.DESTINATIONS, ids=lambda item: item.label)
+def test_more_is_marked_when_one_is_in_its_menu(item: shell.Destination) -> None:
+    (more,) = [part for part in parts(shell.navigation(item.path)) if "nav__more" in css(part)]
+    assert ("here" in css(more)) == (item in shell.DESTINATIONS[shell.ALWAYS :])
+    (menu,) = [part for part in parts(shell.navigation(item.path)) if "nav__menu" in css(part)]
+    assert getattr(more, "aria-controls") == menu.id
 
 
 def test_navigation_marks_nothing_elsewhere() -> None:

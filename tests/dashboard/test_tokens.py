@@ -85,6 +85,16 @@ def test_every_variable_that_a_style_sheet_uses_is_defined() -> None:
         assert used - defined == set(), name
 
 
+def test_every_block_of_a_style_sheet_is_closed_before_the_next_begins() -> None:
+    for path in ASSETS.glob("*.css"):
+        text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        depth = 0
+        for line in text.splitlines():
+            assert depth == 0 or line[:1] in {"", " ", "}"}, (path.name, line)
+            depth += line.count("{") - line.count("}")
+        assert depth == 0, path.name
+
+
 def test_type_and_space_come_from_the_scales() -> None:
     for path in ASSETS.glob("*.css"):
         for line in path.read_text(encoding="utf-8").splitlines():
