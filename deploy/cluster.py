@@ -105,9 +105,17 @@ class Standalone:
     """A Spark standalone master at `base`.100 and workers at `base`.101, `base`.102, ..."""
 
     def __init__(
-        self, folder: Path, *, base: str, workers: int = 2, cores: int = 3, memory_mb: int = 1024
+        self,
+        folder: Path,
+        *,
+        base: str,
+        workers: int = 2,
+        cores: int = 3,
+        memory_mb: int = 1024,
+        disks: bool = True,
     ) -> None:
         self.address = f"{base}.100"
+        self._disks = disks
         self.workers = tuple(f"{base}.{number + 101}" for number in range(workers))
         self._folder = folder
         self._children: list[subprocess.Popen[bytes]] = []
@@ -176,7 +184,7 @@ class Standalone:
                     "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC",
                     "JAVA_TOOL_OPTIONS": JAVA_OPTIONS,  # of the executors too
                     # These machines share a file system, so each one's disk is a folder.
-                    VARIABLE: str(self.disk(address)),
+                    **({VARIABLE: str(self.disk(address))} if self._disks else {}),
                     # A master gives an application up after ten executors that ended badly.
                     "SPARK_MASTER_OPTS": "-Dspark.deploy.maxExecutorRetries=-1",
                 },
@@ -193,15 +201,24 @@ class Standalone:
 
 
 class Cluster:
-    """Both, and the settings that point Sightline at them."""
+    """Both, and the settings that point Sightline at them.
+
+    `disks`: each worker keeps shards on a disk of its own; else all share one.
+    """
 
     def __init__(
-        self, settings: Settings, folder: Path, *, nodes: int = 3, workers: int = 2
+        self,
+        settings: Settings,
+        folder: Path,
+        *,
+        nodes: int = 3,
+        workers: int = 2,
+        disks: bool = True,
     ) -> None:
         # Several clusters of one machine must not meet.
         base = f"127.{64 + os.getpid() % 128}.{secrets.randbelow(256)}"
         fetch(settings)
-        self.spark = Standalone(folder / "spark", base=base, workers=workers)
+        self.spark = Standalone(folder / "spark", base=base, workers=workers, disks=disks)
         try:
             self.ring = Ring(settings, folder, base=base, nodes=nodes)
         except BaseException:
@@ -215,7 +232,7 @@ class Cluster:
             cassandra_password=self.ring.password,
             replication=min(3, nodes),
             spark_master=self.spark.master,
-            shards_dir=str(self.spark.disk(self.spark.address)),
+            shards_dir=str(self.spark.disk(self.spark.address)) if disks else "",
             shard_hosts=workers,
         )
 

@@ -43,8 +43,10 @@ Answer = list[tuple[str, str, float]]
 class Installation:
     """A collection on a cluster: schema, toy features, the real engine, a searcher."""
 
-    def __init__(self, settings: Settings, folder: Path, *, nodes: int = 3) -> None:
-        self.cluster = Cluster(settings, folder, nodes=nodes)
+    def __init__(
+        self, settings: Settings, folder: Path, *, nodes: int = 3, disks: bool = True
+    ) -> None:
+        self.cluster = Cluster(settings, folder, nodes=nodes, disks=disks)
         self.settings = self.cluster.settings.replace(
             shard_rows=100,
             query_deadline_s=30.0,

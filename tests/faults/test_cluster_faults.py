@@ -40,7 +40,8 @@ def installation(
     cassandra_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     settings = cassandra_settings.replace(spark_memory_mb=512)
-    running = Installation(settings, tmp_path_factory.mktemp("cluster"), nodes=1)
+    # One file system: here executors are lost, not the disks of machines.
+    running = Installation(settings, tmp_path_factory.mktemp("cluster"), nodes=1, disks=False)
     yield running
     running.close()
 
