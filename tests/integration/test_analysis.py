@@ -73,7 +73,7 @@ def test_a_collection_gets_a_map(spark: SparkSession, settings: Settings, store:
                 kept.append(step) if message == KEPT else None
             ),
         )
-        assert kept == ["collect", "graph"]
+        assert kept == ["collect", "graph", "before"]
         again = analyse(spark, settings, store, model_id=MODEL)
     finally:
         hosts.stop()
