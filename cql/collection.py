@@ -14,7 +14,8 @@ from cassandra.util import datetime_from_uuid1
 from cql import statements as cql
 from cql.access import PAGE_ROWS, Access, blocks, now, record, values_of
 from cql.errors import InputError, NotFoundError
-from cql.records import Change, FileState, Image, Listing, Measures, Thumbnail
+from cql.records import Change, FileState, Image, Listing, Measures, Suggestion, Thumbnail
+from cql.taught import line_key
 
 FILE_BUCKETS = 64
 CHANGE_SLOTS = 8
@@ -222,7 +223,12 @@ class Collection:
         self._access.write(cql.DELETE_FEATURE, keys)
         self._access.write(cql.DELETE_THUMBNAIL, ((each,) for each in image_ids))
         self._access.write(cql.DELETE_MEASURES, ((listing_id, each) for each in image_ids))
-        # Lists of them by concept pass over those that are gone.
+        # The lists by concept first: their keys are known from the suggestions alone.
+        suggested = self._access.many(cql.SUGGESTIONS, ((each,) for each in image_ids))
+        self._access.write(
+            cql.DELETE_SUGGESTION_DAY,
+            (line_key(record(Suggestion, row)) for rows in suggested for row in rows),
+        )
         self._access.write(cql.DELETE_SUGGESTIONS, ((each,) for each in image_ids))
         self._access.write(cql.DELETE_IMAGE, ((listing_id, each) for each in image_ids))
         self._log("image_deleted", ((listing_id, each) for each in image_ids))

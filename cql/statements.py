@@ -303,6 +303,10 @@ DELETE_SUGGESTIONS = Statement("DELETE FROM {keyspace}.suggestions WHERE image_i
 PUT_SUGGESTION_DAY = _insert(
     "{keyspace}.suggestions_by_concept", "name day at image_id version listing_id margin"
 )
+DELETE_SUGGESTION_DAY = Statement(
+    "DELETE FROM {keyspace}.suggestions_by_concept "
+    "WHERE name = ? AND day = ? AND at = ? AND image_id = ?"
+)
 SUGGESTIONS_OF_DAY = Statement(
     "SELECT * FROM {keyspace}.suggestions_by_concept WHERE name = ? AND day = ?"
 )

@@ -138,6 +138,15 @@ class Taught:
         self._access.write(
             cql.PUT_SUGGESTION, (values_of(each, cql.SUGGESTION_COLUMNS) for each in fresh)
         )
+        written = {line_key(each) for each in fresh}
+        replaced = (
+            line_key(record(Suggestion, rows[0]))
+            for each, rows in zip(every, found, strict=True)
+            if rows and rows[0].version < each.version
+        )
+        self._access.write(
+            cql.DELETE_SUGGESTION_DAY, (key for key in replaced if key not in written)
+        )
         return len(fresh)
 
     def suggestions(self, image_id: UUID) -> list[Suggestion]:
@@ -163,6 +172,11 @@ class Taught:
             day -= timedelta(days=len(run))
             step *= 4
         return kept[:limit]
+
+
+def line_key(suggestion: Suggestion) -> tuple[str, int, datetime, UUID]:
+    """The key of a suggestion in the list of its concept: name, day, moment, image."""
+    return suggestion.name, _day(suggestion.at), suggestion.at, suggestion.image_id
 
 
 _LISTS = ("classes", "counts", "norms", "biases")

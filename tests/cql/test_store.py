@@ -161,6 +161,9 @@ def test_delete_image_removes_it_everywhere(store: Store) -> None:
     store.delete_image(gone)
     assert store.suggestions(gone) == []
     assert store.suggested(name, limit=9) == lines[1:]
+    day = int(lines[1].at.strftime("%Y%m%d"))
+    listed = store._access.many(cql.SUGGESTIONS_OF_DAY, [(name, day)])
+    assert [row.image_id for rows in listed for row in rows] == [kept]
     for read in (store.image, store.thumbnail, store.delete_image):
         with pytest.raises(NotFoundError):
             read(gone)

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from cql import statements as cql
 from cql.access import now
 from cql.errors import ConflictError, InputError, NotFoundError
 from cql.records import Classifier, Concept, Suggestion
@@ -88,6 +89,9 @@ def test_suggestions_stand_once_and_newest_first(store: Store) -> None:
     assert store.put_suggestions([again]) == 1
     assert store.suggested(name, limit=10) == [again, *lines[:3]]
     assert store.suggestions(lines[3].image_id) == [again]
+    days = {int(each.at.strftime("%Y%m%d")) for each in [again, *lines]}
+    listed = store._access.many(cql.SUGGESTIONS_OF_DAY, ((name, day) for day in days))
+    assert sum(map(len, listed)) == len(lines), "one line an image, the newest"
     assert store.suggestions(uuid4()) == []
 
 
