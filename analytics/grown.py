@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analytics import clustering, tree
+from analytics import arrowfile, clustering, tree
 from analytics.tree import Coarse, Curve, Linkage
 from cql.errors import InputError, IntegrityError, NotFoundError
 from cql.records import MapVersion
@@ -80,7 +78,7 @@ class Grown:
             "dims": str(self.space.shape[1]),
             "sha256": json.dumps(sums),
         }
-        _write(table.replace_schema_metadata(meta), path)
+        arrowfile.write(table.replace_schema_metadata(meta), path)
 
 
 def path_of(settings: Settings, map_id: UUID) -> Path:
@@ -184,17 +182,3 @@ def _wide(rows: NDArray[Any], width: int) -> pa.Array:
 def _digest(column: pa.Array) -> str:
     width = column.type.bit_width // 8
     return hashlib.sha256(memoryview(column.buffers()[1])[: width * len(column)]).hexdigest()
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
-    try:
-        with draft.open("wb") as file:
-            with pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

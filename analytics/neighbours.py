@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analytics import arrowfile
 from analytics.identity import halves
 from analytics.search import Searcher
 from cql.errors import IntegrityError, NotFoundError
@@ -93,8 +93,6 @@ class Graph:
             **{name: getattr(self, name) for name in _FACTS},
         }
         flat = {name: pa.array(array.ravel()) for name, array in arrays.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
         # One column of each array: their lengths differ, so each is a list in a table of one row.
         table = pa.table(
             {
@@ -102,15 +100,7 @@ class Graph:
                 for name, values in flat.items()
             }
         ).replace_schema_metadata({"graph": json.dumps(meta)})
-        try:
-            with draft.open("wb") as file:
-                with pa.ipc.new_file(file, table.schema) as writer:
-                    writer.write_table(table)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        arrowfile.write(table, path)
 
     @classmethod
     def open(cls, path: Path) -> Graph:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analytics import arrowfile
 from analytics import columns as attributes
 from analytics.columns import Column
 from cql.access import blocks
@@ -108,7 +107,7 @@ def build(store: Store, version: MapVersion, path: Path, *, progress: Progress =
         "map_id": str(version.map_id),
         "columns": json.dumps([attributes.form(column) for column in known]),
     }
-    _write(pa.table(data).replace_schema_metadata(meta), path)
+    arrowfile.write(pa.table(data).replace_schema_metadata(meta), path)
 
 
 def _points(store: Store, version: MapVersion, progress: Progress) -> _Points:
@@ -216,17 +215,3 @@ def _spread(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     ):
         values = (values | (values << np.uint64(shift))) & np.uint64(pattern)
     return values
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
-    try:
-        with draft.open("wb") as file:
-            with pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
