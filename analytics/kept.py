@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import os
@@ -17,13 +16,13 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 
+from analytics.shelf import sha256
 from cql.errors import InputError, IntegrityError
 
 Kept = TypeVar("Kept")
 
 FORMAT = 2
 _HEAD = "about.json"
-_CHUNK = 1 << 22
 _LEAST_MAPPED = 4096
 """Bytes of a file from which an array is memory-mapped."""
 
@@ -42,7 +41,7 @@ def save(path: Path, item: Any, *, key: str) -> None:
         files = {}
         for each in sorted(draft.iterdir()):
             _settle(each)
-            files[each.name] = _digest(each)
+            files[each.name] = sha256(each)
         about = {"format": FORMAT, "key": key, "value": value, "files": files}
         (draft / _HEAD).write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
         _settle(draft / _HEAD)
@@ -70,7 +69,7 @@ def load(path: Path, kind: type[Kept], *, key: str) -> Kept:
     if not same:
         raise IntegrityError(f"{path.name} must be of key {key} and format {FORMAT}: delete it")
     for name, wanted in files.items():
-        found = _digest(path / name) if (path / name).is_file() else "no file"
+        found = sha256(path / name) if (path / name).is_file() else "no file"
         if found != wanted:
             raise IntegrityError(
                 f"{path.name}/{name} must have the sha256 {wanted[:12]}, it has {found[:12]}: "
@@ -173,14 +172,6 @@ def _texts(path: Path) -> list[str]:
         table = pa.ipc.open_file(source).read_all()
     texts: list[str] = table.column(0).to_pylist()
     return texts
-
-
-def _digest(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_CHUNK):
-            found.update(block)
-    return found.hexdigest()
 
 
 def _settle(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -17,6 +17,7 @@ from analytics.linear import Linear, Want
 from analytics.ranking import Hosts
 from analytics.standing import Standing
 from cql import codec
+from cql.access import now
 from cql.errors import InputError
 from cql.progress import Progress, silent
 from cql.records import Classifier, Concept, Feature, Suggestion
@@ -115,7 +116,7 @@ def classify(
         labels=len(found.images),
         label_version=version,
         measures=json.dumps(asdict(made.measures), sort_keys=True),
-        created_at=_now(),
+        created_at=now(),
     )
     store.put_classifier(stored)
     store.set_live(CLASSIFIER_LIVE, stored.classifier_id, expected=expected)
@@ -195,7 +196,7 @@ def concept_of(taught: Taught, name: str, version: int, *, author: str) -> Conce
         sampled=ranker.sampled,
         seed=ranker.seed,
         author=author,
-        created_at=_now(),
+        created_at=now(),
     )
 
 
@@ -210,7 +211,7 @@ def suggest(store: Store, model_id: str, *, progress: Progress = silent) -> int:
     total = 0
     for done, each in enumerate(concepts):
         progress(KIND_CONCEPTS, done, len(concepts))
-        began = _now()
+        began = now()
         first = store.concept_since(each.name)
         since = store.concept_read_to(each.name, each.version) or first
         names = dict.fromkeys(
@@ -253,7 +254,7 @@ def _fresh(
                     name=made.name,
                     version=made.version,
                     margin=margin,
-                    at=_now(),
+                    at=now(),
                 )
 
 
@@ -262,8 +263,3 @@ def _decoded(features: Sequence[Feature], dim: int) -> NDArray[np.float32]:
         [each.vector for each in features], [each.crc32c for each in features], dim=dim
     )
     return vectors
-
-
-def _now() -> datetime:
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.identity import halves
 from analytics.kernels import Map, error_bound
 from cql.errors import InputError
 
@@ -214,8 +215,7 @@ def _first(lists: Sequence[Ranked], k: int, key: Key) -> Ranked:
 
 
 def _order(keys: NDArray[np.float32], images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    ids = np.ascontiguousarray(images).view(">u8").astype(np.uint64)
-    return np.lexsort((ids[:, 1], ids[:, 0], -keys))
+    return np.lexsort((*halves(images), -keys))
 
 
 def _over_block(

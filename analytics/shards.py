@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from analytics.blocks import Block
 from analytics.codes import Codes, encode, width
+from analytics.identity import halves
 from analytics.pointers import live_snapshots
 from analytics.rowfile import RowFile
 from analytics.shelf import folder, here, is_whole, numbered, sha256
@@ -389,5 +390,4 @@ def _order(listings: pa.Array | pa.ChunkedArray, images: NDArray[np.uint8]) -> N
     names = np.array(coded.dictionary.to_pylist(), object)
     ranks = np.empty(len(names), np.intp)
     ranks[np.argsort(names)] = np.arange(len(names))
-    keys = images.view(">u8").astype(np.uint64)
-    return np.lexsort((keys[:, 1], keys[:, 0], ranks[coded.indices.to_numpy()]))
+    return np.lexsort((*halves(images), ranks[coded.indices.to_numpy()]))

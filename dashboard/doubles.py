@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from analytics.decided import PREFIXES, subject_of
 from cql.errors import InputError, NotFoundError
 from cql.records import Decision, DuplicateGroup, DuplicateRun
 from cql.store import Store
@@ -16,9 +17,7 @@ VERDICTS = ("duplicate", "distinct")
 """`distinct`: not a duplicate."""
 SHOWN = ("all", "undecided", *VERDICTS, "changed")
 KIND = "duplicates"
-PREFIX = "duplicates:"
-MEMBERS = 100
-"""Members of a group on one page of them."""
+PREFIX = PREFIXES[KIND]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +106,7 @@ class GroupDetail:
 
 def subject(key: UUID) -> str:
     """The ledger's subject of a group: its key survives from map to map."""
-    return f"{PREFIX}{key}"
+    return subject_of(KIND, key)
 
 
 def value(verdict: str, digest: str) -> str:
@@ -188,12 +187,13 @@ def page(
 
 def detail(store: Store, group: DuplicateGroup, *, offset: int, limit: int) -> GroupDetail:
     """A group with its members from place `offset` on."""
-    decisions = store.decisions(subject(group.group_key))
+    name = subject(group.group_key)
+    decision = store.decisions_of([name]).get(name)
     members = store.duplicate_members(group, offset=offset, limit=limit)
     end = offset + len(members)
     titles = _titles(store, [group])
     return GroupDetail(
-        group=view(group, decisions[0] if decisions else None, titles.get(group.group_key, "")),
+        group=view(group, decision, titles.get(group.group_key, "")),
         members=tuple(
             MemberView(
                 place=member.place,

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode
 from uuid import UUID
 
+from analytics.decided import PREFIXES
 from analytics.propagation import K_MAX
 from dashboard.history import KINDS
 from dashboard.state import MAX_QUERY, ExploreState
@@ -17,7 +18,7 @@ from dashboard.terms import Terms
 
 NEAR: Final = 60
 """Images that a label is spread to where the address does not say."""
-_SUBJECT = re.compile(r"(?:cluster|image|label|merge|split|duplicates):[0-9A-Za-z-]{1,80}")
+_SUBJECT = re.compile(rf"(?:{'|'.join(PREFIXES.values())})[0-9A-Za-z-]{{1,80}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +22,8 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from cql.settings import ROOT
-from tests.browser.conftest import FLAGS
+from tests.browser.conftest import FLAGS, browser_path
 
-BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
 PAINTED = """() => {
   const [paint] = performance.getEntriesByName("first-contentful-paint");
   return paint ? performance.timeOrigin + paint.startTime : null;
@@ -70,7 +68,7 @@ def wait(
 
 def first_paint(url: str) -> float:
     """Open the page in an empty headless browser; the wall-clock seconds of its first content."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    found = browser_path()
     if found is None:
         raise RuntimeError("first paint needs Chrome or Chromium: install the package chromium")
     with sync_playwright() as driver:

@@ -39,6 +39,8 @@ FLAGS = [
 DRIVER = "GL Driver Message"
 """What software WebGL says of its own speed."""
 
+BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
+
 SEEN = """() => [...document.querySelectorAll("img")].every((image) => {
   const box = image.getBoundingClientRect();
   const away = box.bottom < 0 || box.top > innerHeight || box.width === 0;
@@ -51,6 +53,11 @@ Opened = Callable[..., Any]
 IMAGES = 240
 START_S = 900
 """Rendering, ingest, features, graph and map of 240 pictures on two busy cores, with room."""
+
+
+def browser_path() -> str | None:
+    """The installed Chrome or Chromium; None where there is none."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
 def _free_port() -> int:
@@ -122,8 +129,7 @@ def app_url(demo_folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    names = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
-    found = next((path for name in names if (path := shutil.which(name))), None)
+    found = browser_path()
     assert found, "browser tests need Chrome or Chromium: install the package chromium"
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as driver:
