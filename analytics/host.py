@@ -27,7 +27,7 @@ from analytics.effective import Views
 from analytics.filters import Filters
 from analytics.follow import Follower, Log
 from analytics.holding import Holding, Part
-from analytics.placement import DAMAGED, FILES, ROLE
+from analytics.placement import COPIES, DAMAGED, FILES, ROLE
 from analytics.pointers import wanted
 from analytics.regions import Selection
 from analytics.scan import Ask
@@ -97,6 +97,8 @@ class Host:
         self._awaited: dict[UUID, float] = {}
         self._damages: dict[UUID, Beacon] = {}
         self._files: Beacon | None = None
+        self._copies: dict[UUID, Beacon] = {}
+        self._look = threading.Event()
         self._swept = time.monotonic()
         self._shelf = Shelf(settings, store, count=count, service_id=self._service_id(FILES))
         self._batch = Batch(threads)
@@ -127,6 +129,7 @@ class Host:
             except SightlineError as error:
                 log.warning("host %d: %s", self._index, error)
             stop.wait(poll_s)
+        self._look.set()
         following.join()
         copying.join()
 
@@ -140,8 +143,9 @@ class Host:
         for version in named:
             if version not in self._held and now >= self._again.get(version, 0.0):
                 self._load(version)
-        for version in set(self._damages) - set(named):
-            self._damages.pop(version).close()
+        for rows in (self._damages, self._copies):
+            for version in set(rows) - set(named):
+                rows.pop(version).close()
         for version in set(self._held) - set(named):
             if (beacon := self._beacons.pop(version, None)) is not None:
                 beacon.close()
@@ -165,7 +169,8 @@ class Host:
     def close(self) -> None:
         """Withdraw and stop serving."""
         files = [self._files] if self._files else []
-        for beacon in (*self._beacons.values(), *self._damages.values(), *files):
+        rows = (self._beacons, self._copies, self._damages)
+        for beacon in (*(beacon for each in rows for beacon in each.values()), *files):
             beacon.close()
         self._server.close()
         self._shelf.close()
@@ -330,17 +335,30 @@ class Host:
 
     def _keep_copies(self, stop: threading.Event) -> None:
         # A machine that is lost takes its disk with it: others have its shards' files, too.
-        copies = min(self._settings.shard_copies, self._count)
-        while copies > 1 and not stop.wait(_COPY_S):
+        if not makes_copies(self._settings, self._count):
+            return
+        while not stop.is_set():
             for version in [held for held in list(self._held) if held not in self._gone]:
                 try:
-                    every = self._store.shards(version)
-                    for behind in range(copies):
-                        owner = (self._index - behind) % self._count
-                        for shard in every[owner :: self._count]:
-                            self._shelf.complete(version, shard.files)
+                    whole = self._copy(version)
+                    if whole and version not in self._copies:
+                        self._copies[version] = Beacon(
+                            self._store, self._service(COPIES, version, (self._index,))
+                        )
                 except (SightlineError, OSError) as error:
                     log.info("host %d: copies of snapshot %s: %s", self._index, version, error)
+            self._look.wait(_COPY_S)
+            self._look.clear()
+
+    def _copy(self, version: UUID) -> bool:
+        """Fetch what this machine should have of a snapshot; whether it has all of that."""
+        every = self._store.shards(version)
+        whole = True
+        for behind in range(min(self._settings.shard_copies, self._count)):
+            owner = (self._index - behind) % self._count
+            for shard in every[owner :: self._count]:
+                whole &= self._shelf.complete(version, shard.files)
+        return whole
 
     def _load(self, version: UUID) -> None:
         try:
@@ -372,6 +390,7 @@ class Host:
         self._beacons[version] = Beacon(
             self._store, self._service(ROLE, version, tuple(every[n].shard for n in own))
         )
+        self._look.set()
 
     def _open(
         self, snapshot: Snapshot, every: list[Shard], own: list[int]
@@ -435,6 +454,11 @@ class Host:
 
     def _service_id(self, role: str, version: UUID | None = None) -> UUID:
         return uuid5(NAMESPACE, f"{role}\0{self._id}\0{version}")
+
+
+def makes_copies(settings: Settings, count: int) -> bool:
+    """Whether `count` hosts keep each shard's files on more than one machine."""
+    return min(settings.shard_copies, count) > 1
 
 
 def warm(dim: int) -> None:

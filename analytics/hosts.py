@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from threadpoolctl import threadpool_limits
 
 from analytics import shards
-from analytics.host import Host
-from analytics.placement import DAMAGED, FILES, ROLE, cover
+from analytics.host import Host, makes_copies
+from analytics.placement import COPIES, DAMAGED, FILES, ROLE, copied, cover
 from analytics.pointers import go_live, live_of, point, target_of
 from analytics.shelf import here, prune
 from cql.errors import SightlineError, UnavailableError
@@ -38,6 +39,9 @@ _GROUP = "sightline-hosts"
 _CARE_S = 2.0
 """Seconds between two looks at what hosts report."""
 
+_COPIES_S = 30.0
+"""Seconds for which a snapshot that hosts hold waits for its copies before it becomes live."""
+
 _STEADY_S = 15.0
 """A host job that ran for this long had started well."""
 
@@ -53,6 +57,7 @@ class Hosts:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._targets: dict[str, Snapshot] = {}
+        self._covered: dict[UUID, float] = {}
         self._lock = threading.Lock()
 
     def start(self, snapshot: Snapshot) -> None:
@@ -90,11 +95,32 @@ class Hosts:
         )
 
     def _settle(self, target: Snapshot) -> bool:
-        """Make a snapshot live that hosts hold; whether they do."""
-        if cover(self._store.services(ROLE), target) is None:
+        """Make a snapshot live that hosts hold, copies included; whether they do."""
+        if cover(self._store.services(ROLE), target) is None or not self._safe(target):
             return False
         go_live(self._store, target)
         prune(self._settings, self._store)
+        return True
+
+    def _safe(self, target: Snapshot) -> bool:
+        """Whether the loss of one machine would cost no new build, or that was waited for enough.
+
+        What has been live is served again as it is.
+        """
+        if not makes_copies(self._settings, self._settings.shard_hosts):
+            return True
+        if self._store.live(live_of(target.model_id)) == target.snapshot_id:
+            return True
+        if copied(self._store.services(COPIES), target, self._settings.shard_hosts):
+            return True
+        began = self._covered.setdefault(target.snapshot_id, time.monotonic())
+        if time.monotonic() - began < _COPIES_S:
+            return False
+        log.warning(
+            "snapshot %s becomes live before its shards have %d copies: they are still made",
+            target.snapshot_id,
+            min(self._settings.shard_copies, self._settings.shard_hosts),
+        )
         return True
 
     def stop(self) -> None:
@@ -106,7 +132,7 @@ class Hosts:
                 context.cancelJobGroup(_GROUP)
             thread.join(15)
         self._threads = []
-        for role in (ROLE, DAMAGED, FILES):
+        for role in (ROLE, DAMAGED, FILES, COPIES):
             for service in self._store.services(role):
                 self._store.withdraw(role, service.service_id)
 

@@ -8,6 +8,9 @@ ROLE = "host"
 DAMAGED = "host-damaged"
 FILES = "host-files"
 """Role of a host that serves shard files; the row's only number is its index among the hosts."""
+COPIES = "host-copies"
+"""Role of a host whose machine has every file of a snapshot that it should have, its own and copies
+of other hosts'; the row's only number is its index among the hosts."""
 
 
 def cover(services: list[Service], snapshot: Snapshot) -> list[tuple[Service, list[int]]] | None:
@@ -25,3 +28,9 @@ def cover(services: list[Service], snapshot: Snapshot) -> list[tuple[Service, li
             chosen.append((service, take))
             left -= set(take)
     return None if left else chosen
+
+
+def copied(services: list[Service], snapshot: Snapshot, count: int) -> bool:
+    """Whether each of `count` hosts says that it has the copies of a snapshot which it should."""
+    held = [service for service in services if service.snapshot_id == snapshot.snapshot_id]
+    return {index for service in held for index in service.shards} >= set(range(count))

@@ -107,10 +107,11 @@ class Shelf:
             raise NotFoundError(f"{name} is not here: {error.strerror}") from error
         return Message({"size": size}, {"data": np.frombuffer(data, np.uint8)})
 
-    def complete(self, version: UUID, files: Mapping[str, str], *, check: bool = False) -> None:
+    def complete(self, version: UUID, files: Mapping[str, str], *, check: bool = False) -> bool:
         """Fetch those files (name to sha256) that are missing, or with `check` those that differ.
 
-        What no host has is left missing. UnavailableError while a host that may have it is away.
+        What no host has is left missing; whether all are here now. UnavailableError while a host
+        that may have one is away.
         """
         path = folder(self._settings, version)
         lacking = {
@@ -119,7 +120,7 @@ class Shelf:
             if not (path / name).exists() or (check and sha256(path / name) != digest)
         }
         if not lacking or self._count == 1:
-            return
+            return not lacking
         began = time.monotonic()
         rows = self._store.services(FILES)
         peers = [row for row in rows if row.service_id != self._id]
@@ -131,6 +132,7 @@ class Shelf:
         ]
         spent = time.monotonic() - began
         log.info("snapshot %s: %d files fetched in %.1f s", version, len(fetched), spent)
+        return len(fetched) == len(lacking)
 
     def forget(self, version: UUID) -> bool:
         """Delete the files of a snapshot whose row is gone, and say so; those of another stay."""

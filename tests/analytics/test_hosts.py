@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any, cast
+from uuid import UUID
 
 import numpy as np
 import pytest
 
+from analytics import hosts as hosting
 from analytics import shards
 from analytics.host import warm
 from analytics.hosts import Hosts
+from analytics.placement import COPIES
 from analytics.pointers import live_of, point, target_of
 from cql.errors import UnavailableError
-from cql.records import Snapshot
+from cql.records import Service, Snapshot
 from cql.store import Store
 from tests.analytics.conftest import MODEL, World
 from tests.naive import unit
@@ -106,3 +109,49 @@ def test_what_is_held_late_goes_live_unless_another_engine_wants_another(two: An
         point(store, name, newer.snapshot_id)
     hosts._care()
     assert one.store.pointers[live_of(MODEL)] == newer.snapshot_id
+
+
+@pytest.fixture
+def copying(world: Make) -> tuple[World, Cared, Snapshot]:
+    """A snapshot that a host holds, of which two hosts shall keep copies."""
+    one = world(shard_hosts=2, shard_copies=2)
+    vectors = unit(np.random.default_rng(0), 3, 4)
+    first = one.fill(vectors, OWNERS)
+    one.store.pointers.clear()
+    warm(vectors.shape[1])
+    one.host()
+    return one, Cared(one), first
+
+
+def copies(one: World, snapshot: Snapshot, index: int) -> None:
+    row = Service(
+        role=COPIES,
+        service_id=UUID(int=index),
+        address="grpc://127.0.0.1:7",
+        snapshot_id=snapshot.snapshot_id,
+        shards=(index,),
+    )
+    one.store.heartbeat(row, 60)
+
+
+def test_a_snapshot_goes_live_once_every_host_has_its_copies(copying: Any) -> None:
+    one, hosts, first = copying
+    hosts.start(first)
+    copies(one, first, 0)
+    with pytest.raises(UnavailableError, match="within 1 s"):
+        hosts.ready(1.0)
+    assert live_of(MODEL) not in one.store.pointers
+    copies(one, first, 1)
+    assert hosts.ready(10) == first
+    assert one.store.pointers[live_of(MODEL)] == first.snapshot_id
+
+
+def test_a_snapshot_goes_live_without_copies_that_take_too_long(
+    copying: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hosting, "_COPIES_S", 0.5)
+    one, hosts, first = copying
+    hosts.start(first)
+    assert hosts.ready(10) == first
+    assert "before its shards have 2 copies" in caplog.text
+    assert one.store.pointers[live_of(MODEL)] == first.snapshot_id

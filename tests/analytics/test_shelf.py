@@ -19,7 +19,7 @@ import pytest
 from analytics import host as hosts
 from analytics import shards, shelf
 from analytics.host import Host
-from analytics.placement import DAMAGED, FILES, cover
+from analytics.placement import COPIES, DAMAGED, FILES, copied, cover
 from analytics.search import Request
 from analytics.shelf import VARIABLE, Shelf, arrange, folder, here
 from cql import codec
@@ -88,6 +88,24 @@ def test_hosts_fetch_what_their_disks_lack(world: Make, count: int) -> None:
         assert there(files_of(one, disks[number % count], number))
     drafts = [path for disk in disks for path in disk.rglob(".*")]
     assert drafts == []
+
+
+def test_hosts_say_that_they_have_their_copies_once_they_do(world: Make) -> None:
+    one = filled(world)
+    disks = one.machines(2, copies=2)
+    snapshot = one.store.snapshot(one.store.pointers["snapshot"])
+    until(lambda: copied(one.store.services(COPIES), snapshot, 2))
+    assert all(there(files_of(one, disk, n)) for disk in disks for n in range(4))
+    one.close()
+    assert one.store.services(COPIES) == []
+
+
+def test_hosts_that_make_no_copies_say_nothing_of_them(world: Make) -> None:
+    one = filled(world)
+    one.machines(2, copies=1)
+    until(lambda: covered(one))
+    check(one)
+    assert one.store.services(COPIES) == []
 
 
 def test_a_lost_machine_is_made_good_from_the_copies_of_another(world: Make) -> None:
