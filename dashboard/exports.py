@@ -143,7 +143,7 @@ def _places(
     map_id = atlas.live_id()
     if map_id is None:
         return lambda block: [("", "", "", "")] * len(block)
-    view, table = atlas.view(map_id), atlas.table(map_id)
+    view, table = atlas.decided(map_id)
     names = ledger.names(store, [each.cluster.cluster_key for each in view.clusters])
     shown: dict[int, tuple[str, str]] = {}
     for each in view.clusters:
