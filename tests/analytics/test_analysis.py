@@ -55,7 +55,7 @@ def test_layouts_of_degenerate_collections_are_finite(count: int, kind: str) -> 
         assert placed.shape == (count, dims)
         assert placed.dtype == np.float32
         assert np.isfinite(placed).all()
-    fitted = projection.fit(placed[:, :2])
+    fitted = projection.Frame.around(placed[:, :2]).shown(placed[:, :2])
     assert ((fitted >= 0) & (fitted < 1)).all()
     found = clustering.cluster(placed, min_samples=5)
     assert found.labels.shape == (count,)
@@ -64,9 +64,9 @@ def test_layouts_of_degenerate_collections_are_finite(count: int, kind: str) -> 
     assert ((odd.score > 0) & (odd.score <= 1)).all()
 
 
-def test_fit_keeps_the_aspect() -> None:
+def test_a_frame_keeps_the_aspect() -> None:
     placed = np.array([[0, 0], [10, 5], [5, 2]], np.float32)
-    fitted = projection.fit(placed).astype(np.float64)
+    fitted = projection.Frame.around(placed).shown(placed).astype(np.float64)
     assert np.ptp(fitted[:, 0]) == pytest.approx(0.96, abs=1e-6)
     assert np.ptp(fitted[:, 1]) == pytest.approx(0.48, abs=1e-6)
 

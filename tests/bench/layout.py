@@ -37,7 +37,7 @@ def again(dataset: Dataset, *, share: float = 0.05, seed: int = 1) -> list[Row]:
     began = time.perf_counter()
     found = projection.layout(vectors, graph, seed=seed, start=start)
     spent = time.perf_counter() - began
-    moved = projection.fit(found, frame=frame)[old] - frame.shown(earlier)
+    moved = projection.Frame.around(found, frame).shown(found)[old] - frame.shown(earlier)
     began = time.perf_counter()
     placed = projection.place(vectors, graph, start, seed=seed)
     placing = time.perf_counter() - began
