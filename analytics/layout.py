@@ -355,7 +355,6 @@ def optimise(
     rate: float = 1.0,
     speeds: NDArray[np.float32] | None = None,
     threads: int | None = None,
-    blocks: int | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
     """Move float32 (N, dims) positions for `epochs`, at a rate that falls from `rate` to 0.
@@ -367,8 +366,7 @@ def optimise(
     positions = np.array(start, np.float32, order="C")
     if not count or not len(graph.rows) or epochs < 1:
         return positions
-    if blocks is None:
-        blocks = 1 if count < _SMALL else _BLOCKS
+    blocks = 1 if count < _SMALL else _BLOCKS
     speed = np.ones(count, np.float32) if speeds is None else np.asarray(speeds, np.float32)
     rounds, heads, tails, weights = _schedule(graph, speed > 0, blocks, epochs)
     a, b = np.float32(shape.a), np.float32(shape.b)
