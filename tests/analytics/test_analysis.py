@@ -212,14 +212,16 @@ def test_a_planted_outlier_ranks_first_and_says_why() -> None:
     far = unit(np.random.default_rng(99), 1, 16)
     vectors = np.concatenate([vectors, far])
     graph = brute(vectors, 12)
-    found = Clusters(np.array([*labels, -1]), np.ones(121), np.zeros(121))
+    nearest = [*labels, labels[graph.rows[120, 0]]]
+    found = Clusters(
+        np.array([*labels, -1]), np.ones(121), np.zeros(121), np.array(nearest, np.int32)[:, None]
+    )
     odd = outliers.score(graph, found, k=12)
     assert int(np.argmax(odd.score)) == 120
     assert odd.score[120] == 1.0
-    near = outliers.nearest_cluster(graph, found)
-    words = list(reasons(odd, found, near, ["A", "B", "C"]))[120]
+    words = list(reasons(odd, found, found.nearest, ["A", "B", "C"]))[120]
     assert "12 nearest images" in words
-    assert f"nearest is “{'ABC'[near[120]]}”" in words
+    assert f"nearest is “{'ABC'[nearest[120]]}”" in words
 
 
 def run(one: World, **changes: Any) -> MapVersion:

@@ -121,8 +121,7 @@ def test_attributes_that_disagree_with_the_neighbours_are_told() -> None:
     found = outliers.score(graph_of(vectors, 15), clusters, k=15, facets=facets, owners=owners)
     assert outliers.KINDS[found.kinds[0]] == "category"
     assert found.score[0] >= 0.95
-    near = outliers.nearest_cluster(graph_of(vectors, 15), clusters)
-    words = list(reasons(found, clusters, near, ["Pipes", "Rods"], facets))
+    words = list(reasons(found, clusters, clusters.labels, ["Pipes", "Rods"], facets))
     assert "Material says “steel”, but 100 % of the images it looks like say “PE”" in words[0]
     rare = found.kinds == outliers.KINDS.index("rare")
     assert not any("says" in words[row] for row in np.flatnonzero(rare))
