@@ -19,7 +19,7 @@ from uuid import UUID, uuid4, uuid5
 import numpy as np
 import pyarrow as pa
 
-from analytics import kernels, linear, ranking, scan, shards
+from analytics import kernels, linear, ranking, scan, shards, shelf
 from analytics.batch import Batch
 from analytics.blocks import Block
 from analytics.codes import encode
@@ -33,6 +33,7 @@ from analytics.regions import Selection
 from analytics.scan import Ask
 from analytics.shelf import Shelf, folder
 from analytics.tiles import MapTable
+from cql import wire
 from cql.errors import IntegrityError, NotFoundError, SightlineError, UnavailableError
 from cql.records import NAMESPACE, Service, Shard, Snapshot
 from cql.settings import Settings
@@ -50,26 +51,11 @@ _SWEEP_S = 3600.0
 """Seconds between two looks at copies that are missing here, and at files that nobody needs."""
 
 
-class Registry(Log, Protocol):
+class Registry(shelf.Registry, wire.Registry, Log, Protocol):
     """The part of the store that a host needs."""
 
     def live_versions(self) -> dict[str, UUID]:
         """The version that each pointer names."""
-
-    def snapshot(self, snapshot_id: UUID) -> Snapshot:
-        """A snapshot."""
-
-    def shards(self, snapshot_id: UUID) -> list[Shard]:
-        """Its shards."""
-
-    def services(self, role: str) -> list[Service]:
-        """Live processes of a role."""
-
-    def heartbeat(self, service: Service, ttl_s: int) -> None:
-        """Write a service's row."""
-
-    def withdraw(self, role: str, service_id: UUID) -> None:
-        """Delete a service's row."""
 
 
 class Host:
