@@ -100,7 +100,7 @@ class Making:
     @property
     def data(self) -> str:
         """Identity of the rows, however they are sharded."""
-        return self.snapshot.fingerprint or str(self.snapshot.snapshot_id)
+        return data_of(self.snapshot)
 
     @property
     def threads(self) -> int:
@@ -136,6 +136,11 @@ class Space:
     """The space that clusters are found in: `rows` float32 (N, E)."""
 
     rows: NDArray[np.float32]
+
+
+def data_of(snapshot: Snapshot) -> str:
+    """Identity of the rows of a snapshot, however they are sharded."""
+    return snapshot.fingerprint or str(snapshot.snapshot_id)
 
 
 def graphs(settings: Settings) -> Path:
