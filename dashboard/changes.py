@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -148,7 +148,7 @@ class Changes:
             return None
         found = self._stored(later, earlier, limit) or self._compared(later, earlier)
         shown = found.outliers[:limit]
-        titles = self._titles(each.listing_id for each in shown)
+        titles = self._store.titles_of(each.listing_id for each in shown)
         return ChangesView(
             before=versions.get(earlier),
             after=versions[later],
@@ -239,11 +239,6 @@ class Changes:
             )
             for view in views
         )
-
-    def _titles(self, listing_ids: Iterable[str]) -> dict[str, str]:
-        wanted = sorted(set(listing_ids))
-        found = self._store.listings(wanted) if wanted else {}
-        return {key: listing.title for key, listing in found.items()}
 
 
 def _view(change: ClusterChange) -> ClusterChangeView:

@@ -156,18 +156,17 @@ class Classes:
         there = [at for at in range(len(images)) if at < offset or images[at] in owners]
         page = there[offset : offset + limit]
         labels = self._labels([images[at] for at in page])
-        titles = self._store.listings(sorted({ranked.listings[at] for at in page}))
+        titles = self._store.titles_of(owners[images[at]] for at in page)
         shares = confidence(ranked.sureties)
         made = []
         for at in page:
             listing_id = owners[images[at]]
-            listing = titles.get(listing_id)
             label, version = labels.get(images[at], ("", 0))
             made.append(
                 GuessView(
                     image_id=images[at],
                     listing_id=listing_id,
-                    title=listing.title if listing is not None else "",
+                    title=titles.get(listing_id, ""),
                     predicted=live.classes[int(ranked.classes[at])],
                     confidence=float(shares[at]),
                     label=label,

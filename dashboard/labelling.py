@@ -147,7 +147,7 @@ class Labelling(Acting):
         used, vectors = self._vectors(seeds, snapshot.model_id)
         near = self._near(vectors, k, snapshot.rows, labelled)
         owners = self._store.owners(each.image_id for each in near)
-        titles = self._store.listings(sorted(set(owners.values())))
+        titles = self._store.titles_of(owners.values())
         return SpreadView(
             label=label,
             k=k,
@@ -158,9 +158,7 @@ class Labelling(Acting):
                 NearView(
                     image_id=each.image_id,
                     listing_id=owners[each.image_id],
-                    title=titles[owners[each.image_id]].title
-                    if owners[each.image_id] in titles
-                    else "",
+                    title=titles.get(owners[each.image_id], ""),
                     score=each.score,
                     seed=used[each.seed],
                 )

@@ -243,8 +243,7 @@ class Services:
 
     def titles(self, listing_ids: Sequence[str]) -> dict[str, str]:
         """Titles of listings; unknown ids are left out."""
-        found = self._store.listings(sorted(set(listing_ids))) if listing_ids else {}
-        return {key: listing.title for key, listing in found.items()}
+        return self._store.titles_of(listing_ids)
 
     def stocks(self, listing_ids: Sequence[str]) -> dict[str, int]:
         """How many of each listing are for sale now; listings of unknown stock are left out."""
