@@ -16,7 +16,6 @@ from analytics.tiles import Selection
 from cql import codec
 from cql.errors import InputError, NotFoundError
 from cql.ledger import BATCH, Wanted
-from cql.records import Decision
 from dashboard import ledger
 from dashboard.acting import Acting
 from dashboard.acts import DoneView, ImageLabelView, LabelView, NearView, SpreadView
@@ -41,11 +40,7 @@ class Labelling(Acting):
 
     def labels_of(self, image_ids: Sequence[UUID]) -> dict[UUID, ImageLabelView]:
         """The label in force of each image; images that nobody labelled have version 0."""
-        by_subject = {subject_of(LABEL, image): image for image in image_ids}
-        found = self._store.decisions_of(list(by_subject)) if by_subject else {}
-        return {
-            image: _label_view(image, found.get(subject)) for subject, image in by_subject.items()
-        }
+        return ledger.labels_of(self._store, image_ids)
 
     def set_label(
         self, image_id: UUID, label: str, *, author: str, expected_version: int, reason: str = ""
@@ -61,7 +56,7 @@ class Labelling(Acting):
             reason=reason,
             expected_version=expected_version,
         )
-        return _label_view(image_id, decision)
+        return ledger.label_view(image_id, decision)
 
     def selected(self, selection: Selection, map_id: UUID | None = None) -> list[UUID]:
         """Images of a selection, to label them. InputError for more than 10,000."""
@@ -220,19 +215,6 @@ def clean_label(label: str) -> str:
     if len(text) > LABEL_LIMIT:
         raise InputError(f"a label may have {LABEL_LIMIT} characters, got {len(text)}: shorten it")
     return text
-
-
-def _label_view(image_id: UUID, decision: Decision | None) -> ImageLabelView:
-    if decision is None:
-        return ImageLabelView(image_id=image_id)
-    return ImageLabelView(
-        image_id=image_id,
-        label=decision.value,
-        version=decision.version,
-        author=decision.author,
-        reason=decision.reason,
-        at=decision.at,
-    )
 
 
 def _image(subject: str) -> UUID:

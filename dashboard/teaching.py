@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from analytics import ranking
-from analytics.decided import LABEL, subject_of
 from analytics.learning import SEED, Teacher, concept_of
 from analytics.linear import Ranked, Want
 from analytics.search import Searcher
@@ -138,12 +137,10 @@ class Teaching:
         every = self.suggested(name, limit=PROPOSED_MAX)
         page = every[offset : offset + limit]
         titles = self._store.titles_of(each.listing_id for each in page)
-        subjects = {subject_of(LABEL, each.image_id): each.image_id for each in page}
-        found = self._store.decisions_of(list(subjects)) if subjects else {}
-        held = {subjects[subject]: decision for subject, decision in found.items()}
+        labels = ledger.labels_of(self._store, [each.image_id for each in page])
         guesses = []
         for each in page:
-            label = held.get(each.image_id)
+            label = labels[each.image_id]
             guesses.append(
                 GuessView(
                     image_id=each.image_id,
@@ -151,8 +148,8 @@ class Teaching:
                     title=titles.get(each.listing_id, ""),
                     predicted=name,
                     confidence=None,
-                    label=label.value if label is not None else "",
-                    version=label.version if label is not None else 0,
+                    label=label.label,
+                    version=label.version,
                     margin=each.margin,
                 )
             )
