@@ -49,7 +49,7 @@ class Classes:
 
     def classes(self) -> ClassesView:
         """Every class with its counts and figures, and whether a training would help."""
-        standing = self._atlas.standing.read()
+        standing = self._atlas.standing.read().moment(LABEL)
         labelled = Counter(decision.value for decision in standing.of(LABEL).values())
         live = self._live()
         figures = measures_of(json.loads(live.measures)) if live is not None else None
