@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from analytics import propagation
 from analytics.decided import LABEL, PREFIXES, subject_of
+from analytics.learning import known
 from analytics.tiles import Selection
-from cql import codec
 from cql.errors import InputError, NotFoundError
 from cql.ledger import BATCH, Wanted
 from dashboard import ledger
@@ -139,15 +139,17 @@ class Labelling(Acting):
         labelled = {_image(subject) for subject in held}
         seeds = [_image(each.subject) for each in own[: propagation.SEEDS_MAX]]
         snapshot = self._searcher.snapshot()
-        used, vectors = self._vectors(seeds, snapshot.model_id)
-        near = self._near(vectors, k, snapshot.rows, labelled)
+        used = known(self._store, seeds, snapshot.model_id, snapshot.dim)
+        if not used.images:
+            raise NotFoundError("no image of this label has a feature: run `sightline extract`")
+        near = self._near(used.vectors, k, snapshot.rows, labelled)
         owners = self._store.owners(each.image_id for each in near)
         titles = self._store.titles_of(owners.values())
         return SpreadView(
             label=label,
             k=k,
             seeds=len(own),
-            seeds_used=len(used),
+            seeds_used=len(used.images),
             rows=snapshot.rows,
             near=tuple(
                 NearView(
@@ -155,7 +157,7 @@ class Labelling(Acting):
                     listing_id=owners[each.image_id],
                     title=titles.get(owners[each.image_id], ""),
                     score=each.score,
-                    seed=used[each.seed],
+                    seed=used.images[each.seed],
                 )
                 for each in near
             ),
@@ -175,23 +177,6 @@ class Labelling(Acting):
         seeds = sum(each.value == label for each in self._atlas.standing.read().of(LABEL).values())
         reason = f"propagated from {seeds:,} image{'' if seeds == 1 else 's'}, k={k}"
         return self.label(image_ids, label, author=author, reason=reason, since=since)
-
-    def _vectors(
-        self, images: Sequence[UUID], model_id: str
-    ) -> tuple[list[UUID], NDArray[np.float32]]:
-        """Features of those images that have one: float32 (Q, D)."""
-        owners = self._store.owners(images)
-        there = [image for image in images if image in owners]
-        found = self._store.features_at([(owners[image], model_id, image) for image in there])
-        held = [(image, each) for image, each in zip(there, found, strict=True) if each]
-        if not held:
-            raise NotFoundError("no image of this label has a feature: run `sightline extract`")
-        vectors: NDArray[np.float32] = codec.decode(
-            [each.vector for _, each in held],
-            [each.crc32c for _, each in held],
-            dim=held[0][1].dim,
-        )
-        return [image for image, _ in held], vectors
 
     def _near(
         self, vectors: NDArray[np.float32], k: int, rows: int, labelled: Collection[UUID]
