@@ -20,15 +20,7 @@ from cql.settings import Settings
 from extraction import models
 from tests.bench import outliers as bench
 from tests.bench import planting
-from tests.naive import unit
-
-
-def graph_of(vectors: NDArray[np.float32], k: int) -> Graph:
-    scores = vectors @ vectors.T
-    np.fill_diagonal(scores, -9)
-    k = max(0, min(k, len(vectors) - 1))
-    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return Graph(rows.astype(np.int64), np.take_along_axis(scores, rows, 1).astype(np.float32))
+from tests.naive import graph_of, unit
 
 
 def looks(count: int, **changes: NDArray[np.floating]) -> Looks:
