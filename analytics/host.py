@@ -19,7 +19,7 @@ from uuid import UUID, uuid4, uuid5
 import numpy as np
 import pyarrow as pa
 
-from analytics import kernels, linear, ranking, scan, shards, shelf
+from analytics import kernels, linear, ranking, scan, shards
 from analytics.batch import Batch
 from analytics.blocks import Block
 from analytics.codes import encode
@@ -31,13 +31,14 @@ from analytics.placement import COPIES, DAMAGED, FILES, ROLE
 from analytics.pointers import wanted
 from analytics.regions import Selection
 from analytics.scan import Ask
+from analytics.shelf import Registry as Shelved
 from analytics.shelf import Shelf, folder
 from analytics.tiles import MapTable
-from cql import wire
 from cql.errors import IntegrityError, NotFoundError, SightlineError, UnavailableError
 from cql.records import NAMESPACE, Service, Shard, Snapshot
 from cql.settings import Settings
 from cql.wire import Beacon, Message, Server
+from cql.wire import Registry as Beating
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ _SWEEP_S = 3600.0
 """Seconds between two looks at copies that are missing here, and at files that nobody needs."""
 
 
-class Registry(shelf.Registry, wire.Registry, Log, Protocol):
+class Registry(Shelved, Beating, Log, Protocol):
     """The part of the store that a host needs."""
 
     def live_versions(self) -> dict[str, UUID]:

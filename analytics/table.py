@@ -85,13 +85,13 @@ def build(store: Store, version: MapVersion, path: Path, *, progress: Progress =
     for column, values in found:
         known.append(column)
         arrays[column.name] = values
-    low, high = halves(images)
+    keys = images.view(">u8").astype(np.uint64)
     arrays |= {
         "x": x,
         "y": y,
         "morton": morton(cells(x), cells(y)),
-        "rank": _ranks(low, high),
-        "by_image": np.lexsort((low, high)).astype(np.int64),
+        "rank": _ranks(keys),
+        "by_image": np.lexsort((keys[:, 1], keys[:, 0])).astype(np.int64),
         "cluster_number": points.values["cluster"],
     }
     for place in range(SOFT):
@@ -194,14 +194,14 @@ def _measures(
     return known, arrays
 
 
-def _ranks(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """A fixed pseudo-random order of image ids, by their halves (N,), unequal for every row."""
-    mixed = high ^ (low * np.uint64(0x9E3779B97F4A7C15))
+def _ranks(keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """A fixed pseudo-random order of image ids (N, 2), unequal for every row."""
+    mixed = keys[:, 0] ^ (keys[:, 1] * np.uint64(0x9E3779B97F4A7C15))
     mixed ^= mixed >> np.uint64(31)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(29)
-    ranks = np.empty(len(low), np.uint32)
-    ranks[np.lexsort((low, high, mixed))] = np.arange(len(low), dtype=np.uint32)
+    ranks = np.empty(len(keys), np.uint32)
+    ranks[np.lexsort((keys[:, 1], keys[:, 0], mixed))] = np.arange(len(keys), dtype=np.uint32)
     return ranks
 
 
