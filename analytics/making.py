@@ -176,11 +176,11 @@ def _earlier_graph(making: Making) -> Graph | None:
     found = graphs(making.settings).glob("graph-*")
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            near = kept.load(path, Graph, key=kept.key_of(path))
+            key, told = kept.head_of(path)
+            if told.get("model_id") == making.snapshot.model_id:
+                return kept.load(path, Graph, key=key)
         except (FileNotFoundError, IntegrityError):
             continue
-        if near.model_id == making.snapshot.model_id:
-            return near
     return None
 
 
