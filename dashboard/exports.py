@@ -150,7 +150,7 @@ def _places(
         cluster = each.cluster
         renamed = names.get(cluster.cluster_key, ("", 0))[0]
         shown[cluster.cluster] = (renamed or cluster.name, str(cluster.cluster_key))
-    copies = _copies(store, atlas, map_id)
+    copies = _copies(atlas, map_id)
     group_of = _group_of(store, table, map_id)
 
     def find(block: Sequence[Image]) -> list[tuple[str, str, str, str]]:
@@ -166,11 +166,11 @@ def _places(
     return find
 
 
-def _copies(store: Store, atlas: Atlas, map_id: UUID) -> dict[int, tuple[str, str]]:
+def _copies(atlas: Atlas, map_id: UUID) -> dict[int, tuple[str, str]]:
     """Key and verdict of each group of near-duplicates, by its number."""
     standing = atlas.standing.read().of(doubles.KIND)
     found = {}
-    for group in store.duplicate_groups(map_id):
+    for group in atlas.duplicates(map_id)[1]:
         decision = standing.get(doubles.subject(group.group_key))
         verdict = decision.value.partition(":")[0] if decision else ""
         found[group.number] = (str(group.group_key), verdict)
