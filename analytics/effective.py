@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from analytics import regroup
 from analytics.columns import CATEGORIES_MAX, OTHER, Column
 from analytics.decided import LABEL, MERGE, SPLIT
+from analytics.identity import packed
 from analytics.regroup import Regrouped
 from analytics.standing import Moment, Standing
 from analytics.tiles import MapTable
@@ -217,9 +218,7 @@ def _shown(
     turns = chain.from_iterable(zip_longest(*(each.exemplars for each in own)))
     chosen = [image for image in turns if image is not None]
     if chosen:
-        at = table.rows_of(
-            np.frombuffer(b"".join(image.bytes for image in chosen), np.uint8).reshape(-1, 16)
-        )
+        at = table.rows_of(packed(chosen))
         inside = (at >= 0) & (regrouped.codes[at] == number)
         chosen = [image for image, kept in zip(chosen, inside, strict=True) if kept]
     largest = known.get(group.units[0])
@@ -286,8 +285,7 @@ def _label_column(
     if len(kept) < len(ranked):
         keys.append(OTHER)
         shown.append(f"Other ({len(ranked) - len(kept)} values)")
-    images = b"".join(UUID(subject.partition(":")[2]).bytes for subject in labels)
-    rows = table.rows_of(np.frombuffer(images, np.uint8).reshape(-1, 16))
+    rows = table.rows_of(packed(UUID(subject.partition(":")[2]) for subject in labels))
     values = np.full(table.rows, np.nan, np.float32)
     codes = np.array([code.get(each.value, len(kept)) for each in labels.values()], np.float32)
     values[rows[rows >= 0]] = codes[rows >= 0]

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from analytics.decided import LABEL, PREFIXES, VERDICT
+from analytics.identity import packed
 from analytics.tiles import MapTable
 from cql.errors import InputError
 from cql.records import Decision, Image
@@ -154,8 +155,7 @@ def _places(
     group_of = _group_of(store, table, map_id)
 
     def find(block: Sequence[Image]) -> list[tuple[str, str, str, str]]:
-        raw = b"".join(image.image_id.bytes for image in block)
-        places = table.rows_of(np.frombuffer(raw, np.uint8).reshape(-1, 16))
+        places = table.rows_of(packed(image.image_id for image in block))
         numbers = np.where(places >= 0, table.clusters[places], -1) if table.rows else places
         groups = np.where(places >= 0, group_of[places], -1) if table.rows else places
         return [
@@ -182,8 +182,7 @@ def _group_of(store: Store, table: MapTable, map_id: UUID) -> NDArray[np.int32]:
     found = np.full(table.rows, -1, np.int32)
     members = store.iter_duplicate_members(map_id)
     while block := list(islice(members, _BLOCK)):
-        raw = b"".join(member.image_id.bytes for member in block)
-        rows = table.rows_of(np.frombuffer(raw, np.uint8).reshape(-1, 16))
+        rows = table.rows_of(packed(member.image_id for member in block))
         numbers = np.array([member.number for member in block], np.int32)
         found[rows[rows >= 0]] = numbers[rows >= 0]
     return found

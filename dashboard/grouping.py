@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analytics import regroup
 from analytics.decided import MERGE, RENAME, SPLIT, subject_of
 from analytics.effective import Effective, View
+from analytics.identity import packed
 from analytics.regroup import Part, Split
 from analytics.tiles import MapTable, Selection
 from cql.errors import InputError, NotFoundError
@@ -267,9 +268,7 @@ def _chosen(
     images: Sequence[UUID],
 ) -> tuple[NDArray[np.int64], Effective]:
     if images:
-        rows = table.rows_of(
-            np.frombuffer(b"".join(image.bytes for image in images), np.uint8).reshape(-1, 16)
-        )
+        rows = table.rows_of(packed(images))
         rows = np.unique(rows[rows >= 0])
     else:
         rows = table.select(selection)

@@ -18,6 +18,7 @@ import numpy as np
 from analytics import jobs
 from analytics.decided import DECIDED, RENAME, VERDICT
 from analytics.effective import View
+from analytics.identity import packed
 from analytics.search import Request, Searcher
 from analytics.tiles import MapTable, Selection
 from cql.errors import InputError, NotFoundError
@@ -562,8 +563,7 @@ def _numbers(view: View, image_ids: Sequence[UUID]) -> dict[UUID, int]:
     table = view.table
     if table is None or not image_ids:
         return {}
-    raw = b"".join(image_id.bytes for image_id in image_ids)
-    rows = table.rows_of(np.frombuffer(raw, np.uint8).reshape(-1, 16))
+    rows = table.rows_of(packed(image_ids))
     found = zip(image_ids, rows, strict=True)
     return {image: int(table.clusters[row]) for image, row in found if row >= 0}
 
