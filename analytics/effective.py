@@ -91,17 +91,22 @@ class Views:
                 return self._kept[key]
         # Another thread may have read since: what is shown is what the token says.
         held = self.standing.moment(*_SHOWN)
-        made = self._make(table, clusters(), held)
+        key = (map_id, held.token(*_SHOWN))
+        made = self._make(table, clusters(), held, key[1])
         with self._lock:
-            self._kept[map_id, made.token] = made
+            self._kept[key] = made
             while len(self._kept) > VIEWS:
                 self._kept.popitem(last=False)
         return made
 
     def _make(
-        self, opened: Callable[[], MapTable], clusters: Sequence[Cluster], held: Moment
+        self,
+        opened: Callable[[], MapTable],
+        clusters: Sequence[Cluster],
+        held: Moment,
+        token: str,
     ) -> View:
-        token, versions = held.token(*_SHOWN), held.versions(MERGE, SPLIT)
+        versions = held.versions(MERGE, SPLIT)
         shown = tuple(
             Effective(cluster=cluster, units=(cluster.cluster_key,))
             for cluster in sorted(clusters, key=lambda c: (-c.size, c.cluster))
