@@ -24,8 +24,8 @@ def world(tmp_path: Path) -> World:
 
 def between(world: World, act: Callable[[], object]) -> None:
     """Have another worker act each time after this one has read a view: the first act counts."""
-    atlas = world.services._atlas
-    real = atlas.view
+    views = world.services._atlas._views
+    real = views.view
     done: list[object] = []
 
     def view(*args: Any, **named: Any) -> Any:
@@ -35,7 +35,7 @@ def between(world: World, act: Callable[[], object]) -> None:
             act()
         return found
 
-    atlas.view = view  # type: ignore[method-assign]
+    views.view = view  # type: ignore[method-assign]
 
 
 def merge_elsewhere(world: World, *numbers: int) -> Callable[[], object]:
