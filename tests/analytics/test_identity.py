@@ -29,5 +29,6 @@ def test_halves_order_as_ids_do() -> None:
 def test_packed_ids_are_their_bytes(count: int) -> None:
     ids = [UUID(int=7 << 120 | number) for number in range(count)]
     found = packed(each for each in ids)
-    assert (found.shape, found.dtype) == ((count, 16), np.uint8)
+    assert found.shape == (count, 16)
+    assert found.dtype == np.uint8
     assert [UUID(bytes=row.tobytes()) for row in found] == ids
