@@ -50,11 +50,10 @@ if TYPE_CHECKING:
 class Parameters:
     """What a map depends on beside the data and the seed. `version` changes with the method.
 
-    `min_cluster_size` None: as many as suit the number of images. `whole_rows`: up to so many rows
-    all are laid out in full; above, landmarks are, and the rest around them.
+    `min_cluster_size` None: as many as suit the number of images.
     """
 
-    version: int = 5
+    version: int = 6
     neighbours: int = 30
     map_neighbours: int = 15
     map_min_dist: float = 0.1
@@ -63,7 +62,6 @@ class Parameters:
     min_samples: int = 5
     min_cluster_size: int | None = None
     outlier_neighbours: int = outliers.NEIGHBOURS
-    whole_rows: int = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -206,14 +204,14 @@ def _layout(
 ) -> Layout:
     chosen, threads = making.chosen, making.threads
     again = len(before.placed) > 0 and bool(np.isfinite(before.placed).any())
-    if again or len(rows.vectors) <= chosen.whole_rows:
+    if again:
         laid = projection.layout(
             rows.vectors,
             near,
             seed=making.seed,
             neighbours=chosen.map_neighbours,
             min_dist=chosen.map_min_dist,
-            start=before.placed if again else None,
+            start=before.placed,
             threads=threads,
             progress=progress,
         )
@@ -247,7 +245,7 @@ def _layout(
 
 def _space(making: Making, progress: Progress, rows: Collection, near: Graph) -> Space:
     return Space(
-        projection.layout(
+        landmarks.layout(
             rows.vectors,
             near,
             seed=making.seed,
@@ -373,7 +371,7 @@ STEPS: tuple[Step[Making], ...] = (
         apart=True,
         reads=("collect", "graph", "before"),
         writes=Layout,
-        depends=_chosen("version", "map_neighbours", "map_min_dist", "whole_rows", "seed"),
+        depends=_chosen("version", "map_neighbours", "map_min_dist", "seed"),
     ),
     Step(
         name="space",
