@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import batch, bounds
+from analytics import batch, bounds, scan
 from analytics.batch import Batch
 from analytics.blocks import Block
 from analytics.scan import Ask, Listings
@@ -34,7 +34,7 @@ class Passes:
         self.gate = threading.Event()
         self.groups: list[int] = []
         self.rows = 0
-        whole, part = batch.scan.best_listings, bounds.scan
+        whole, part = scan.best_listings, bounds.scan
 
         def scanned(blocks: Sequence[Block], asks: Sequence[Ask], **given: Any) -> list[Listings]:
             self.groups.append(len(asks))
@@ -46,7 +46,7 @@ class Passes:
             self.rows += done
             return done
 
-        monkeypatch.setattr(batch.scan, "best_listings", scanned)
+        monkeypatch.setattr(scan, "best_listings", scanned)
         monkeypatch.setattr(bounds, "scan", read)
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analytics.codes import QueryCodes
-from tests.bench import kernels
+from tests.bench import kernels, measure
 from tests.bench.coded import Asked, Data, K, narrowly
 from tests.bench.kernels import judged
 from tests.bench.passes import PEERS, Kernel, Ours
@@ -116,7 +116,7 @@ def test_the_command_measures_and_writes_every_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")  # put back afterwards
-    monkeypatch.setattr(kernels.measure, "streaming", lambda threads, **_: 1e9 * threads)
+    monkeypatch.setattr(measure, "streaming", lambda threads, **_: 1e9 * threads)
     monkeypatch.setitem(PEERS, "usearch", absent)
     path = tmp_path / "rows.json"
     arguments = ["--rows", "900", "--dim", "32", "--repeats", "2", "--json", str(path)]
