@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -162,6 +163,8 @@ def _cpu() -> str:
 def _target() -> str:
     from llvmlite import binding
 
+    if numba.config.CPU_NAME:
+        return f"{numba.config.CPU_NAME} ({numba.config.CPU_FEATURES}), as the environment says"
     features = binding.get_host_cpu_features()
     wide = [name for name in ("avx2", "avx512bw", "avx512vnni", "avxvnni") if features.get(name)]
     return f"{binding.get_host_cpu_name()} ({', '.join(wide) or 'no AVX2'})"
