@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numba
 import numpy as np
@@ -163,8 +164,9 @@ def _cpu() -> str:
 def _target() -> str:
     from llvmlite import binding
 
-    if numba.config.CPU_NAME:
-        return f"{numba.config.CPU_NAME} ({numba.config.CPU_FEATURES}), as the environment says"
+    config: Any = numba.config
+    if config.CPU_NAME:
+        return f"{config.CPU_NAME} ({config.CPU_FEATURES}), as the environment says"
     features = binding.get_host_cpu_features()
     wide = [name for name in ("avx2", "avx512bw", "avx512vnni", "avxvnni") if features.get(name)]
     return f"{binding.get_host_cpu_name()} ({', '.join(wide) or 'no AVX2'})"
