@@ -164,7 +164,8 @@ def works(*, quick: bool, threads: int) -> dict[str, Callable[[], list[Row]]]:
             *layout.layouts(QUICK), *layout.again(QUICK), *([] if quick else layout.started(QUICK))
         ],
         "clusters": lambda: [
-            *clusters.against_peers(size.rows), *clusters.at_size(10 * size.rows)
+            *clusters.against_peers(size.rows), *clusters.at_size(10 * size.rows),
+            *clusters.from_vectors(size, threads=threads),
         ],
         "outliers": lambda: odd.rows(quick=quick),
         "duplicates": lambda: duplicates.rows(quick=quick),

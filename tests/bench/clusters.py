@@ -1,4 +1,4 @@
-"""Clusters of planted spaces: ours beside hdbscan and what other peers are installed.
+"""Clusters: ours beside hdbscan, fast_hdbscan and evoc, of planted spaces and of vectors.
 
 The spaces look like those that UMAP lays out in 10 dimensions: clumps of three directions and
 unequal size and density, some of which touch, nested in wider groups, with 5 % of noise. Times
@@ -10,22 +10,33 @@ from __future__ import annotations
 import importlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-from analytics import clustering, tree
+from analytics import clustering, projection, tree
 from analytics.levels import levels
+from analytics.linking import link
 from analytics.soft import soft
+from analytics.spanning import spanning
 from analytics.tree import Coarse, Linkage
-from tests.bench.rows import Row, compare
+from tests.bench.neighbours import collected
+from tests.bench.rows import Row, compare, missing
+from tests.bench.vectors import CENTRES, Dataset
 
 DIMS = 10
 CLUMPS = 120
 MIN_SAMPLES = 5
+NEIGHBOURS = 30
+SEED = 1
+THREADS = 2
+SPACES = ("hdbscan", "fast_hdbscan", "evoc")
+CHAINS = ("umap-learn + hdbscan", "umap-learn + fast_hdbscan", "evoc")
 SAMPLED = 200_000
 """Rows on which agreement is judged, at most: mutual information is slow."""
 
@@ -35,6 +46,9 @@ CURVE_S = 5.0
 
 Labels = NDArray[np.int64]
 Points = NDArray[np.float32]
+Fit = Callable[[Points], Labels]
+Run = tuple[float, float, Labels]
+"""Seconds on the wall, seconds of the processor, labels."""
 
 
 def planted(rows: int, *, seed: int = 1) -> tuple[Points, Labels]:
@@ -66,38 +80,53 @@ def quality(truth: Labels, found: Labels) -> dict[str, float]:
     }
 
 
-def against_peers(rows: int) -> list[Row]:
-    """The same space, `min_samples` and size by us and by each peer: seconds, ARI, AMI."""
+def against_peers(rows: int, peers: Sequence[str] = SPACES) -> list[Row]:
+    """The same space, `min_samples` and size by us and by each peer: seconds, ARI, AMI.
+
+    A peer that is not installed has a row that says so.
+    """
     space, truth = planted(rows)
     size = clustering.least_size(rows)
     warm = space[:2000]
-    clustering.cluster(warm, min_samples=MIN_SAMPLES)
+    _all(warm, size)
     ours = _timed(lambda: clustering.cluster(space, min_samples=MIN_SAMPLES, min_cluster_size=size))
-    mine = quality(truth, ours[2].labels)
+    work, label = "clusters, shares and groups", f"{rows:,} x {DIMS}"
     found = []
-    for name, run in _peers(size):
+    for name in peers:
+        run = _peer(name, size)
+        if run is None:
+            found.append(_absent(name, work, label))
+            continue
         run(warm)
         theirs = _timed(lambda run=run: run(space))  # type: ignore[misc]
-        found.append(
-            compare(
-                "clusters, shares and groups",
-                f"{rows:,} x {DIMS}",
-                ours[0],
-                unit="s",
-                peer=name,
-                theirs=theirs[0],
-                quality={
-                    "cpu s": ours[1],
-                    "their cpu s": theirs[1],
-                    "cores": os.cpu_count(),
-                    **mine,
-                    **{f"their {key}": value for key, value in quality(truth, theirs[2]).items()},
-                    "ARI to theirs": float(adjusted_rand_score(theirs[2], ours[2].labels)),
-                    "clusters": ours[2].count,
-                    "their clusters": int(theirs[2].max()) + 1,
-                },
-            )
-        )
+        found.append(_beside(work, label, name, truth, (*ours[:2], ours[2].labels), theirs))
+    return found
+
+
+def from_vectors(
+    dataset: Dataset, peers: Sequence[str] = CHAINS, *, threads: int = THREADS
+) -> list[Row]:
+    """Clusters of vectors, all steps: ours beside evoc, and beside umap-learn and an HDBSCAN.
+
+    Ours makes the graph, the space of 10 dimensions and the clusters, as a map does. umap-learn
+    lays out as many dimensions; evoc takes the vectors, with its defaults and a seed.
+    """
+    vectors = np.concatenate(list(dataset.chunks()))
+    truth = dataset.owners % CENTRES
+    size = clustering.least_size(dataset.rows)
+    small = Dataset(2000, dataset.dim, dataset.kind)
+    warm = np.concatenate(list(small.chunks()))
+    _whole(small, warm, threads)
+    ours = _timed(lambda: _whole(dataset, vectors, threads))
+    work, found = "clusters of vectors, all steps", []
+    for name in peers:
+        run = _chain(name, size)
+        if run is None:
+            found.append(_absent(name, work, dataset.size))
+            continue
+        run(warm)
+        theirs = _timed(lambda run=run: run(vectors))  # type: ignore[misc]
+        found.append(_beside(work, dataset.size, name, truth, ours, theirs))
     return found
 
 
@@ -145,37 +174,94 @@ def at_size(rows: int) -> list[Row]:
 
 
 def _all(space: Points, size: int) -> None:
-    """Compile everything."""
-    linkage: Linkage = clustering.grow(space, min_samples=MIN_SAMPLES)
+    """Compile everything: so few rows would have their tree grown by hdbscan otherwise."""
+    linkage: Linkage = tree.link(spanning(space, min_samples=MIN_SAMPLES), len(space))
     clustering.cluster(space, min_samples=MIN_SAMPLES, min_cluster_size=size, linkage=linkage)
     tree.curve(Coarse.of(linkage))
 
 
-def _peers(size: int) -> Sequence[tuple[str, Callable[[Points], Labels]]]:
-    """Name and call of every peer that is installed; hdbscan in one process, to count its time."""
-    found: list[tuple[str, Callable[[Points], Labels]]] = []
-    for name, kind, given in (
-        ("hdbscan", "HDBSCAN", {"approx_min_span_tree": False, "core_dist_n_jobs": 1}),
-        ("fast_hdbscan", "HDBSCAN", {}),
-    ):
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
-        options = {"min_cluster_size": size, "min_samples": MIN_SAMPLES, **given}
+def _peer(name: str, size: int) -> Fit | None:
+    """Clusters of a space by a peer; hdbscan in one process, to count its time. None: not there."""
+    module = _module(name)
+    if module is None:
+        return None
+    if name == "evoc":
+        return _evoc(module)
+    options = {"min_cluster_size": size, "min_samples": MIN_SAMPLES}
+    if name == "hdbscan":
+        options |= {"approx_min_span_tree": False, "core_dist_n_jobs": 1}
+    return lambda space: np.asarray(module.HDBSCAN(**options).fit(space.astype(float)).labels_)
 
-        def run(
-            space: Points, module: Any = module, kind: str = kind, options: Any = options
-        ) -> Any:
-            return np.asarray(getattr(module, kind)(**options).fit(space.astype(float)).labels_)
 
-        found.append((name, run))
+def _chain(name: str, size: int) -> Fit | None:
+    """Clusters of vectors by the peers that `name` joins with " + "."""
+    *before, last = name.split(" + ")
+    cut = _peer(last, size)
+    if cut is None or not before:
+        return cut
+    umap = _module(before[0].replace("-learn", ""))
+    if umap is None:
+        return None
+
+    def run(vectors: Points) -> Labels:
+        model = umap.UMAP(n_components=DIMS, min_dist=0.0, n_neighbors=15)
+        with warnings.catch_warnings():
+            # What it says of missing extras is not about the measurement.
+            warnings.simplefilter("ignore")
+            return cut(model.fit_transform(vectors))
+
+    return run
+
+
+def _evoc(module: Any) -> Fit:
+    def run(vectors: Points) -> Labels:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.asarray(module.EVoC(random_state=SEED).fit_predict(vectors))
+
+    return run
+
+
+def _whole(dataset: Dataset, vectors: Points, threads: int) -> Labels:
+    graph = link(collected(dataset, vectors), NEIGHBOURS, seed=SEED, threads=threads)
+    space = projection.layout(vectors, graph, seed=SEED, dims=DIMS, min_dist=0.0, threads=threads)
+    return clustering.cluster(space, min_samples=MIN_SAMPLES).labels
+
+
+def _module(name: str) -> Any:
     try:
-        evoc = importlib.import_module("evoc")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
     except ImportError:
-        return found
-    found.append(("evoc", lambda space: np.asarray(evoc.EVoC().fit_predict(space))))
-    return found
+        return None
+
+
+def _absent(name: str, work: str, size: str) -> Row:
+    why = f"{name} is not installed: `make bench-analytics` installs it"
+    return missing(work, size, why, unit="s")
+
+
+def _beside(work: str, size: str, name: str, truth: Labels, ours: Run, theirs: Run) -> Row:
+    return compare(
+        work,
+        size,
+        ours[0],
+        unit="s",
+        peer=" + ".join(f"{each} {version(each)}" for each in name.split(" + ")),
+        theirs=theirs[0],
+        quality={
+            "cpu s": ours[1],
+            "their cpu s": theirs[1],
+            "cores": os.cpu_count(),
+            **quality(truth, ours[2]),
+            **{f"their {key}": value for key, value in quality(truth, theirs[2]).items()},
+            "ARI to theirs": float(adjusted_rand_score(theirs[2], ours[2])),
+            "clusters": int(ours[2].max()) + 1,
+            "their clusters": int(theirs[2].max()) + 1,
+            "their noise": float((theirs[2] < 0).mean()),
+        },
+    )
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, float, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from analytics import shards, shelf
 from analytics.hosts import Hosts
 from analytics.placement import cover
+from analytics.regions import Selection
 from analytics.search import Request, Searcher
 from cql.errors import UnavailableError
 from cql.records import Image, Listing, Model, Snapshot, image_id_of
 from cql.settings import Settings
 from cql.store import Store
+from cql.wire import Message
 from tests.naive import listings_among, unit
 from tests.photos import photos_of, put_photos
 from tests.waiting import until
@@ -203,11 +206,34 @@ def test_a_new_image_is_found_after_the_next_build(
     assert seen(find, fresh[0], 3) == naive(images, vectors, fresh[0], 3)
 
 
-def test_hosts_are_tasks_that_spark_placed(find: Searcher, store: Store) -> None:
-    """What answers a query is a Python worker of Spark's daemon, below the JVM."""
+def test_hosts_are_tasks_that_spark_placed(
+    find: Searcher,
+    store: Store,
+    collection: tuple[list[Image], NDArray[np.float32]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What answers a query is a Python worker of Spark's daemon, below the JVM, and nobody else."""
+    images, vectors = collection
     snapshot = find.snapshot()
     plan = cover(store.services("host"), snapshot)
     assert plan is not None
+    asked: set[tuple[str, str]] = set()
+    came: set[str] = set()
+    call = find._pool.call
+
+    def spied(address: str, method: str, message: Message, **given: Any) -> Message:
+        asked.add((address, method))
+        reply = call(address, method, message, **given)
+        came.update(reply.arrays)
+        return reply
+
+    monkeypatch.setattr(find._pool, "call", spied)
+    for name in ("features_of", "features_at"):
+        # The asker reads no vector: its examples are given.
+        monkeypatch.setattr(store, name, None)
+    assert seen(find, vectors[5], 7) == naive(images, vectors, vectors[5], 7)
+    assert asked == {(host.address, "scan") for host, _ in plan}
+    assert came == {"scores", "images"}
     for host, _ in plan:
         above = [each.cmdline() for each in psutil.Process(host.pid).parents()]
         assert any("daemon" in " ".join(command) for command in above)
@@ -258,6 +284,49 @@ def test_stock_follows_compare_and_set(
     assert lag is not None
     store.set_stock(second, 0, etag=held[1].etag)
     assert sold() == []
+
+
+def test_the_hosts_know_of_a_change_of_stock_within_two_seconds(
+    find: Searcher,
+    store: Store,
+    collection: tuple[list[Image], NDArray[np.float32]],
+) -> None:
+    """From before a compare-and-set to the hosts' own answer, which nobody reads again."""
+    images, vectors = collection
+    names = [hit[0] for hit in naive(images, vectors, vectors[5], 12)]
+    values = {
+        "k": len(images), "aggregate": "max", "best": 1, "excluded": [], "within": None,
+        "selection": Selection().to_json(), "map": None, "in_stock": True,
+    }  # fmt: skip
+    arrays = {"positives": vectors[5:6], "negatives": np.empty((0, DIM), np.float32)}
+
+    def held() -> set[str]:
+        _, replies = find.over_all("scan", values, arrays)
+        return {name for reply in replies for name in reply.values["listings"]} & set(names)
+
+    until(lambda: not held(), seconds=90)
+    etags = dict.fromkeys(names, "")
+    took: list[float] = []
+    for inventory in (1, 0):
+        began: dict[str, float] = {}
+        left = set(names)
+        while left:
+            for name in names[len(began) : len(began) + 1]:
+                began[name] = time.monotonic()
+                etags[name] = store.set_stock(name, inventory, etag=etags[name]).etag
+            # Changes at all moments of the second between two looks at the log.
+            time.sleep(0.1)
+            shown, now = held(), time.monotonic()
+            done = {name for name in left & set(began) if (name in shown) == bool(inventory)}
+            took += [now - began[name] for name in sorted(done)]
+            left -= done
+            assert now - min(began.values()) < 30, f"still waiting for {sorted(left)}"
+    assert len(took) == 24
+    assert np.percentile(took, 95) <= 2.0
+    # What a page and the API show: how long ago the log was read.
+    lag = find.search(Request(vectors=vectors[5:6], k=1, in_stock=True)).lag_s
+    assert lag is not None
+    assert 0 <= lag <= 2.0
 
 
 def test_without_hosts_a_query_fails_after_its_deadline(

@@ -1,0 +1,91 @@
+"""Rows and queries as first passes take them: float32, our codes, plain int8."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics.codes import LEVELS, ROUNDING, Codes, QueryCodes, encode, encode_queries
+from cql.codec import NORM_TOLERANCE
+from tests.bench.vectors import CHUNK, Dataset
+
+K = 100
+
+Floats = NDArray[np.float32]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """Rows to scan, in `parts`: `vectors` float32 (N, D), and `codes` of the same rows.
+
+    `even`: int8 (N, D) by one scale for all rows, for indexes that know no other.
+    """
+
+    vectors: Floats
+    codes: Codes
+    even: NDArray[np.int8]
+    parts: tuple[slice, ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset, parts: int) -> Data:
+        """Make and code the rows of a data set."""
+        vectors = np.empty((dataset.rows, dataset.dim), np.float32)
+        for number, chunk in enumerate(dataset.chunks()):
+            vectors[number * CHUNK : number * CHUNK + len(chunk)] = chunk
+        even = np.empty(vectors.shape, np.int8)
+        scale = np.float32(LEVELS / max(float(np.abs(vectors[:CHUNK]).max()), 1e-9))
+        for start in range(0, len(vectors), CHUNK):
+            step = np.rint(vectors[start : start + CHUNK] * scale)
+            even[start : start + CHUNK] = np.clip(step, -LEVELS, LEVELS)
+        edges = np.linspace(0, len(vectors), parts + 1).astype(int).tolist()
+        cuts = tuple(slice(*pair) for pair in pairwise(edges))
+        return cls(vectors, encode(vectors), even, cuts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """Queries float32 (Q, D), coded as our scan does (`wide`, int16) and in int8 (`narrow`).
+
+    `even`: int8 (Q, D), each by a scale of its own. `limits` float32 (Q,): the K-th best score,
+    `best` int64 (Q, K): the rows that have the best ones.
+    """
+
+    vectors: Floats
+    wide: QueryCodes
+    narrow: QueryCodes
+    even: NDArray[np.int8]
+    limits: Floats
+    best: Counts
+
+    @classmethod
+    def of(cls, queries: Floats, data: Data) -> Asked:
+        """Code queries, and find what the best scores are."""
+        narrow = narrowly(queries)
+        scores = np.concatenate([queries @ data.vectors[part].T for part in data.parts], axis=1)
+        keep = min(K, scores.shape[1])
+        best = np.argpartition(scores, -keep, axis=1)[:, -keep:]
+        limits = np.take_along_axis(scores, best, 1).min(axis=1)
+        even = narrow.values[:, : queries.shape[1]].astype(np.int8)
+        return cls(queries, encode_queries(queries), narrow, even, limits, best)
+
+
+def narrowly(queries: Floats) -> QueryCodes:
+    """Code queries as `encode_queries` does, in as few levels as an int8 has."""
+    wide = queries.astype(np.float64)
+    scales = (np.abs(wide).max(axis=1) / LEVELS).astype(np.float32)
+    steps = scales.astype(np.float64)[:, None]
+    fine = encode_queries(queries)
+    values = np.zeros(fine.values.shape, np.int16)
+    values[:, : queries.shape[1]] = np.clip(np.rint(wide / steps), -LEVELS, LEVELS)
+    lost = np.linalg.norm(wide - values[:, : queries.shape[1]] * steps, axis=1) * (1 + 1e-6)
+    slopes = lost + np.linalg.norm(wide, axis=1) * (1 + 1e-6)
+    offsets = lost * (1 + NORM_TOLERANCE) + ROUNDING
+    return QueryCodes(values, scales, _up(offsets), _up(slopes))
+
+
+def _up(values: NDArray[np.float64]) -> Floats:
+    return np.nextafter(values.astype(np.float32), np.float32(np.inf))
