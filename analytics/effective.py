@@ -62,7 +62,7 @@ class Views:
         self.standing = standing or Standing(store)
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[UUID, str], View] = OrderedDict()
-        self._regrouped: OrderedDict[tuple[UUID, str], Regrouped] = OrderedDict()
+        self._regrouped: OrderedDict[tuple[UUID, str, int], Regrouped] = OrderedDict()
 
     def token(self, *, max_age_s: float = 0.0) -> str:
         """A text that changes when a view does."""
@@ -75,12 +75,14 @@ class Views:
         clusters: Callable[[], Sequence[Cluster]],
         *,
         max_age_s: float = 0.0,
+        late: int = 0,
     ) -> View:
         """A map with every decision of now, or of `max_age_s` ago.
 
-        `table` and `clusters` give it as the analysis left it.
+        `table` and `clusters` give it as the analysis left it, with `late` images placed since.
         """
-        key = (map_id, self.token(max_age_s=max_age_s))
+        token = self.token(max_age_s=max_age_s)
+        key = (map_id, f"{token}-{late}" if late else token)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -123,7 +125,7 @@ class Views:
         self, table: MapTable, clusters: Sequence[Cluster], decisions: Sequence[Decision]
     ) -> Regrouped:
         """Replayed anew only when a merge or a split changed: a label changes no group."""
-        key = (table.version.map_id, self.standing.token(MERGE, SPLIT))
+        key = (table.version.map_id, self.standing.token(MERGE, SPLIT), table.rows)
         with self._lock:
             if key in self._regrouped:
                 return self._regrouped[key]

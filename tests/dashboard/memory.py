@@ -56,6 +56,7 @@ from cql.records import (
 from cql.store import Store
 from cql.wire import Message
 from tests.ledger import MemoryLedger
+from tests.placed import MemoryPlaced
 from tests.taught import MemoryTaught
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class MemoryStore(MemoryTaught, MemoryLedger):
+class MemoryStore(MemoryPlaced, MemoryTaught, MemoryLedger):
     """What `Services` reads of a `cql.store.Store`."""
 
     listings_: dict[str, Listing] = field(default_factory=dict)
