@@ -152,10 +152,13 @@ class Latecomers:
         few = slice(0, chosen.map_neighbours)
         laid = transform(
             near[:, few], gaps[:, few], frame.placed(table.placed), seed=seed,
-            min_dist=chosen.map_min_dist,
+            min_dist=chosen.map_min_dist, pushing=table.made, threads=threads,
         )  # fmt: skip
         few = slice(0, chosen.cluster_neighbours)
-        space = transform(near[:, few], gaps[:, few], ground.space(), seed=seed, min_dist=0.0)
+        space = transform(
+            near[:, few], gaps[:, few], ground.space(), seed=seed, min_dist=0.0,
+            pushing=table.made, threads=threads,
+        )  # fmt: skip
         found = ground.assigned(space, threads)
         few = slice(0, chosen.outlier_neighbours)
         distance, score = ground.strange(near[:, few], gaps[:, few])

@@ -73,7 +73,7 @@ def test_the_curve_is_that_of_umap_learn(min_dist: float) -> None:
 @pytest.mark.parametrize("exponent", [0.79, 0.895, 1.5])
 def test_powers_are_near(exponent: float) -> None:
     for base in np.geomspace(1e-12, 1e5, 200):
-        found = layout._power(np.float32(base), np.float32(exponent))
+        found = layout.power32(np.float32(base), np.float32(exponent))
         assert float(found) == pytest.approx(base**exponent, rel=2e-4)
 
 
