@@ -152,8 +152,10 @@ def counted(clusters: Iterable[Cluster], table: MapTable) -> list[Cluster]:
     for each in clusters:
         if each.cluster in touched:
             rows = np.flatnonzero(table.clusters == each.cluster)
-            each = replace(each, size=len(rows), listings=table.gist(rows, 0).listings)
-        found.append(each)
+            listings = table.gist(rows, 0).listings
+            found.append(replace(each, size=len(rows), listings=listings))
+        else:
+            found.append(each)
     return found
 
 
@@ -166,11 +168,17 @@ def counted_groups(groups: Iterable[Group], table: MapTable) -> list[Group]:
     parent = {group.number: group.parent for group in every if group.level == 1}
     found = []
     for each in every:
-        own = [each.number] if each.level == 1 else [n for n, up in parent.items() if up == each.number]
+        own = (
+            [each.number]
+            if each.level == 1
+            else [n for n, up in parent.items() if up == each.number]
+        )
         rows = np.flatnonzero(np.isin(codes, own))
         if len(rows) and rows[-1] >= table.made:
-            each = replace(each, size=len(rows), listings=table.gist(rows, 0).listings)
-        found.append(each)
+            listings = table.gist(rows, 0).listings
+            found.append(replace(each, size=len(rows), listings=listings))
+        else:
+            found.append(each)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,14 +81,12 @@ class Assigner:
         return Clusters(
             np.where(own >= 0, cut.number[own], -1),
             np.where(own >= 0, share, 0.0),
-            self._glosh(owner, level),
+            np.maximum(0.0, trees.glosh(replace(tree, owner=owner, level=level))),
             shared.clusters,
             shared.shares,
         )
 
-    def _joins(
-        self, points: NDArray[np.float64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _joins(self, points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Nearest row by mutual reachability of each point, and lambda there."""
         width = min(2 * self._near, len(self._space))
         gaps, near = self._index.query(points, width, workers=-1)
@@ -102,20 +100,6 @@ class Assigner:
         length = np.take_along_axis(reach, best, 1)[:, 0]
         level = np.where(length > 0, 1.0 / np.where(length > 0, length, 1.0), np.inf)
         return np.take_along_axis(near, best, 1)[:, 0].astype(np.int64), level
-
-    def _glosh(
-        self, owner: NDArray[np.int64], level: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        assert self._cut is not None
-        late = trees.Condensed(
-            **{
-                name: getattr(self._cut.tree, name)
-                for name in ("least", "parent", "birth", "death", "size", "mass")
-            },
-            owner=owner,
-            level=level,
-        )
-        return np.maximum(0.0, trees.glosh(late))
 
     def _one(self, count: int) -> Clusters:
         """All rows of the map are one cluster, and so are those that come."""

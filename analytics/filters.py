@@ -117,7 +117,7 @@ class Filters:
             if before != table.rows:
                 # Masks of a map that nobody asks about any more, or of fewer rows, take memory.
                 for known in (self._places, self._taken, self._masks):
-                    for key in [key for key in known if self._rows.get(key[0]) != key[1]]:  # type: ignore[index, call-overload]
+                    for key in [key for key in known if self._rows.get(key[0]) != key[1]]:  # type: ignore[index]
                         del known[key]
         return table
 

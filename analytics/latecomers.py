@@ -100,9 +100,7 @@ class Latecomers:
         watch.took(changes, began)
         return done
 
-    def _block(
-        self, watch: _Watch, wanted: Sequence[tuple[str, UUID]], read_to: datetime
-    ) -> int:
+    def _block(self, watch: _Watch, wanted: Sequence[tuple[str, UUID]], read_to: datetime) -> int:
         from analytics.ground import Ground
 
         version = watch.version
@@ -205,7 +203,7 @@ def nearest(
             if not total:
                 break
             found = searcher.neighbours(vectors[part], min(k, total), snapshot=snapshot)
-            at = table.rows_of(found.images.reshape(-1, 16)).reshape(found.scores.shape)
+            at = table.rows_of(found.images.reshape(-1, 16)).reshape(len(part), -1)
             order = np.argsort(at < 0, axis=1, kind="stable")[:, :most]
             at = np.take_along_axis(at, order, 1)
             score = np.take_along_axis(found.scores, order, 1).astype(np.float64)

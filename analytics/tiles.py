@@ -71,7 +71,8 @@ class Facet:
 class Row:
     """One point with all that the table knows of it; missing attributes are left out.
 
-    `soft_clusters` are those of largest share, with `soft_shares`, falling.
+    `soft_clusters` are those of largest share, with `soft_shares`, falling. `late`: it was placed
+    since the map was made.
     """
 
     row: int
@@ -86,6 +87,7 @@ class Row:
     attributes: Mapping[str, str | float]
     soft_clusters: tuple[int, ...] = ()
     soft_shares: tuple[float, ...] = ()
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +306,7 @@ class MapTable:
                 attributes=self._attributes(int(row)),
                 soft_clusters=tuple(number for number, _ in shares),
                 soft_shares=tuple(share for _, share in shares),
+                late=bool(row >= self._made),
             )
             for row, (image_id, listing_id) in zip(known, self.ids(known), strict=True)
             for shares in (self._shares(int(row)),)

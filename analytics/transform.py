@@ -104,9 +104,7 @@ def memberships(distances: NDArray[np.float32], held: NDArray[np.bool_]) -> NDAr
     return np.where(held, np.exp(-wide / scale[:, None]), 0).astype(np.float32)
 
 
-def _keys(
-    near: NDArray[np.int64], distances: NDArray[np.float32], seed: int
-) -> NDArray[np.uint64]:
+def _keys(near: NDArray[np.int64], distances: NDArray[np.float32], seed: int) -> NDArray[np.uint64]:
     """A number of each row, of its neighbours and how far they are: uint64 (M,)."""
     bits = np.ascontiguousarray(distances, np.float32).view(np.uint32).astype(np.uint64)
     every = (near.astype(np.uint64) << np.uint64(32)) ^ bits
@@ -131,7 +129,7 @@ def _settle(  # noqa: PLR0917 - compiled
     first: int,
     last: int,
 ) -> None:
-    """Move rows first to last by UMAP's sampled gradient, as `layout` does, among rows that stand."""
+    """Move rows first to last by UMAP's sampled gradient, as in `layout`, among rows that stand."""
     dims = placed.shape[1]
     one, two, least = np.float32(1), np.float32(2), np.float32(1e-12)
     clip, unit = np.float32(4), np.float32(2.0**-24)
@@ -140,7 +138,9 @@ def _settle(  # noqa: PLR0917 - compiled
             rate = np.float32(RATE * (1 - epoch / epochs))
             for at in range(near.shape[1]):
                 weight = weights[row, at]
-                phase = np.float32(draw32(np.uint32(at), np.uint32(0x51ED27)) >> np.uint32(8)) * unit
+                phase = (
+                    np.float32(draw32(np.uint32(at), np.uint32(0x51ED27)) >> np.uint32(8)) * unit
+                )
                 before = np.int32(np.float32(epoch) * weight + phase)
                 if np.int32(np.float32(epoch + 1) * weight + phase) == before:
                     continue
@@ -157,7 +157,10 @@ def _settle(  # noqa: PLR0917 - compiled
                 key = np.uint32(mix64(keys[row] ^ np.uint64(epoch * near.shape[1] + at)))
                 for number in range(NEGATIVES):
                     drawn = np.uint64(draw32(key, np.uint32(number)))
-                    other, gap = np.int64((drawn * np.uint64(pushing)) >> np.uint64(32)), np.float32(0)
+                    other, gap = (
+                        np.int64((drawn * np.uint64(pushing)) >> np.uint64(32)),
+                        np.float32(0),
+                    )
                     for axis in range(dims):
                         step = moved[row, axis] - placed[other, axis]
                         gap += step * step

@@ -39,9 +39,7 @@ RANKED = 20_000
 
 
 class Atlas:
-    """Thread-safe. All is kept: but for the live pointer, decisions and what is placed on a map, it
-    is immutable by map id.
-    """
+    """Thread-safe. But for the live pointer, decisions and what is placed, nothing ever changes."""
 
     def __init__(
         self, settings: Settings, store: Store, *, clock: Callable[[], float] = time.monotonic

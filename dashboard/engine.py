@@ -280,9 +280,7 @@ class Engine:
             log.warning("concepts have not labelled what arrived: %s", error)
 
     def _place(self, progress: Progress) -> int:
-        """Place on the live map what is not on it. The job does not fail with it: it is tried again
-        by `_keep_placing`.
-        """
+        """Place what is not on the live map. The job does not fail with it: it is tried again."""
         try:
             return self._latecomers.place(progress=progress)
         except SightlineError as error:

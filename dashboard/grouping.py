@@ -16,7 +16,7 @@ from analytics.decided import MERGE, RENAME, SPLIT, subject_of
 from analytics.effective import Effective
 from analytics.regroup import Part, Split
 from analytics.tiles import Selection
-from cql.errors import InputError, NotFoundError
+from cql.errors import ConflictError, InputError, NotFoundError
 from cql.ledger import Wanted, lost
 from cql.records import Decision
 from dashboard import ledger
@@ -158,8 +158,12 @@ class Grouping(Acting):
         chosen, found = self._chosen(selection, key=key, map_id=map_id, images=images)
         whole = found.cluster.cluster_key
         codes, units = self._units(map_id)
-        table = self._atlas.table(map_id)
         mine = self._rows_in(found, map_id)
+        table = self._atlas.table(map_id)
+        if len(codes) != table.rows:
+            raise ConflictError(
+                "images were placed on the map while a cluster was split: try again"
+            )
         inside = np.zeros(table.rows, bool)
         inside[np.intersect1d(chosen, mine)] = True
         if not inside.any() or inside.sum() == len(mine):

@@ -58,9 +58,7 @@ def arrive(memory: Memory, map_id: UUID, count: int, *, first: int = 0) -> list[
 
 
 def tables(folder: Path, memory: Memory, **changes: Any) -> Tables:
-    return Tables(
-        Settings(data_dir=folder, tile_points=100), cast("Store", memory), **changes
-    )
+    return Tables(Settings(data_dir=folder, tile_points=100), cast("Store", memory), **changes)
 
 
 def test_tiles_add_up_and_children_hold_what_their_parent_shows(tmp_path: Path) -> None:

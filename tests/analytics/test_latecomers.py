@@ -48,9 +48,7 @@ class Scene:
         self.late = Latecomers(one.settings, self.store, self.searcher)
 
     def analyse(self) -> MapVersion:
-        return analyse(
-            None, self.one.settings, self.store, model_id=MODEL, parameters=QUICK
-        )
+        return analyse(None, self.one.settings, self.store, model_id=MODEL, parameters=QUICK)
 
     def come(
         self, vectors: NDArray[np.float32], *, model: str = MODEL, name: str = "new"
@@ -107,7 +105,10 @@ def test_new_images_lie_in_their_clusters_and_nothing_else_moves(scene: Scene) -
     table = scene.table()
     assert (table.made, table.rows) == (90, 102)
     for name in ("x", "y", "cluster_number", "membership", "outlier_score", "knn_distance"):
-        assert np.array_equal(table.held(name)[:90], before.held(name)), name  # type: ignore[index]
+        kept, was = table.held(name), before.held(name)
+        assert kept is not None
+        assert was is not None
+        assert np.array_equal(kept[:90], was), name
     at = scene.rows(images)
     assert sorted(at.tolist()) == list(range(90, 102))
     own = table.rows_of(np.frombuffer(
@@ -230,7 +231,8 @@ def test_blocks_are_whole_and_a_later_run_goes_on(
     monkeypatch.setattr(latecomers, "BLOCK", 5)
     images = scene.come(scene.new)
 
-    def stop(_step: str, done: int, _total: int, _message: str = "") -> None:
+    def stop(step: str, done: int, total: int, message: str = "") -> None:
+        del step, total, message
         if done == 5:
             raise CancelledError("stop")
 
