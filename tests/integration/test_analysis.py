@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -64,7 +64,9 @@ def killed_in(step: str, settings: Settings) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def arrived(settings: Settings, store: Store, vectors: NDArray[np.float32]) -> None:
+def arrived(
+    settings: Settings, store: Store, vectors: NDArray[np.float32], twins: list[UUID]
+) -> None:
     """Copies of two images and a strange one come: they are on the map, and nothing moved."""
     strange = -vectors[:1]
     blobs, crcs = codec.encode(np.concatenate([vectors, strange]))
@@ -94,10 +96,9 @@ def arrived(settings: Settings, store: Store, vectors: NDArray[np.float32]) -> N
     table = worker.table(live, max_age_s=1.0)
     assert (table.made, table.rows) == (before.rows, before.rows + 3)
     assert np.array_equal(table.placed[: before.rows], before.placed)
-    for image, twin in zip(images[:2], ("0", "1"), strict=True):
-        own = table.placed[table.row_of(image)]
-        near = np.hypot(*(before.placed - own).T).min()
-        assert near < 0.01, twin
+    for image, twin in zip(images[:2], twins, strict=True):
+        gap = table.placed[table.row_of(image)] - table.placed[table.row_of(twin)]
+        assert np.hypot(*gap) < 0.01
     batch = store.placed_batches(live)[0]
     assert (batch.number, batch.first, batch.rows) == (1, 0, 3)
     points = {point.image_id: point for point in store.placed_points(batch)}
@@ -113,6 +114,7 @@ def arrived(settings: Settings, store: Store, vectors: NDArray[np.float32]) -> N
     store.delete_placed(live)
     assert store.placed_batches(live) == []
     assert store.placed_points(batch) == []
+    store.delete_listing("late")
 
 
 def test_a_collection_gets_a_map(spark: SparkSession, settings: Settings, store: Store) -> None:
@@ -136,7 +138,7 @@ def test_a_collection_gets_a_map(spark: SparkSession, settings: Settings, store:
         )
         assert kept == ["collect", "graph", "before"]
         again = analyse(spark, settings, store, model_id=MODEL)
-        arrived(settings, store, vectors[:2])
+        arrived(settings, store, vectors[:2], [image.image_id for image in images[:2]])
     finally:
         hosts.stop()
     assert made.map_id == again.map_id == store.live("map")
