@@ -220,9 +220,9 @@ class Engine:
 
         fill(self._open_store, progress=progress)
 
-        def plant(images: Sequence[UUID], seed: int) -> Made:
+        def plant(images: Sequence[UUID], seed: int, progress: Progress) -> Made:
             embedder = self._models.get(self._model_name(parameters))
-            return make(self._open_store, images, embedder, seed=seed)
+            return make(self._open_store, images, embedder, seed=seed, progress=progress)
 
         size = wanted(self._open_store, parameters.get("cluster_size"))
         found = analyse(
