@@ -80,7 +80,10 @@ class Tables:
             kept = self._kept.setdefault(map_id, _Kept())
             self._kept.move_to_end(map_id)
             while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+                # Ids of maps that there are not, which anybody may ask for, go before tables do.
+                others = list(self._kept)[:-1]
+                bare = (each for each in others if self._kept[each].table is None)
+                del self._kept[next(bare, others[0])]
             return kept
 
     def _look(self, map_id: UUID, kept: _Kept, max_age_s: float) -> int:

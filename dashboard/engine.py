@@ -377,6 +377,8 @@ class Engine:
                 log.warning("new images are not on the map yet: %s", error)
                 pause = PLACE_AGAIN_S
             except Exception:
+                if self._stop.is_set():
+                    return  # what it works with is closed
                 log.exception("new images cannot be placed on the map")
                 pause = PLACE_AGAIN_S
 

@@ -179,6 +179,11 @@ def test_few_tables_are_kept(tmp_path: Path) -> None:
     for each in (*maps[:2], *maps[:2], maps[2], maps[0]):
         kept.table(each)
     assert calls == [*maps, maps[0]]
+    # Whoever asks for maps that are not there lets go of none.
+    for _ in range(5):
+        assert kept.late(uuid4()) == 0
+    kept.table(maps[0])
+    assert calls == [*maps, maps[0]]
 
 
 def test_a_map_of_one_image(tmp_path: Path) -> None:
