@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from analytics import layout as optimiser
 from analytics.compiler import compiled
 from analytics.layout import NEGATIVES, draw32, mix64, power32
-from analytics.projection import PLACE_EPOCHS
 from analytics.spread import spread
+
+EPOCHS = 50
+"""Epochs in which new rows find their place on a layout that stands still."""
 
 RATE = 0.25
 """Rate at which the descent begins, a quarter of a whole layout's, as in umap-learn."""
@@ -32,7 +34,7 @@ def transform(
     *,
     seed: int,
     min_dist: float = 0.1,
-    epochs: int = PLACE_EPOCHS,
+    epochs: int = EPOCHS,
     pushing: int | None = None,
     threads: int | None = None,
 ) -> NDArray[np.float32]:
