@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 from starlette.testclient import TestClient
 
 from analytics.request import Request
 from cql.errors import UnavailableError
-from cql.records import Stock
+from cql.records import Job, Stock
 from cql.settings import Settings
 from cql.store import Store
 from dashboard import app as apps
-from dashboard import ids
+from dashboard import exports, ids
 from dashboard.atlas import Atlas
 from dashboard.components.facets import limits
+from dashboard.pages import clusters as clusters_page
 from dashboard.services import Services
 from dashboard.state import ExploreState
 from tests.dashboard import memory
@@ -166,6 +168,24 @@ def test_what_is_placed_comes_onto_the_page(page: Page) -> None:
         values={f"{ids.EXPLORE_FOCUS}.data": page.focus(image=str(image))},
     )
     assert "Placed since the map was made" in text(detail[ids.EXPLORE_DETAIL]["children"])
+    exported = exports.rows(cast("Store", page.store), page.services._atlas)
+    assert {row.cluster for row in exported if row.image_id == str(image)} == {"Group 0"}
+    # So have the pages and the row of the map.
+    shown = page.services.map()
+    assert (shown.rows, shown.placed) == (120, 2)
+    assert client.get("/api/v1/collection").json()["map"]["placed"] == 2
+    said = clusters_page.summary(shown, page.services.clusters())
+    assert "2 images placed since the map was made" in str(said[-1])
+    page.store.put_job(Job(job_id=uuid4(), kind="extract", parameters="{}", state="done"))
+    listed = page.call(
+        f"{ids.JOBS_LIST}.children",
+        f"{ids.JOBS_SUMMARY}.children",
+        f"{ids.JOBS_TICK}.interval",
+        values={},
+    )
+    assert listed[ids.JOBS_SUMMARY]["children"] == (
+        "1 done. 2 images placed on the map since it was made"
+    )
     tile = client.get(f"/api/v1/map/tiles/0/0/0?map_id={version.map_id}&column=membership&placed=2")
     assert int.from_bytes(tile.content[8:12], "little") == 122
     assert tile.headers["cache-control"].endswith("immutable")
