@@ -4,6 +4,7 @@ Kinds of jobs and their parameters (JSON): `render` {folder, images, seed}, `ing
 manifest}, `extract` {model}, `snapshot` {model}, `analyse` {model, seed, cluster_size},
 `cluster_size` {map_id, size}, `stock-report` {by, file}, `classify` {seed}, `concepts` {model}.
 Every one is idempotent: what is done is not done again; a classifier is trained anew.
+Beside them it folds changes into new snapshots and places new images on the live map.
 """
 
 from __future__ import annotations
