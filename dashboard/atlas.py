@@ -89,19 +89,23 @@ class Atlas:
 
     def table(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> MapTable:
         """The memory-mapped table of a map, with clusters and labels as decided."""
-        found = self.resolve(map_id)
-        return self.view(found, max_age_s=max_age_s).table or self._table(found)
+        return self.decided(map_id, max_age_s=max_age_s)[1]
+
+    def decided(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> tuple[View, MapTable]:
+        """A map as decided and its table, both of one reading of the ledger."""
+        made = self._table(self.resolve(map_id))
+        view = self._views.view(
+            made.version.map_id,
+            lambda: made,
+            lambda: self._analysed(made),
+            max_age_s=max_age_s,
+            late=made.rows - made.made,
+        )
+        return view, view.table or made
 
     def view(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> View:
         """A map as analysts decided."""
-        found = self.resolve(map_id)
-        return self._views.view(
-            found,
-            lambda: self._table(found),
-            lambda: self.clusters(found),
-            max_age_s=max_age_s,
-            late=self.late(found),
-        )
+        return self.decided(map_id, max_age_s=max_age_s)[0]
 
     def late(self, map_id: UUID | None, *, max_age_s: float = LIVE_TTL_S) -> int:
         """How many images were placed on a map since it was made, as of `max_age_s` ago."""
@@ -121,25 +125,26 @@ class Atlas:
 
     def clusters(self, map_id: UUID | None) -> tuple[Cluster, ...]:
         """Clusters as the analysis left them, with what was placed since; largest first."""
-        found = self.resolve(map_id)
+        return self._analysed(self._table(self.resolve(map_id)))
 
+    def _analysed(self, table: MapTable) -> tuple[Cluster, ...]:
         def make(key: tuple[UUID, int]) -> tuple[Cluster, ...]:
-            every = self._store.clusters(found)
-            every = counted(every, self._table(found)) if key[1] else every
+            every = self._store.clusters(key[0])
+            every = counted(every, table) if table.rows > table.made else every
             return tuple(sorted(every, key=lambda c: (-c.size, c.cluster)))
 
-        return self._kept(self._clusters, (found, self.late(found)), make)
+        return self._kept(self._clusters, (table.version.map_id, table.rows), make)
 
     def groups(self, map_id: UUID | None) -> tuple[Group, ...]:
         """Groups of clusters, by level and number: as made, at each level the largest first."""
-        found = self.resolve(map_id)
+        table = self._table(self.resolve(map_id))
 
         def make(key: tuple[UUID, int]) -> tuple[Group, ...]:
-            every = self._store.groups(found)
-            every = counted_groups(every, self._table(found)) if key[1] else every
+            every = self._store.groups(key[0])
+            every = counted_groups(every, table) if table.rows > table.made else every
             return tuple(sorted(every, key=lambda g: (g.level, g.number)))
 
-        return self._kept(self._groups, (found, self.late(found)), make)
+        return self._kept(self._groups, (table.version.map_id, table.rows), make)
 
     def ranking(self, map_id: UUID | None) -> tuple[Outlier, ...]:
         """Outliers, strangest first: the first 20,000 of the map."""
@@ -165,11 +170,13 @@ class Atlas:
             ),
         )
 
-    def totals(self, map_id: UUID | None) -> dict[str, dict[str, int]]:
-        """Rows of the whole map by column and facet key (number columns: by bin number)."""
-        found = self.resolve(map_id)
-        key = (found, self.view(found).token)
-        return self._kept(self._totals, key, lambda _: self._counted(found))
+    def totals(self, view: View, table: MapTable) -> dict[str, dict[str, int]]:
+        """Rows of the whole map by column and facet key (number columns: by bin number).
+
+        `view` and `table` as `decided` gave them.
+        """
+        key = (table.version.map_id, view.token)
+        return self._kept(self._totals, key, lambda _: _counted(table))
 
     def _read_ranking(self, map_id: UUID) -> tuple[Outlier, ...]:
         found: list[Outlier] = []
@@ -182,18 +189,6 @@ class Atlas:
                 break
         return tuple(islice(found, RANKED))
 
-    def _counted(self, map_id: UUID) -> dict[str, dict[str, int]]:
-        return {
-            facet.name: dict(
-                zip(
-                    facet.keys if facet.kind == "category" else map(str, range(len(facet.counts))),
-                    facet.counts,
-                    strict=True,
-                )
-            )
-            for facet in self.table(map_id).facets(Selection())
-        }
-
     def _kept(self, kept: OrderedDict[K, T], key: K, make: Callable[[K], T]) -> T:
         with self._lock:
             if key in kept:
@@ -205,3 +200,16 @@ class Atlas:
             while len(kept) > TABLES:
                 kept.popitem(last=False)
         return made
+
+
+def _counted(table: MapTable) -> dict[str, dict[str, int]]:
+    return {
+        facet.name: dict(
+            zip(
+                facet.keys if facet.kind == "category" else map(str, range(len(facet.counts))),
+                facet.counts,
+                strict=True,
+            )
+        )
+        for facet in table.facets(Selection())
+    }
