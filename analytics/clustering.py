@@ -118,7 +118,7 @@ def cluster(
     tree = trees.condense(linkage, size)
     inside = trees.above(tree, trees.heaviest(tree))
     own = inside[tree.owner]
-    labels, chosen = _by_size(own)
+    labels, chosen = by_size(own)
     shared = soft(space, tree, chosen, inside)
     cuts = levels(tree, chosen)
     groups = [cut.group for cut in cuts]
@@ -179,7 +179,7 @@ def exemplars(
     return sure[chosen]
 
 
-def _by_size(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def by_size(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Number clusters by falling size, ties by their first row: labels, and what each was."""
     known, first, back, sizes = np.unique(
         labels, return_index=True, return_inverse=True, return_counts=True

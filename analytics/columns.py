@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -125,6 +125,45 @@ def encode(name: str, label: str, texts: Sequence[str]) -> tuple[Column, NDArray
         name=name, label=label, kind="category", keys=tuple(keys), categories=tuple(shown)
     )
     return column, values
+
+
+def extend(column: Column, texts: Sequence[str]) -> tuple[Column, NDArray[Any]]:
+    """Encode more texts ("" is missing) in a column that is there: codes mean what they did.
+
+    A category that is new gets the next code, or that of the others where the column is full. What
+    does not read as a number or a date of such a column is missing.
+    """
+    if column.kind == "number":
+        read_ = days if column.scale == "date" else _number
+        found = [read_(text) for text in texts]
+        values = np.array([np.nan if each is None else each for each in found], np.float64)
+        return widened(column, values), values
+    keys, shown = list(column.keys), list(column.categories)
+    codes = {key: code for code, key in enumerate(keys)}
+    for text in sorted({text for text in texts if text} - set(codes)):
+        if OTHER in codes:
+            codes[text] = codes[OTHER]
+            continue
+        if len(keys) >= CATEGORIES_MAX:
+            keys.append(OTHER)
+            shown.append("Other values")
+            codes[text] = codes[OTHER] = len(keys) - 1
+            continue
+        codes[text] = len(keys)
+        keys.append(text)
+        shown.append(text)
+    values = np.array([codes[text] if text else np.nan for text in texts], np.float32)
+    return replace(column, keys=tuple(keys), categories=tuple(shown)), values
+
+
+def widened(column: Column, values: NDArray[np.floating[Any]]) -> Column:
+    """A number column whose low and high take in more values."""
+    own = number(column.name, column.label, values)
+    if np.isnan(values).all():
+        return column
+    if column.low == column.high == 0:  # it may have had no values
+        return replace(column, low=min(own.low, 0.0), high=max(own.high, 0.0))
+    return replace(column, low=min(column.low, own.low), high=max(column.high, own.high))
 
 
 def accepts(column: Column, rule: tuple[str, ...] | Range, attributes: Mapping[str, str]) -> bool:

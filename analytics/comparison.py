@@ -73,13 +73,13 @@ def record(
 
 
 def side(store: Store, table: MapTable) -> Side:
-    """One side of a comparison from a stored map."""
+    """One side of a comparison from a stored map, as it was made."""
     known = sorted(store.clusters(table.version.map_id), key=lambda each: each.cluster)
     means = store.means(table.version.map_id)
     return Side(
-        images=table.images,
-        labels=table.clusters,
-        scores=table.numbers("outlier_score"),
+        images=table.images[: table.made],
+        labels=table.clusters[: table.made],
+        scores=table.numbers("outlier_score")[: table.made],
         keys=[cluster.cluster_key for cluster in known],
         names=[cluster.name for cluster in known],
         means={number: np.frombuffer(mean, "<f4") for number, mean in means.items()},

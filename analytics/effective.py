@@ -66,7 +66,7 @@ class Views:
         self.standing = standing or Standing(store)
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[UUID, str], View] = OrderedDict()
-        self._regrouped: OrderedDict[tuple[UUID, str], Regrouped] = OrderedDict()
+        self._regrouped: OrderedDict[tuple[UUID, str, int], Regrouped] = OrderedDict()
 
     def token(self, *, max_age_s: float = 0.0) -> str:
         """A text that changes when a view does."""
@@ -79,19 +79,20 @@ class Views:
         clusters: Callable[[], Sequence[Cluster]],
         *,
         max_age_s: float = 0.0,
+        late: int = 0,
     ) -> View:
         """A map with every decision of now, or of `max_age_s` ago.
 
-        `table` and `clusters` give it as the analysis left it.
+        `table` and `clusters` give it as the analysis left it, with `late` images placed since.
         """
-        key = (map_id, self.token(max_age_s=max_age_s))
+        key = (map_id, _with(self.token(max_age_s=max_age_s), late))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         # Another thread may have read since: what is shown is what the token says.
         held = self.standing.moment(*_SHOWN)
-        key = (map_id, held.token(*_SHOWN))
+        key = (map_id, _with(held.token(*_SHOWN), late))
         made = self._make(table, clusters(), held, key[1])
         with self._lock:
             self._kept[key] = made
@@ -139,7 +140,7 @@ class Views:
         token: str,
     ) -> Regrouped:
         """Replayed anew only when a merge or a split changed: a label changes no group."""
-        key = (table.version.map_id, token)
+        key = (table.version.map_id, token, table.rows)
         with self._lock:
             if key in self._regrouped:
                 return self._regrouped[key]
@@ -160,6 +161,10 @@ class Views:
             while len(self._regrouped) > VIEWS:
                 self._regrouped.popitem(last=False)
         return found
+
+
+def _with(token: str, late: int) -> str:
+    return f"{token}-{late}" if late else token
 
 
 def nearest_part(store: Store, table: MapTable) -> regroup.Nearest:

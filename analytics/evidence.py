@@ -13,11 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cql.progress import Progress, silent
+
 Floats = NDArray[np.float64]
 
 BULK = (0.75, 0.95)
 """Quantiles between which the tail is fitted: planted or real outliers are fewer than the rest."""
 LEAST = 1e-300
+
+_HEARD = 2_000
+"""Listings between two calls of progress, and with it a cancel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +102,11 @@ def together(tails: Sequence[Floats]) -> Floats:
 
 
 def sibling_evidence(
-    vectors: NDArray[np.float32], owners: NDArray[np.int64], *, most: int = 64
+    vectors: NDArray[np.float32],
+    owners: NDArray[np.int64],
+    *,
+    most: int = 64,
+    progress: Progress = silent,
 ) -> Floats:
     """How unlike the most similar photo of its own listing each row is, (N,); NaN for the only one.
 
@@ -109,7 +118,10 @@ def sibling_evidence(
         return found
     order = np.argsort(owners, kind="stable")
     starts = np.flatnonzero(np.diff(owners[order], prepend=-1))
-    for start, end in zip(starts, np.append(starts[1:], len(order)), strict=True):
+    ends = np.append(starts[1:], len(order))
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if number % _HEARD == 0:
+            progress("outliers", int(start), len(order), "photos of one listing")
         for low in range(start, end, most):
             rows = order[low : min(low + most, end)]
             if len(rows) < 2:
@@ -140,7 +152,12 @@ def photo_evidence(looks: Looks) -> dict[str, Floats]:
 
 
 def category_evidence(
-    rows: NDArray[np.int64], owners: NDArray[np.int64], facets: Facets, *, least: float = 0.6
+    rows: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    facets: Facets,
+    *,
+    least: float = 0.6,
+    progress: Progress = silent,
 ) -> Disagreement:
     """Where attributes say one thing and neighbours another, over N rows.
 
@@ -154,6 +171,7 @@ def category_evidence(
     told, share = np.full(count, -1), np.zeros(count)
     names = tuple(facets.codes)
     for number, name in enumerate(names if k else ()):
+        progress("outliers", number, len(names), f"attribute {name}")
         codes = facets.codes[name]
         near = codes[rows]
         near[owners[rows] == owners[:, None]] = -1

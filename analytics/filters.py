@@ -31,8 +31,9 @@ class Filters:
     does not hold, because it is newer, is taken by its listing's attributes alone, and never by a
     polygon, a cluster or a score.
 
-    `decided` gives the table of a map as analysts decided, and a text that changes when they decide
-    more: filters on clusters and labels are about that one.
+    `table` gives the table of a map with all that was placed on it by now. `decided` gives it as
+    analysts decided, and a text that changes when they decide more: filters on clusters and labels
+    are about that one.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Filters:
     ) -> None:
         self._open, self._decide = table, decided
         self._lock = threading.Lock()
-        self._tables: OrderedDict[Hashable, MapTable] = OrderedDict()
+        self._rows: OrderedDict[UUID, int] = OrderedDict()
         self._places: OrderedDict[Hashable, NDArray[np.int64]] = OrderedDict()
         self._taken: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
         self._masks: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
@@ -52,9 +53,9 @@ class Filters:
         token, table = self._decided(map_id, selection)
         return self._kept(
             self._masks,
-            (map_id, token, _key(selection), block.number),
+            (map_id, table.rows, token, _key(selection), block.number),
             MASKS,
-            lambda: self._select(token, table, selection)[self._where(map_id, block)],
+            lambda: self._select(token, table, selection)[self._where(table, block)],
         )
 
     def fresh(
@@ -78,7 +79,8 @@ class Filters:
         rows: NDArray[np.uint8] = np.repeat(passed, np.diff(block.offsets))
         if selection.polygons or drawn:
             rest = Selection(selection.polygons, drawn)
-            rows &= self._select(*self._decided(map_id, rest), rest)[table.rows_of(block.images)]
+            token, decided = self._decided(map_id, rest)
+            rows &= self._select(token, decided, rest)[decided.rows_of(block.images)]
         return rows
 
     def _decided(self, map_id: UUID, selection: Selection) -> tuple[str, MapTable]:
@@ -94,27 +96,30 @@ class Filters:
             taken[table.select(selection)] = 1
             return taken
 
-        key = (table.version.map_id, token, _key(selection))
+        key = (table.version.map_id, table.rows, token, _key(selection))
         return self._kept(self._taken, key, MASKS, make)
 
-    def _where(self, map_id: UUID, block: Block) -> NDArray[np.int64]:
+    def _where(self, table: MapTable, block: Block) -> NDArray[np.int64]:
         return self._kept(
             self._places,
-            (map_id, block.number),
+            (table.version.map_id, table.rows, block.number),
             1024,
-            lambda: self._table(map_id).rows_of(block.images),
+            lambda: table.rows_of(block.images),
         )
 
     def _table(self, map_id: UUID) -> MapTable:
-        def make() -> MapTable:
-            # Masks of a map that nobody asks about any more only take memory.
-            kept = {*list(self._tables)[-(TABLES - 1) :], map_id}
-            for known in (self._places, self._taken, self._masks):
-                for key in [key for key in known if key[0] not in kept]:  # type: ignore[index]
-                    del known[key]
-            return self._open(map_id)
-
-        return self._kept(self._tables, map_id, TABLES, make)
+        table = self._open(map_id)
+        with self._lock:
+            before = self._rows.pop(map_id, None)
+            self._rows[map_id] = table.rows
+            while len(self._rows) > TABLES:
+                self._rows.popitem(last=False)
+            if before != table.rows:
+                # Masks of a map that nobody asks about any more, or of fewer rows, take memory.
+                for known in (self._places, self._taken, self._masks):
+                    for key in [key for key in known if self._rows.get(key[0]) != key[1]]:  # type: ignore[index]
+                        del known[key]
+        return table
 
     def _kept(
         self, known: OrderedDict[Hashable, T], key: Hashable, most: int, make: Callable[[], T]

@@ -17,6 +17,7 @@ from analytics.duplicates import Curve, Found, Planted
 from analytics.identity import packed
 from analytics.neighbours import Collection
 from analytics.search import Searcher
+from cql.progress import Progress, silent
 from cql.records import DuplicateGroup, DuplicateMember, DuplicateRun, Snapshot
 from cql.store import Store
 
@@ -54,7 +55,7 @@ class Made(Protocol):
         """Features of each copy; D is 0 where there is no model."""
 
 
-Plant = Callable[[Sequence[UUID], int], Made]
+Plant = Callable[[Sequence[UUID], int, Progress], Made]
 """Makes copies of images with a seed: what knows pictures and models lies above this package."""
 
 
@@ -66,25 +67,31 @@ def chosen(
     plant: Plant | None,
     *,
     seed: int,
+    progress: Progress = silent,
 ) -> Curve | None:
-    """Choose the threshold on copies of 200 of the images; None where nothing can be planted."""
+    """Choose the threshold on copies of 200 of the images; None where nothing can be planted.
+
+    `progress` hears of the step curve.
+    """
     known = np.flatnonzero(seen.pictures.known)
     if plant is None or not len(known):
         return None
     rng = np.random.default_rng([seed, 8])
     picked = np.sort(rng.permutation(known)[:PLANTED])
-    made = plant([rows.image_id(int(row)) for row in picked], seed)
+    made = plant([rows.image_id(int(row)) for row in picked], seed, progress)
     if not len(made.origins):
         return None
     near = np.empty((len(made.origins), 0), np.int64)
     scores = np.empty(near.shape, np.float32)
     if made.vectors.shape[1] == snapshot.dim:
         k = min(duplicates.NEAREST, len(rows.listings))
+        progress("curve", 0, 0, "neighbours of the copies")
         found = searcher.neighbours(made.vectors, k, snapshot=snapshot)
         back = np.empty(len(rows.place), np.int64)
         back[rows.place] = np.arange(len(rows.place))
         near, scores = back[found.rows], found.scores
     planted = Planted(_pictures(made.figures), picked[made.origins], near, scores)
+    progress("curve", 0, 0, "comparing copies")
     return duplicates.curve(seen.pictures, planted)
 
 

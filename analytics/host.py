@@ -20,11 +20,12 @@ import numpy as np
 import pyarrow as pa
 
 from analytics import kernels, linear, ranking, scan, shards
+from analytics.appended import Tables, counted
 from analytics.batch import Batch
 from analytics.blocks import Block
 from analytics.codes import encode
 from analytics.effective import Views
-from analytics.filters import Filters
+from analytics.filters import TABLES, Filters
 from analytics.follow import Follower, Log
 from analytics.holding import Holding, Part
 from analytics.placement import COPIES, DAMAGED, FILES, ROLE
@@ -46,6 +47,9 @@ _POLL_S = 0.5
 _RETRY_S = 2.0
 _PATIENCE_S = 60.0
 """Seconds in which another host may come up that has a file: longer than Spark needs for it."""
+
+_PLACED_S = 1.0
+"""What was placed on a map is taken in by filters within this time."""
 
 _COPY_S = 5.0
 _SWEEP_S = 3600.0
@@ -90,6 +94,7 @@ class Host:
         self._shelf = Shelf(settings, store, count=count, service_id=self._service_id(FILES))
         self._batch = Batch(threads)
         self._views = Views(store)  # type: ignore[arg-type]
+        self._tables = Tables(settings, store, most=TABLES)  # type: ignore[arg-type]
         self._server = Server(
             settings,
             {
@@ -406,15 +411,17 @@ class Host:
         return blocks, names
 
     def _open_table(self, map_id: UUID) -> MapTable:
-        return MapTable.open(self._settings, self._store, map_id)  # type: ignore[arg-type]
+        return self._tables.table(map_id, max_age_s=_PLACED_S)
 
     def _decided(self, map_id: UUID, table: Callable[[], MapTable]) -> tuple[str, MapTable]:
+        opened = table()
         view = self._views.view(
             map_id,
-            table,
-            lambda: self._store.clusters(map_id),  # type: ignore[attr-defined]
+            lambda: opened,
+            lambda: counted(self._store.clusters(map_id), opened),  # type: ignore[attr-defined]
+            late=opened.rows - opened.made,
         )
-        return view.token, view.table or table()
+        return view.token, view.table or opened
 
     def _distrust(self, version: UUID) -> None:
         """Serve a snapshot no longer: every byte is checked before it is held again."""

@@ -237,7 +237,7 @@ def edges(
 
 
 @_fast
-def _mix(value: np.uint64) -> np.uint64:
+def mix64(value: np.uint64) -> np.uint64:
     """Spread the bits of uint64 (splitmix64, Steele et al. 2014)."""
     value = value + np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -246,7 +246,7 @@ def _mix(value: np.uint64) -> np.uint64:
 
 
 @_fast
-def _draw(key: np.uint32, number: np.uint32) -> np.uint32:
+def draw32(key: np.uint32, number: np.uint32) -> np.uint32:
     """Random 32 bits of (key, number): lowbias32 (Wellons, 2018)."""
     value = np.uint32(key + number * np.uint32(0x9E3779B9))
     value = np.uint32((value ^ (value >> np.uint32(16))) * np.uint32(0x7FEB352D))
@@ -255,7 +255,7 @@ def _draw(key: np.uint32, number: np.uint32) -> np.uint32:
 
 
 @_fast
-def _power(base: np.float32, exponent: np.float32) -> np.float32:
+def power32(base: np.float32, exponent: np.float32) -> np.float32:
     """base ** exponent to 1e-4, from polynomials that vectorise; base at least 1e-30."""
     bits = np.float32(base).view(np.int32)
     x = np.int32((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000)).view(np.float32) - np.float32(
@@ -301,7 +301,7 @@ def _epoch(
     spread = np.float32(2.0**-24)
     for at in range(first, last):
         # Due w times an epoch, each edge at a phase of its own.
-        phase = np.float32(_draw(np.uint32(at), np.uint32(0x51ED27)) >> np.uint32(8)) * spread
+        phase = np.float32(draw32(np.uint32(at), np.uint32(0x51ED27)) >> np.uint32(8)) * spread
         weight = weights[at]
         before = np.int32(np.float32(epoch) * weight + phase)
         if np.int32(np.float32(epoch + 1) * weight + phase) == before:
@@ -313,7 +313,7 @@ def _epoch(
             step = positions[head, axis] - positions[tail, axis]
             gap += step * step
         if gap > least:
-            power = _power(gap, b)
+            power = power32(gap, b)
             grade = pull * power / (gap * (one + a * power))
             for axis in range(dims):
                 step = grade * (positions[head, axis] - positions[tail, axis])
@@ -322,9 +322,9 @@ def _epoch(
                 positions[tail, axis] -= slow * step
         if quick == 0:
             continue
-        key = np.uint32(_mix(seed ^ (np.uint64(epoch) << np.uint64(40)) ^ np.uint64(at)))
+        key = np.uint32(mix64(seed ^ (np.uint64(epoch) << np.uint64(40)) ^ np.uint64(at)))
         for number in range(negatives):
-            draw = np.uint64(_draw(key, np.uint32(number)))
+            draw = np.uint64(draw32(key, np.uint32(number)))
             other = np.int64((draw * np.uint64(count)) >> np.uint64(32))
             if other == head:
                 continue
@@ -332,7 +332,7 @@ def _epoch(
             for axis in range(dims):
                 step = positions[head, axis] - still[other, axis]
                 gap += step * step
-            power = _power(gap + least, b)
+            power = power32(gap + least, b)
             grade = np.float32(2) * b / ((np.float32(0.001) + gap) * (one + a * power))
             for axis in range(dims):
                 step = grade * (positions[head, axis] - still[other, axis])

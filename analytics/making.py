@@ -284,9 +284,9 @@ def _appearance(making: Making, _: Progress, rows: Collection) -> Appearance:
     return appearance.read(making.store, rows)
 
 
-def _outliers(
+def _outliers(  # noqa: PLR0917 - one argument a step
     making: Making,
-    _: Progress,
+    progress: Progress,
     near: Graph,
     found: Clusters,
     rows: Collection,
@@ -301,12 +301,21 @@ def _outliers(
         facets=facets,
         owners=owners,
         vectors=rows.vectors,
+        progress=progress,
     )
 
 
-def _curve(making: Making, _: Progress, rows: Collection, seen: Appearance) -> Threshold:
+def _curve(making: Making, progress: Progress, rows: Collection, seen: Appearance) -> Threshold:
     return Threshold(
-        groups.chosen(making.hosts, making.snapshot, rows, seen, making.plant, seed=making.seed)
+        groups.chosen(
+            making.hosts,
+            making.snapshot,
+            rows,
+            seen,
+            making.plant,
+            seed=making.seed,
+            progress=progress,
+        )
     )
 
 

@@ -27,6 +27,7 @@ from analytics.evidence import (
     together,
 )
 from analytics.neighbours import Graph
+from cql.progress import Progress, silent
 
 NEIGHBOURS = 30
 """Neighbours whose mean distance counts: docs/decisions/0003-outlier-score.md has the figures. A
@@ -75,23 +76,25 @@ def score(
     facets: Facets | None = None,
     owners: NDArray[np.int64] | None = None,
     vectors: NDArray[np.float32] | None = None,
+    progress: Progress = silent,
 ) -> Outliers:
     """Score every row by how unlikely its evidence is in this collection.
 
     `looks` are measured of the pictures, `facets` are attributes of the rows, `owners` int64 (N,)
     their listings by number and `vectors` float32 (N, D) their features: what is not given is no
     evidence. GLOSH is kept beside the score, not mixed in (docs/decisions/0003-outlier-score.md).
+    `progress` hears of the step outliers between any two parts of the work.
     """
     count = len(clusters.labels)
     k = min(k, graph.rows.shape[1])
     distance, factor = np.zeros(count, np.float32), np.ones(count)
     if k:
         distance = graph.distances[:, :k].mean(axis=1, dtype=np.float64).astype(np.float32)
-        factor = lof(graph, k=k)
+        factor = lof(graph, k=k, progress=progress)
     tails = {"distance": tail(distance), "lof": tail(factor)}
     far = together([combine(list(tails.values()))])
     if vectors is not None and owners is not None:
-        apart = sibling_evidence(vectors, owners)
+        apart = sibling_evidence(vectors, owners, progress=progress)
         tails["siblings"], known = tail(apart), ~np.isnan(apart)
         # The only photo of its listing must not seem less strange for having no others.
         far[known] = together([far[known], tails["siblings"][known]])
@@ -102,8 +105,9 @@ def score(
         families["photo"] = combine(list(photo.values()))
     found = None
     if facets is not None and owners is not None and facets.codes:
-        found = category_evidence(graph.rows[:, :k], owners, facets)
+        found = category_evidence(graph.rows[:, :k], owners, facets, progress=progress)
         families["category"] = tails["category"] = bounded_tail(found.strength)
+    progress("outliers", 0, 0, "combining")
     chance = combine(list(families.values()), [WEIGHTS[name] for name in families])
     return Outliers(
         percentile(-np.log(chance)),
@@ -118,7 +122,7 @@ def score(
     )
 
 
-def lof(graph: Graph, *, k: int = NEIGHBOURS) -> NDArray[np.float64]:
+def lof(graph: Graph, *, k: int = NEIGHBOURS, progress: Progress = silent) -> NDArray[np.float64]:
     """Local outlier factor of every row, float64 (N,) (Breunig et al., SIGMOD 2000).
 
     About 1 among equals, larger where the neighbours are denser. Rows with more than k equals have
@@ -131,10 +135,12 @@ def lof(graph: Graph, *, k: int = NEIGHBOURS) -> NDArray[np.float64]:
     reach = distances[:, -1]
     density = np.empty(len(rows))
     for part in _parts(len(rows)):
+        progress("outliers", part.start, len(rows), "densities")
         within = np.maximum(reach[rows[part]], distances[part])
         density[part] = 1.0 / (within.mean(axis=1) + 1e-10)
     found = np.empty(len(rows))
     for part in _parts(len(rows)):
+        progress("outliers", part.start, len(rows), "densities of neighbours")
         found[part] = density[rows[part]].mean(axis=1) / density[part]
     return found
 

@@ -28,9 +28,6 @@ EXACT_ROWS = 6000
 AGAIN_EPOCHS, AGAIN_SPEED = 100, 0.05
 """Epochs of a layout that starts from an earlier one, and the speed of rows that it had."""
 
-PLACE_EPOCHS = 50
-"""Epochs in which new rows find their place on a layout that stands still."""
-
 _CHUNK = 16_384
 _JUDGED = 512
 
@@ -73,8 +70,7 @@ def layout(
     if start is not None and _known(start).any():
         return _again(
             vectors, graph, start, seed=seed, neighbours=neighbours, min_dist=min_dist,
-            epochs=AGAIN_EPOCHS if epochs is None else epochs, speed=AGAIN_SPEED, threads=threads,
-            progress=progress,
+            epochs=AGAIN_EPOCHS if epochs is None else epochs, threads=threads, progress=progress,
         )  # fmt: skip
     count = len(vectors)
     begin = principal(vectors, dims)
@@ -94,28 +90,6 @@ def layout(
     )
 
 
-def place(
-    vectors: NDArray[np.float32],
-    graph: Graph,
-    placed: NDArray[np.float32],
-    *,
-    seed: int,
-    neighbours: int = 15,
-    min_dist: float = 0.1,
-    epochs: int = PLACE_EPOCHS,
-    threads: int | None = None,
-) -> NDArray[np.float32]:
-    """Place new rows on a layout without moving anything: NaN rows of (N, dims) get positions.
-
-    A new row starts at the weighted mean of its placed neighbours, then follows UMAP's gradient
-    for a few epochs; the other rows come back bit for bit. `placed` is in the layout's own units.
-    """
-    return _again(
-        vectors, graph, placed, seed=seed, neighbours=neighbours, min_dist=min_dist, epochs=epochs,
-        speed=0.0, threads=threads, progress=silent,
-    )  # fmt: skip
-
-
 def _again(
     vectors: NDArray[np.float32],
     graph: Graph,
@@ -125,7 +99,6 @@ def _again(
     neighbours: int,
     min_dist: float,
     epochs: int,
-    speed: float,
     threads: int | None,
     progress: Progress,
 ) -> NDArray[np.float32]:
@@ -138,13 +111,10 @@ def _again(
         seed=seed,
         shape=optimiser.curve(min_dist),
         epochs=epochs,
-        speeds=np.where(known, speed, 1.0).astype(np.float32),
+        speeds=np.where(known, AGAIN_SPEED, 1.0).astype(np.float32),
         threads=threads,
         progress=progress,
     )
-    if speed == 0:
-        moved[known] = start[known]
-        return moved
     return align(moved, start, known)
 
 

@@ -103,6 +103,7 @@ def publish(
         quality=made.quality,
         code_version=code_version(),
         created_at=datetime.now(UTC),
+        watermark=made.snapshot.watermark,
     )
     if made.seen is not None and made.doubles is not None:
         groups_of.put(store, made.map_id, made.rows, made.seen, made.doubles, made.curve)

@@ -42,19 +42,34 @@ class Soft:
     shares: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Late:
+    """Rows that came after the tree was grown: `points` float32 (M, E), and how they lie in it.
+
+    `owner` int64 (M,), the cluster of the tree that each would leave at `level` float64 (M,).
+    """
+
+    points: NDArray[np.float32]
+    owner: NDArray[np.int64]
+    level: NDArray[np.float64]
+
+
 def soft(
     space: NDArray[np.float32],
     tree: Condensed,
     chosen: NDArray[np.int64],
     inside: NDArray[np.int64],
     *,
+    late: Late | None = None,
     threads: int | None = None,
 ) -> Soft:
     """Share float32 (N, E) among the chosen clusters (K,) of the tree, numbered as they stand.
 
     `inside` int64 (C,): the chosen cluster that each cluster of the tree is or lies in, else -1.
+    `late`: rows that are shared in place of those of the space.
     """
-    rows, count = len(space), len(chosen)
+    asked = late or Late(space, tree.owner, tree.level)
+    rows, count = len(asked.points), len(chosen)
     clusters, shares = np.full((rows, KEPT), -1, np.int32), np.zeros((rows, KEPT), np.float32)
     if not count or not rows:
         return Soft(clusters, shares)
@@ -67,8 +82,8 @@ def soft(
 
     def work(first: int, last: int) -> None:
         _soft(
-            space, points, start, tree.owner, tree.level, tree.birth, tree.death, number[inside],
-            chosen, up, enter, leave, first, last, clusters, shares,
+            asked.points, points, start, asked.owner, asked.level, tree.birth, tree.death,
+            number[inside], chosen, up, enter, leave, first, last, clusters, shares,
         )  # fmt: skip
 
     spread(work, rows, threads=threads)

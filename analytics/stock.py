@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from cql import spark as engine
 from cql.access import now
 from cql.errors import InputError, NotFoundError
 from cql.progress import Progress, silent
-from cql.records import MapVersion
+from cql.records import MapVersion, PlacedBatch
 from cql.settings import Settings
 from cql.store import Store
 
@@ -83,7 +83,9 @@ def report(
     version = _live_map(store) if by == CLUSTER else None
     progress("stock", 0, 1, "joining listings with their stock")
     moment = now()
-    found = counts(spark, settings, by=by, version=version).limit(GROUPS_MAX + 2).collect()
+    late = store.placed_batches(version.map_id) if version else ()
+    frame = counts(spark, settings, by=by, version=version, late=late)
+    found = frame.limit(GROUPS_MAX + 2).collect()
     if len(found) > GROUPS_MAX + 1:
         raise InputError(
             f"a stock report may have {GROUPS_MAX:,} groups, {by!r} has more: "
@@ -111,17 +113,23 @@ def report(
 
 
 def counts(
-    spark: SparkSession, settings: Settings, *, by: str, version: MapVersion | None = None
+    spark: SparkSession,
+    settings: Settings,
+    *,
+    by: str,
+    version: MapVersion | None = None,
+    late: Sequence[PlacedBatch] = (),
 ) -> DataFrame:
     """Figures of each group, and of all listings under the group null: lazy.
 
-    `version` is the map whose clusters count, for `by` = `cluster`. The join asks Cassandra for
-    the stock of the listings on the left, key by key: it never scans `stock_level`.
+    `version` is the map whose clusters count, for `by` = `cluster`, with the images of `late`,
+    which were placed on it since it was made. The join asks Cassandra for the stock of the listings
+    on the left, key by key: it never scans `stock_level`.
     """
     from pyspark.sql import functions as sql
 
     left = (
-        _of_map(spark, settings, version)
+        _of_map(spark, settings, version, late)
         if version is not None
         else _of_listings(spark, settings, _attribute(by))
     )
@@ -146,7 +154,9 @@ def _of_listings(spark: SparkSession, settings: Settings, attribute: str) -> Dat
     return engine.read(spark, settings, "listings").select("listing_id", groups)
 
 
-def _of_map(spark: SparkSession, settings: Settings, version: MapVersion) -> DataFrame:
+def _of_map(
+    spark: SparkSession, settings: Settings, version: MapVersion, late: Sequence[PlacedBatch]
+) -> DataFrame:
     from pyspark.sql import functions as sql
 
     from cql.results import POINT_BUCKET
@@ -156,6 +166,13 @@ def _of_map(spark: SparkSession, settings: Settings, version: MapVersion) -> Dat
     points = engine.read(spark, settings, "map_points").where(
         (sql.col("map_id") == str(version.map_id)) & sql.col("bucket").isin(buckets)
     )
+    points = points.select("listing_id", "cluster")
+    if late:
+        placed = engine.read(spark, settings, "placed_points").where(
+            (sql.col("map_id") == str(version.map_id))
+            & sql.col("batch_id").isin([str(batch.batch_id) for batch in late])
+        )
+        points = points.unionByName(placed.select("listing_id", "cluster"))
     groups = sql.collect_set(sql.col("cluster").cast("string")).alias("groups")
     return points.groupBy("listing_id").agg(groups)
 

@@ -90,7 +90,7 @@ def build(store: Store, version: MapVersion, path: Path, *, progress: Progress =
         "x": x,
         "y": y,
         "morton": morton(cells(x), cells(y)),
-        "rank": _ranks(keys),
+        "rank": _ranks(images),
         "by_image": np.lexsort((keys[:, 1], keys[:, 0])).astype(np.int64),
         "cluster_number": points.values["cluster"],
     }
@@ -194,14 +194,21 @@ def _measures(
     return known, arrays
 
 
-def _ranks(keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """A fixed pseudo-random order of image ids (N, 2), unequal for every row."""
-    mixed = keys[:, 0] ^ (keys[:, 1] * np.uint64(0x9E3779B97F4A7C15))
-    mixed ^= mixed >> np.uint64(31)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(29)
+def mixed(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """A fixed hash of image ids uint8 (N, 16), evenly spread: uint64 (N,)."""
+    keys = np.ascontiguousarray(images).view(">u8").astype(np.uint64)
+    found: NDArray[np.uint64] = keys[:, 0] ^ (keys[:, 1] * np.uint64(0x9E3779B97F4A7C15))
+    found ^= found >> np.uint64(31)
+    found *= np.uint64(0xBF58476D1CE4E5B9)
+    found ^= found >> np.uint64(29)
+    return found
+
+
+def _ranks(images: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """A fixed pseudo-random order of image ids uint8 (N, 16), unequal for every row."""
+    keys = images.view(">u8").astype(np.uint64)
     ranks = np.empty(len(keys), np.uint32)
-    ranks[np.lexsort((keys[:, 1], keys[:, 0], mixed))] = np.arange(len(keys), dtype=np.uint32)
+    ranks[np.lexsort((keys[:, 1], keys[:, 0], mixed(images)))] = np.arange(len(keys))
     return ranks
 
 

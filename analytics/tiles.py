@@ -71,7 +71,8 @@ class Facet:
 class Row:
     """One point with all that the table knows of it; missing attributes are left out.
 
-    `soft_clusters` are those of largest share, with `soft_shares`, falling.
+    `soft_clusters` are those of largest share, with `soft_shares`, falling. `late`: it was placed
+    since the map was made.
     """
 
     row: int
@@ -86,6 +87,7 @@ class Row:
     attributes: Mapping[str, str | float]
     soft_clusters: tuple[int, ...] = ()
     soft_shares: tuple[float, ...] = ()
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,7 @@ class MapTable:
         raw = np.frombuffer(images.buffers()[1] or b"", np.uint8) if len(table) else np.empty(0)
         self._images = raw.astype(np.uint8, copy=False).reshape(-1, 16)[: len(table)]
         self._listings = table["listing_id"].combine_chunks()
+        self._made, self._late = len(table), np.empty(0, np.int64)
         self._cache: OrderedDict[tuple[int, int, int], NDArray[np.int64]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -155,6 +158,11 @@ class MapTable:
         return len(self._images)
 
     @property
+    def made(self) -> int:
+        """Number of points that the map was made with: the first rows."""
+        return self._made
+
+    @property
     def images(self) -> NDArray[np.uint8]:
         """Image id of each row: uint8 (N, 16)."""
         return self._images
@@ -174,6 +182,10 @@ class MapTable:
         """Values of a column by row; InputError for one that is not there."""
         return self._values(column)
 
+    def held(self, name: str) -> NDArray[Any] | None:
+        """An array of the table by row, a column or not; None for one that is not there."""
+        return self._arrays.get(name)
+
     def overlaid(
         self, columns: Sequence[tuple[Column, NDArray[Any]]], numbers: NDArray[np.int64] | None
     ) -> MapTable:
@@ -185,6 +197,31 @@ class MapTable:
         )
         if numbers is not None:
             made.__dict__["_arrays"]["cluster_number"] = numbers
+        return made
+
+    def appended(
+        self,
+        images: NDArray[np.uint8],
+        listings: Sequence[str],
+        columns: Sequence[Column],
+        arrays: Mapping[str, NDArray[Any]],
+    ) -> MapTable:
+        """The same rows and M more behind them, uint8 (M, 16); `arrays` hold whole columns, (N,).
+
+        `columns` take the place of those of their names. Row numbers stay what they are.
+        """
+        made = copy.copy(self)
+        late = np.arange(self._made, len(self._images) + len(images))
+        late = late[np.argsort(arrays["morton"][late], kind="stable")]
+        made.__dict__.update(
+            _columns={**self._columns, **{column.name: column for column in columns}},
+            _arrays={**self._arrays, **arrays},
+            _images=np.concatenate([self._images, images]),
+            _listings=pa.concat_arrays([self._listings, pa.array(listings, pa.string())]),
+            _late=late,
+            _cache=OrderedDict(),
+            _lock=threading.Lock(),
+        )
         return made
 
     def gist(self, rows: NDArray[np.int64], most: int) -> Gist:
@@ -208,11 +245,10 @@ class MapTable:
             raise InputError(
                 f"a tile has 0 <= z <= {BITS} and 0 <= x, y < 2^z, got z={z} x={x} y={y}"
             )
-        low, high = self._span(z, x, y)
-        rows = self._shown(z, x, y, low, high)
+        total, rows = self._shown(z, x, y)
         return b"".join(
             (
-                struct.pack("<IIII", 1, len(rows), high - low, 0),
+                struct.pack("<IIII", 1, len(rows), total, 0),
                 self._arrays["x"][rows].astype("<f4").tobytes(),
                 self._arrays["y"][rows].astype("<f4").tobytes(),
                 rows.astype("<u4").tobytes(),
@@ -270,6 +306,7 @@ class MapTable:
                 attributes=self._attributes(int(row)),
                 soft_clusters=tuple(number for number, _ in shares),
                 soft_shares=tuple(share for _, share in shares),
+                late=bool(row >= self._made),
             )
             for row, (image_id, listing_id) in zip(known, self.ids(known), strict=True)
             for shares in (self._shares(int(row)),)
@@ -389,28 +426,39 @@ class MapTable:
             raise InputError(f"rows of this map are 0 to {self.rows - 1}, got {rows.max()}")
         return rows
 
-    def _span(self, z: int, x: int, y: int) -> tuple[int, int]:
-        """Rows of a tile: they lie together, because a tile is a range of Morton codes."""
+    def _span(self, z: int, x: int, y: int) -> tuple[int, int, NDArray[np.int64]]:
+        """Rows of a tile: they lie together, because a tile is a range of Morton codes.
+
+        First and last of those that the map was made with, and those that came later.
+        """
         shift = 2 * (BITS - z)
         first = int(morton(np.array([x]), np.array([y]))[0]) << shift
-        codes = self._arrays["morton"]
-        ends = np.searchsorted(codes, np.array([first, first + (1 << shift)], np.uint64))
-        return int(ends[0]), int(ends[1])
+        codes, ends = self._arrays["morton"], np.array([first, first + (1 << shift)], np.uint64)
+        low, high = np.searchsorted(codes[: self._made], ends).tolist()
+        start, end = np.searchsorted(codes[self._late], ends).tolist()
+        return low, high, self._late[start:end]
 
-    def _shown(self, z: int, x: int, y: int, low: int, high: int) -> NDArray[np.int64]:
-        """Rows that a tile carries: those of the least rank, so that a child shows them as well."""
-        if high - low <= self._tile_points:
-            return np.arange(low, high)
+    def _shown(self, z: int, x: int, y: int) -> tuple[int, NDArray[np.int64]]:
+        """How many rows a tile has, and those that it carries.
+
+        Those are of the least rank, so that a child shows them as well.
+        """
+        low, high, late = self._span(z, x, y)
+        total = high - low + len(late)
+        if total <= self._tile_points:
+            return total, np.r_[np.arange(low, high), late]
         key = (z, x, y)
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
-                return self._cache[key]
-        ranks = self._arrays["rank"][low:high]
-        chosen = np.argpartition(ranks, self._tile_points - 1)[: self._tile_points]
-        rows: NDArray[np.int64] = np.sort(chosen).astype(np.int64) + low
+                return total, self._cache[key]
+        ranks = np.r_[self._arrays["rank"][low:high], self._arrays["rank"][late]]
+        chosen = np.sort(np.argpartition(ranks, self._tile_points - 1)[: self._tile_points])
+        rows = np.where(chosen < high - low, chosen + low, 0).astype(np.int64)
+        behind = chosen >= high - low
+        rows[behind] = late[chosen[behind] - (high - low)]
         with self._lock:
             self._cache[key] = rows
             if len(self._cache) > _CACHE:
                 self._cache.popitem(last=False)
-        return rows
+        return total, rows

@@ -203,7 +203,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapVersion:
-    """A layout of a snapshot, clusters and outlier scores. `parameters` is JSON with the seed."""
+    """A layout of a snapshot, clusters and outlier scores. `parameters` is JSON with the seed.
+
+    `watermark`: of its snapshot, None where an older Sightline made it.
+    """
 
     map_id: UUID
     model_id: str
@@ -217,6 +220,23 @@ class MapVersion:
     quality: Mapping[str, float]
     code_version: str
     created_at: datetime
+    watermark: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedBatch:
+    """Images that were placed together on a map after it was made.
+
+    `first` were placed before them. `read_to`: up to when the change log was taken in.
+    """
+
+    map_id: UUID
+    number: int
+    batch_id: UUID
+    first: int
+    rows: int
+    read_to: datetime
+    placed_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

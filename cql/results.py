@@ -14,6 +14,7 @@ from cql import statements as cql
 from cql.access import Access, blocks, now, record, utc, values_of
 from cql.duplicates import Duplicates
 from cql.errors import InputError, NotFoundError
+from cql.placed import Placed
 from cql.records import Cluster, Group, Hit, MapPoint, MapVersion, Outlier, Query
 from cql.work import newest
 
@@ -24,7 +25,7 @@ POINT_BUCKET = 10_000
 OUTLIER_BANDS = 100
 _MAP = (
     "map_id model_id snapshot_id rows rows_scored clusters noise seed parameters quality "
-    "code_version created_at"
+    "code_version created_at watermark"
 )
 _POINT = (
     "map_id bucket image_id listing_id x y cluster membership outlier_score knn_distance glosh "
@@ -50,7 +51,7 @@ class OutlierPage:
     next_page: str | None
 
 
-class Results(Duplicates):
+class Results(Duplicates, Placed):
     """The part of the store about maps and queries."""
 
     _access: Access
@@ -160,7 +161,10 @@ class Results(Duplicates):
         return OutlierPage(rows=tuple(found), next_page=following)
 
     def delete_map(self, map_id: UUID) -> None:
-        """Remove a map with its points, clusters, outliers and duplicates. NotFoundError."""
+        """Remove a map with its points, also those placed later, clusters, outliers and duplicates.
+
+        NotFoundError.
+        """
         version = self.map(map_id)
         buckets = range(-(-max(version.rows, version.rows_scored) // POINT_BUCKET))
         self._access.write(cql.DELETE_POINTS, ((map_id, bucket) for bucket in buckets))
@@ -168,6 +172,7 @@ class Results(Duplicates):
         self._access.run(cql.DELETE_CLUSTERS, map_id)
         self._access.run(cql.DELETE_GROUPS, map_id)
         self.delete_duplicates(map_id)
+        self.delete_placed(map_id)
         self._access.run(cql.DELETE_MAP, map_id)
 
     # Queries

@@ -178,7 +178,7 @@ DROP_LIVE = _cas("DELETE FROM {keyspace}.live WHERE name = ? IF version = ?")
 PUT_MAP = _insert(
     "{keyspace}.maps",
     "map_id model_id snapshot_id rows rows_scored clusters noise seed parameters quality "
-    "code_version created_at",
+    "code_version created_at watermark",
 )
 MAP = Statement("SELECT * FROM {keyspace}.maps WHERE map_id = ?")
 MAPS = Statement("SELECT * FROM {keyspace}.maps")
@@ -190,6 +190,24 @@ PUT_POINT = _insert(
 )
 POINTS = Statement("SELECT * FROM {keyspace}.map_points WHERE map_id = ? AND bucket = ?")
 DELETE_POINTS = Statement("DELETE FROM {keyspace}.map_points WHERE map_id = ? AND bucket = ?")
+PLACED_BATCH_COLUMNS = "map_id number batch_id first rows read_to placed_at"
+ADD_PLACED_BATCH = _insert("{keyspace}.placed_batches", PLACED_BATCH_COLUMNS, "IF NOT EXISTS")
+PLACED_BATCH = Statement("SELECT * FROM {keyspace}.placed_batches WHERE map_id = ? AND number = ?")
+PLACED_BATCHES = Statement(
+    "SELECT * FROM {keyspace}.placed_batches WHERE map_id = ? AND number > ?"
+)
+DELETE_PLACED_BATCHES = Statement("DELETE FROM {keyspace}.placed_batches WHERE map_id = ?")
+PLACED_POINT_COLUMNS = (
+    "map_id batch_id image_id listing_id x y cluster membership outlier_score knn_distance glosh "
+    "soft_clusters soft_shares space"
+)
+PUT_PLACED_POINT = _insert("{keyspace}.placed_points", PLACED_POINT_COLUMNS)
+PLACED_POINTS = Statement(
+    "SELECT * FROM {keyspace}.placed_points WHERE map_id = ? AND batch_id = ?"
+)
+DELETE_PLACED_POINTS = Statement(
+    "DELETE FROM {keyspace}.placed_points WHERE map_id = ? AND batch_id = ?"
+)
 PUT_CLUSTER = _insert(
     "{keyspace}.clusters", "map_id cluster cluster_key size listings name exemplars x y family"
 )

@@ -183,15 +183,17 @@ def _map(router: APIRouter, services: Services) -> None:
         y: Annotated[int, Path(ge=0)],
         column: Annotated[str, Query(max_length=200)] = "cluster",
         map_id: MapId = None,
+        placed: Annotated[int | None, Query(ge=0, description="As of `GET /map`.")] = None,
     ) -> Response:
         """Points of one tile, little-endian: uint32 version, n, total, 0; float32 x[n], y[n]; ...
 
-        Then uint32 row[n]; float32 value[n].
+        Then uint32 row[n]; float32 value[n]. A tile of a named map may be kept for good where
+        `placed` is what the map has, but for columns that decisions change.
         """
         found = services.map(map_id).map_id
-        version = services.tile_version(column, found)
-        etag = f'"{version or found}-{z}-{x}-{y}-{column.encode().hex()}"'
-        control = IMMUTABLE if map_id and version is None else REVALIDATE
+        version, lasting = services.tile_version(column, found, placed)
+        etag = f'"{version}-{z}-{x}-{y}-{column.encode().hex()}"'
+        control = IMMUTABLE if map_id and lasting else REVALIDATE
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"etag": etag, "cache-control": control})
         return Response(

@@ -1,4 +1,7 @@
-"""Maps as the web workers see them: the live pointer, and tables by map id, as decided."""
+"""Maps as the web workers see them: the live pointer, and tables by map id, as decided.
+
+A table has the images that were placed since its map was made.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
+from analytics.appended import Tables, counted, counted_groups
 from analytics.effective import View, Views
 from analytics.standing import Standing
 from analytics.tiles import MapTable, Selection
@@ -22,7 +26,7 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 LIVE_TTL_S = 2.0
-"""A new live map is noticed within this time."""
+"""A new live map is noticed within this time, and what is placed on a map."""
 
 TILE_TTL_S = 1.0
 """A tile shows a decision within this time; its codes mean the same before and after it."""
@@ -35,19 +39,24 @@ RANKED = 20_000
 
 
 class Atlas:
-    """Thread-safe. But for the live pointer and decisions, all is immutable by map id, and kept."""
+    """Thread-safe. But for the live pointer, decisions and what is placed, nothing ever changes."""
 
     def __init__(
         self, settings: Settings, store: Store, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._settings = settings
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()
         self._live: tuple[float, UUID | None] | None = None
-        self._tables: OrderedDict[UUID, MapTable] = OrderedDict()
-        self._clusters: OrderedDict[UUID, tuple[Cluster, ...]] = OrderedDict()
-        self._groups: OrderedDict[UUID, tuple[Group, ...]] = OrderedDict()
+        self._tables = Tables(
+            settings,
+            store,
+            most=TABLES,
+            clock=clock,
+            opened=lambda map_id: MapTable.open(settings, store, map_id),
+        )
+        self._clusters: OrderedDict[tuple[UUID, int], tuple[Cluster, ...]] = OrderedDict()
+        self._groups: OrderedDict[tuple[UUID, int], tuple[Group, ...]] = OrderedDict()
         self._rankings: OrderedDict[UUID, tuple[Outlier, ...]] = OrderedDict()
         self._ranks: OrderedDict[UUID, dict[UUID, Outlier]] = OrderedDict()
         self._totals: OrderedDict[tuple[UUID, str], dict[str, dict[str, int]]] = OrderedDict()
@@ -84,19 +93,23 @@ class Atlas:
 
     def decided(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> tuple[View, MapTable]:
         """A map as decided and its table, both of one reading of the ledger."""
-        found = self.resolve(map_id)
-        view = self.view(found, max_age_s=max_age_s)
-        return view, view.table or self._table(found)
+        made = self._table(self.resolve(map_id))
+        view = self._views.view(
+            made.version.map_id,
+            lambda: made,
+            lambda: self._analysed(made),
+            max_age_s=max_age_s,
+            late=made.rows - made.made,
+        )
+        return view, view.table or made
 
     def view(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> View:
         """A map as analysts decided."""
-        found = self.resolve(map_id)
-        return self._views.view(
-            found,
-            lambda: self._table(found),
-            lambda: self.clusters(found),
-            max_age_s=max_age_s,
-        )
+        return self.decided(map_id, max_age_s=max_age_s)[0]
+
+    def late(self, map_id: UUID | None, *, max_age_s: float = LIVE_TTL_S) -> int:
+        """How many images were placed on a map since it was made, as of `max_age_s` ago."""
+        return self._tables.late(self.resolve(map_id), max_age_s=max_age_s)
 
     def token(self, map_id: UUID | None) -> str:
         """A text that changes when a tile of the map may have other clusters or labels."""
@@ -108,31 +121,30 @@ class Atlas:
         return self._views.standing
 
     def _table(self, found: UUID) -> MapTable:
-        return self._kept(
-            self._tables,
-            found,
-            lambda key: MapTable.open(self._settings, self._store, key),
-        )
+        return self._tables.table(found, max_age_s=LIVE_TTL_S)
 
     def clusters(self, map_id: UUID | None) -> tuple[Cluster, ...]:
-        """Clusters as the analysis left them, largest first."""
-        return self._kept(
-            self._clusters,
-            self.resolve(map_id),
-            lambda found: tuple(
-                sorted(self._store.clusters(found), key=lambda c: (-c.size, c.cluster))
-            ),
-        )
+        """Clusters as the analysis left them, with what was placed since; largest first."""
+        return self._analysed(self._table(self.resolve(map_id)))
+
+    def _analysed(self, table: MapTable) -> tuple[Cluster, ...]:
+        def make(key: tuple[UUID, int]) -> tuple[Cluster, ...]:
+            every = self._store.clusters(key[0])
+            every = counted(every, table) if table.rows > table.made else every
+            return tuple(sorted(every, key=lambda c: (-c.size, c.cluster)))
+
+        return self._kept(self._clusters, (table.version.map_id, table.rows), make)
 
     def groups(self, map_id: UUID | None) -> tuple[Group, ...]:
-        """Groups of clusters, by level and number: at each level the largest first."""
-        return self._kept(
-            self._groups,
-            self.resolve(map_id),
-            lambda found: tuple(
-                sorted(self._store.groups(found), key=lambda g: (g.level, g.number))
-            ),
-        )
+        """Groups of clusters, by level and number: as made, at each level the largest first."""
+        table = self._table(self.resolve(map_id))
+
+        def make(key: tuple[UUID, int]) -> tuple[Group, ...]:
+            every = self._store.groups(key[0])
+            every = counted_groups(every, table) if table.rows > table.made else every
+            return tuple(sorted(every, key=lambda g: (g.level, g.number)))
+
+        return self._kept(self._groups, (table.version.map_id, table.rows), make)
 
     def ranking(self, map_id: UUID | None) -> tuple[Outlier, ...]:
         """Outliers, strangest first: the first 20,000 of the map."""

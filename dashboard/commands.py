@@ -244,8 +244,9 @@ def show_status(found: Mapping[str, Any]) -> None:
         version = collection["map"]
         if version:
             console.print(
-                f"map         {version['rows_scored']:,} of {version['rows']:,} images, "
-                f"{version['clusters']} clusters, model {version['model_id']}"
+                f"map         {version['rows_scored']:,} of {version['rows']:,} images"
+                + (f" and {version['placed']:,} placed since" if version.get("placed") else "")
+                + f", {version['clusters']} clusters, model {version['model_id']}"
             )
     for check in found["health"]["checks"]:
         mark = "✓" if check.get("ok") else "✗"

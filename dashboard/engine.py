@@ -4,6 +4,7 @@ Kinds of jobs and their parameters (JSON): `render` {folder, images, seed}, `ing
 manifest}, `extract` {model}, `snapshot` {model}, `analyse` {model, seed, cluster_size},
 `cluster_size` {map_id, size}, `stock-report` {by, file}, `classify` {seed}, `concepts` {model}.
 Every one is idempotent: what is done is not done again; a classifier is trained anew.
+Beside them it folds changes into new snapshots and places new images on the live map.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from analytics.hosts import Hosts
+    from analytics.latecomers import Latecomers
     from extraction.ingest import IngestReport
     from extraction.job import ExtractReport
     from extraction.models import Embedder
@@ -52,6 +54,10 @@ POLL_S = 1.0
 
 HOSTS_TIMEOUT_S = 180.0
 """Seconds in which the hosts of a snapshot must be up."""
+
+PLACE_LOOK_S = 5.0
+PLACE_AGAIN_S = 60.0
+"""Seconds between two looks for images that are not on the map yet, and after one that failed."""
 
 MERGE_LOOK_S = 10.0
 MERGE_AGAIN_S = 300.0
@@ -91,6 +97,8 @@ class Engine:
         self._spark: SparkSession | None = None
         self._store: Store | None = None
         self._hosts: Hosts | None = None
+        self._late: Latecomers | None = None
+        self._lock = threading.Lock()
 
     def stop(self) -> None:
         """Ask `run` to end; a running job stops at its next step and is queued again."""
@@ -116,6 +124,7 @@ class Engine:
             self._serve_live(beacon)
             threading.Thread(target=self._warm, name="warm", daemon=True).start()
             threading.Thread(target=self._merge, name="merge", daemon=True).start()
+            threading.Thread(target=self._keep_placing, name="place", daemon=True).start()
             handlers = {
                 "render": self._render,
                 "ingest": self._ingest,
@@ -190,7 +199,8 @@ class Engine:
                 "and see `sightline status` for the files that failed"
             )
         self._suggest(self._model_id(parameters), progress)
-        progress("extract", have, have, _extracted(report))
+        placed = self._place(progress)
+        progress("extract", have, have, _extracted(report, placed))
 
     def _snapshot(self, parameters: Mapping[str, Any], progress: Progress, beacon: Beacon) -> None:
         from analytics.shards import build
@@ -211,9 +221,9 @@ class Engine:
 
         fill(self._open_store, progress=progress)
 
-        def plant(images: Sequence[UUID], seed: int) -> Made:
+        def plant(images: Sequence[UUID], seed: int, progress: Progress) -> Made:
             embedder = self._models.get(self._model_name(parameters))
-            return make(self._open_store, images, embedder, seed=seed)
+            return make(self._open_store, images, embedder, seed=seed, progress=progress)
 
         size = wanted(self._open_store, parameters.get("cluster_size"))
         found = analyse(
@@ -269,6 +279,16 @@ class Engine:
             if isinstance(error, CancelledError):
                 raise
             log.warning("concepts have not labelled what arrived: %s", error)
+
+    def _place(self, progress: Progress) -> int:
+        """Place what is not on the live map. The job does not fail with it: it is tried again."""
+        try:
+            return self._latecomers.place(progress=progress)
+        except SightlineError as error:
+            if isinstance(error, CancelledError):
+                raise
+            log.warning("new images are not on the map yet: %s", error)
+            return 0
 
     # Hosts of the live snapshots
 
@@ -345,7 +365,35 @@ class Engine:
                 pause = MERGE_AGAIN_S
         pool.close()
 
+    def _keep_placing(self) -> None:
+        """Place images on the live map as they get features, whatever job runs."""
+        pause = PLACE_LOOK_S
+        while not self._stop.wait(pause):
+            try:
+                placed = self._latecomers.place()
+                pause = PLACE_LOOK_S
+                if placed:
+                    log.info("%d new images were placed on the map", placed)
+            except SightlineError as error:
+                log.warning("new images are not on the map yet: %s", error)
+                pause = PLACE_AGAIN_S
+            except Exception:
+                if self._stop.is_set():
+                    return  # what it works with is closed
+                log.exception("new images cannot be placed on the map")
+                pause = PLACE_AGAIN_S
+
     # Steps shared by the above
+
+    @property
+    def _latecomers(self) -> Latecomers:
+        from analytics.latecomers import Latecomers
+
+        with self._lock:
+            if self._late is None:
+                searcher = Searcher(self.settings, self._open_store)
+                self._late = Latecomers(self.settings, self._open_store, searcher)
+            return self._late
 
     @property
     def _open_store(self) -> Store:
@@ -424,12 +472,13 @@ def _ingested(report: IngestReport) -> str:
     return ", ".join(parts if report.failed else parts[:2])
 
 
-def _extracted(report: ExtractReport) -> str:
+def _extracted(report: ExtractReport, placed: int = 0) -> str:
     text = f"{report.images + report.present:,} images have features, {report.images:,} new"
     if report.images:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
         text += f", {report.rate:,.1f} images/s ({shares})"
-    return text + (f", {report.failed:,} failed" if report.failed else "")
+    text += f", {report.failed:,} failed" if report.failed else ""
+    return text + (f", {placed:,} placed on the map" if placed else "")
 
 
 def main() -> None:

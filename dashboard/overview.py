@@ -54,7 +54,11 @@ class Overview:
         sources = list(self._store.sources())
         snapshot = self._snapshot()
         live = self._atlas.live_id()
-        version = present.map_view(self._atlas.version(live), live=True) if live else None
+        version = None
+        if live:
+            version = present.map_view(
+                self._atlas.version(live), live=True, placed=self._atlas.late(live)
+            )
         model_id = version.model_id if version else snapshot.model_id if snapshot else None
         model = self._store.model(model_id) if model_id else None
         ready = sum(source.ready for source in sources)

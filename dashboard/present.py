@@ -80,8 +80,8 @@ def snapshot_view(snapshot: Snapshot, hosts: int) -> SnapshotView:
     )
 
 
-def map_view(version: MapVersion, *, live: bool) -> MapView:
-    """The map's row."""
+def map_view(version: MapVersion, *, live: bool, placed: int = 0) -> MapView:
+    """The map's row, and how many images were placed on it since."""
     return MapView(
         map_id=version.map_id,
         model_id=version.model_id,
@@ -94,6 +94,7 @@ def map_view(version: MapVersion, *, live: bool) -> MapView:
         quality=dict(version.quality),
         created_at=version.created_at,
         live=live,
+        placed=placed,
     )
 
 
@@ -178,6 +179,7 @@ def image_view(  # noqa: PLR0917 - one argument a source
         lof=ranked.lof if ranked and ranked.lof else None,
         evidence=json.loads(ranked.evidence) if ranked and ranked.evidence else {},
         looks={name: getattr(measures, name) for name in LOOKS} if measures else {},
+        late=row is not None and row.late,
     )
 
 

@@ -115,7 +115,11 @@ class Services:
     def map(self, map_id: UUID | None = None) -> MapView:
         """A map by id (None: the live one). NotFoundError."""
         found = self._atlas.version(map_id)
-        return present.map_view(found, live=found.map_id == self._atlas.live_id())
+        return present.map_view(
+            found,
+            live=found.map_id == self._atlas.live_id(),
+            placed=self._atlas.late(found.map_id),
+        )
 
     def columns(self, map_id: UUID | None = None) -> tuple[ColumnView, ...]:
         """Columns to colour and filter by; renamed clusters have their new names."""
@@ -132,14 +136,29 @@ class Services:
         """Tile body, format version 1. InputError for a tile or column that cannot exist."""
         return self._atlas.table(map_id, max_age_s=TILE_TTL_S).tile(z, x, y, column)
 
-    def tile_version(self, column: str, map_id: UUID) -> str | None:
-        """A text that changes when tiles of the column do; None where they never do."""
-        return self._atlas.token(map_id) if column in DECIDED else None
+    def tile_version(
+        self, column: str, map_id: UUID, placed: int | None = None
+    ) -> tuple[str, bool]:
+        """A text that changes when tiles of the column do, and whether they never do.
+
+        `placed`: how many images the caller knows to be placed on the map since it was made.
+        """
+        late = self._atlas.late(map_id)
+        if placed is not None and placed > late:
+            # Another worker has seen more of them.
+            late = self._atlas.late(map_id, max_age_s=0.0)
+        decided = column in DECIDED
+        base = self._atlas.token(map_id) if decided else str(map_id)
+        return f"{base}-{late}", placed == late and not decided
 
     def rows(self, rows: Sequence[int], map_id: UUID | None = None) -> tuple[MapRow, ...]:
         """Ids, titles, places and cluster names of some rows, in the order asked."""
         _limited(len(rows))
         view, table = self._atlas.decided(map_id)
+        if max(rows, default=0) >= table.rows:
+            # Another worker may have seen images that were placed a moment ago.
+            self._atlas.late(map_id, max_age_s=0.0)
+            view, table = self._atlas.decided(map_id)
         points = table.describe(np.asarray(list(rows), np.int64))
         titles = self.titles([point.listing_id for point in points])
         names = self._names_by_number(view, table)
@@ -303,7 +322,7 @@ class Services:
 
     def groups(self, map_id: UUID | None = None) -> tuple[GroupView, ...]:
         """Groups of clusters (level 1) and of groups (level 2), at each level the largest first."""
-        total = self._atlas.version(map_id).rows
+        total = self._atlas.version(map_id).rows + self._atlas.late(map_id)
         return tuple(present.group_view(group, total) for group in self._atlas.groups(map_id))
 
     def stability(self, map_id: UUID | None = None) -> StabilityView:
@@ -529,8 +548,9 @@ class Services:
 
     def _clusters(self, view: View, table: MapTable) -> tuple[ClusterView, ...]:
         names = ledger.names(self._store, [each.cluster.cluster_key for each in view.clusters])
+        total = table.version.rows + table.rows - table.made
         return tuple(
-            present.cluster_view(each, names.get(each.cluster.cluster_key), table.version.rows)
+            present.cluster_view(each, names.get(each.cluster.cluster_key), total)
             for each in view.clusters
         )
 

@@ -36,7 +36,10 @@ class SnapshotView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapView:
-    """A map version: `rows_scored` of `rows` images have place, cluster and outlier score."""
+    """A map version: `rows_scored` of `rows` images have place, cluster and outlier score.
+
+    `placed` more were placed on it since it was made.
+    """
 
     map_id: UUID
     model_id: str
@@ -49,6 +52,7 @@ class MapView:
     quality: Mapping[str, float]
     created_at: datetime
     live: bool
+    placed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +181,8 @@ class ImageView:
     empty), `glosh`, `lof` and `evidence` (tail probability by name) are known for ranked images.
     `looks` is what was measured of the picture: empty where nothing was.
     `label` is the one that an analyst gave it, "" for none. `shares` are the clusters that it
-    belongs to most, falling; what is left belongs to none.
+    belongs to most, falling; what is left belongs to none. `late`: it was placed on the map since
+    that was made.
     """
 
     image_id: UUID
@@ -208,6 +213,7 @@ class ImageView:
     lof: float | None = None
     evidence: Mapping[str, float] = field(default_factory=dict)
     looks: Mapping[str, float] = field(default_factory=dict)
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

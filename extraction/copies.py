@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from cql.errors import NotFoundError
+from cql.progress import Progress, silent
 from cql.store import Store
 from extraction.measures import Figures, measure
 from extraction.models import Embedder
 
 HOW = ("resized", "cropped", "re-encoded", "brightened")
 _QUALITY = 78
+_BLOCK = 64
+"""Copies embedded at a time: a cancel is heard between two blocks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,15 +32,24 @@ class Made:
     vectors: NDArray[np.float32]
 
 
-def make(store: Store, images: Sequence[UUID], embedder: Embedder | None, *, seed: int) -> Made:
+def make(
+    store: Store,
+    images: Sequence[UUID],
+    embedder: Embedder | None,
+    *,
+    seed: int,
+    progress: Progress = silent,
+) -> Made:
     """Alter each image in four ways, from its thumbnail, and measure and embed the copies.
 
-    Images whose thumbnail cannot be read are left out; without an `embedder` D is 0.
+    Images whose thumbnail cannot be read are left out; without an `embedder` D is 0. The step that
+    `progress` hears of is called curve.
     """
     origins: list[int] = []
     pictures: list[Image.Image] = []
     figures: list[Figures] = []
     for number, image_id in enumerate(images):
+        progress("curve", number, len(images), "making copies")
         rng = np.random.default_rng([seed, 9, number])
         try:
             with Image.open(io.BytesIO(store.thumbnail(image_id).webp)) as stored:
@@ -52,7 +64,11 @@ def make(store: Store, images: Sequence[UUID], embedder: Embedder | None, *, see
     dim = embedder.model.dim if embedder else 0
     vectors = np.empty((0, dim), np.float32)
     if embedder is not None and pictures:
-        vectors = embedder.embed(pictures)
+        parts = []
+        for start in range(0, len(pictures), _BLOCK):
+            progress("curve", start, len(pictures), "features of copies")
+            parts.append(embedder.embed(pictures[start : start + _BLOCK]))
+        vectors = np.concatenate(parts)
     elif pictures:
         vectors = np.empty((len(pictures), 0), np.float32)
     return Made(np.array(origins, np.int64), tuple(figures), vectors)

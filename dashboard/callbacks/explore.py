@@ -62,6 +62,21 @@ def _page(app: dash.Dash, services: Services) -> None:
             return states.error(columns), False
         return explore.body(state, version, columns), True
 
+    @app.callback(
+        Output(ids.EXPLORE_MAP, "placed"),
+        Output(ids.EXPLORE_PLACED, "children"),
+        Input(ids.EXPLORE_LOOK, "n_intervals"),
+        State(ids.EXPLORE_MAP, "mapId"),
+        State(ids.EXPLORE_MAP, "placed"),
+        prevent_initial_call=True,
+    )
+    async def look(_look: int | None, map_id: str, placed: int | None) -> tuple[Any, Any]:
+        version = await call(services.map, UUID(map_id))
+        # The map stays as it is shown while it cannot be asked.
+        if isinstance(version, Exception) or version.placed == (placed or 0):
+            return no_update, no_update
+        return version.placed, explore.placed(version)
+
 
 def _moves(app: dash.Dash) -> None:
     @app.callback(
@@ -291,17 +306,26 @@ def _selection(app: dash.Dash, services: Services) -> None:
         Input(ids.EXPLORE_NARROW, "data"),
         Input({"type": ids.EXPLORE_GALLERY_PAGE, "offset": ALL, "side": ALL}, "n_clicks"),
         Input(ids.REFRESH, "data"),
+        Input(ids.EXPLORE_MAP, "placed"),
         State(ids.EXPLORE_STATE, "data"),
         running=[(Output(ids.EXPLORE_GALLERY, "className"), "is-loading", "")],
     )
     async def page(
-        narrow: dict[str, Any] | None, clicks: list[Any], _refresh: Any, data: str
+        narrow: dict[str, Any] | None,
+        clicks: list[Any],
+        _refresh: Any,
+        _placed: int | None,
+        data: str,
     ) -> Any:
         if not narrow:
             return no_update
         turned = isinstance(ctx.triggered_id, dict) and "offset" in ctx.triggered_id
         if turned and not any(clicks):
             return no_update
+        if ctx.triggered_id == ids.EXPLORE_MAP and any(
+            each["id"]["side"] == "left" for each in ctx.inputs_list[1]
+        ):
+            return no_update  # somebody looks at a later page: it stays under their eyes
         offset = int(ctx.triggered_id["offset"]) if turned else 0
         selection, map_id = _narrowed(narrow)
         found = await call(
@@ -316,10 +340,13 @@ def _selection(app: dash.Dash, services: Services) -> None:
         Output(ids.EXPLORE_FACETS, "children"),
         Input(ids.EXPLORE_NARROW, "data"),
         Input(ids.REFRESH, "data"),
+        Input(ids.EXPLORE_MAP, "placed"),
         State(ids.EXPLORE_STATE, "data"),
         running=[(Output(ids.EXPLORE_FACETS, "className"), "facets is-loading", "facets")],
     )
-    async def count(narrow: dict[str, Any] | None, _refresh: Any, data: str) -> Any:
+    async def count(
+        narrow: dict[str, Any] | None, _refresh: Any, _placed: int | None, data: str
+    ) -> Any:
         if not narrow:
             return no_update
         found = await call(services.facets, *_narrowed(narrow))

@@ -37,7 +37,10 @@ def register(app: dash.Dash, services: Services) -> None:
             return states.error(found), "", page.IDLE_MS
         interval = page.BUSY_MS if page.busy(found) else page.IDLE_MS
         opened = JobsState.read(search).job
-        return page.listing(found, datetime.now(UTC), opened), page.summary(found), interval
+        version = await call(services.live_map)
+        placed = 0 if isinstance(version, Exception) or version is None else version.placed
+        said = page.summary(found, placed)
+        return page.listing(found, datetime.now(UTC), opened), said, interval
 
     @app.callback(
         Output(ids.TOASTS, "children", allow_duplicate=True),

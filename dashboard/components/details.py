@@ -80,6 +80,8 @@ def _badges(image: ImageView, stock: int | None) -> list[Any]:
         )
     elif image.cluster_name:
         found.append(badge(image.cluster_name))
+    if image.late:
+        found.append(badge("Placed since the map was made"))
     if image.label:
         found.append(badge(image.label, "accent"))
     if image.verdict.verdict in _VERDICTS:

@@ -30,16 +30,17 @@ class _Bundled(Component):
 class Map(_Bundled):
     """The WebGL2 map of one map version.
 
-    In: `api` (base address), `mapId`, `colour` (column), `filters` (the selection as JSON),
-    `selected` (row or None), `highlight` (rows), `dimmed`, `tool`, `camera`. Out: `hovered`,
-    `clicked` `{row, image_id, additive, at}`, `selection` `{polygon, mode, at}` (mode may be
-    `replace`), `legend` `{column, values or None, at}`, `cleared`, `camera`, `tool`.
+    In: `api` (base address), `mapId`, `placed` (images placed since it was made), `colour`
+    (column), `filters` (the selection as JSON), `selected` (row or None), `highlight` (rows),
+    `dimmed`, `tool`, `camera`. Out: `hovered`, `clicked` `{row, image_id, additive, at}`,
+    `selection` `{polygon, mode, at}` (mode may be `replace`), `legend` `{column, values or None,
+    at}`, `cleared`, `camera`, `tool`.
     """
 
     _type = "Map"
     _names = (
-        "id", "api", "mapId", "colour", "theme", "filters", "highlight", "selected", "dimmed",
-        "tool", "camera", "hovered", "clicked", "selection", "legend", "cleared",
+        "id", "api", "mapId", "placed", "colour", "theme", "filters", "highlight", "selected",
+        "dimmed", "tool", "camera", "hovered", "clicked", "selection", "legend", "cleared",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +49,7 @@ class Map(_Bundled):
         id: str,  # noqa: A002  Dash's name
         api: str,
         mapId: str,  # noqa: N803  a JavaScript property
+        placed: int = 0,
         colour: str = "cluster",
         filters: Mapping[str, object] | None = None,
         highlight: Sequence[int] = (),
@@ -61,6 +63,7 @@ class Map(_Bundled):
             id=id,
             api=api,
             mapId=mapId,
+            placed=placed,
             colour=colour,
             filters=filters,
             highlight=list(highlight),

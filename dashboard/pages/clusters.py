@@ -125,6 +125,8 @@ def summary(version: MapView, clusters: Sequence[ClusterView]) -> list[Any]:
     ]
     if version.rows_scored:
         parts.append(f" ({percent(version.noise / version.rows_scored)})")
+    if version.placed:
+        parts.append(f". {plural(version.placed, 'image')} placed since the map was made")
     return parts
 
 

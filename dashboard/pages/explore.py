@@ -9,12 +9,15 @@ from dash import dcc, html
 from dashboard import ids
 from dashboard.components import facets, states
 from dashboard.components.map import Map, Upload
-from dashboard.components.widgets import API, aria, icon
+from dashboard.components.widgets import API, aria, icon, plural
 from dashboard.state import ExploreState
 from dashboard.views import CollectionView, ColumnView, MapView
 
 TICK_MS = 4_000
 """How often the page looks whether the first map is there."""
+
+LOOK_MS = 10_000
+"""How often it looks whether images were placed on the map."""
 
 GROUPS = (("cluster", "group", "outlier_score"), ("membership", "knn_distance"))
 
@@ -61,6 +64,7 @@ def body(state: ExploreState, version: MapView, columns: tuple[ColumnView, ...])
             dcc.Store(id=ids.EXPLORE_ASK),
             dcc.Store(id=ids.EXPLORE_NARROW),
             dcc.Store(id=ids.EXPLORE_ADDRESS),
+            dcc.Interval(id=ids.EXPLORE_LOOK, interval=LOOK_MS),
             html.Aside(
                 [
                     html.Div(html.H2("Filters", className="panel__title"), className="panel__head"),
@@ -71,7 +75,7 @@ def body(state: ExploreState, version: MapView, columns: tuple[ColumnView, ...])
             ),
             html.Section(
                 [
-                    _toolbar(colour, columns),
+                    _toolbar(colour, columns, version),
                     html.Div(facets.chips(state, columns), id=ids.EXPLORE_CHIPS, className="chips"),
                     html.Div(_map(state, version, colour), className="explore__canvas"),
                 ],
@@ -102,7 +106,15 @@ def options(columns: tuple[ColumnView, ...]) -> list[dict[str, Any]]:
     return [{"label": by_name[name].label, "value": name} for name in names]
 
 
-def _toolbar(colour: str, columns: tuple[ColumnView, ...]) -> html.Div:
+def placed(version: MapView) -> str:
+    """What the page says of images that came after the map; nothing where none did."""
+    if not version.placed:
+        return ""
+    were = "was" if version.placed == 1 else "were"
+    return f"{plural(version.placed, 'image')} {were} placed on the map since it was made"
+
+
+def _toolbar(colour: str, columns: tuple[ColumnView, ...], version: MapView) -> html.Div:
     return html.Div(
         [
             html.Button(
@@ -127,7 +139,12 @@ def _toolbar(colour: str, columns: tuple[ColumnView, ...]) -> html.Div:
                 ],
                 className="explore__field",
             ),
-            html.Div(className="explore__gap"),
+            html.Div(
+                placed(version),
+                id=ids.EXPLORE_PLACED,
+                className="explore__gap explore__placed",
+                role="status",
+            ),
             Upload(id=ids.EXPLORE_UPLOAD, api=API),
         ],
         className="explore__toolbar",
@@ -153,6 +170,7 @@ def _map(state: ExploreState, version: MapView, colour: str) -> Map:
         id=ids.EXPLORE_MAP,
         api=API,
         mapId=str(version.map_id),
+        placed=version.placed,
         colour=colour,
         filters=state.selection(),
         camera={"x": camera.x, "y": camera.y, "zoom": camera.zoom} if camera else None,

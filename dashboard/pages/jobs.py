@@ -48,14 +48,16 @@ def busy(jobs: Sequence[JobView]) -> bool:
     return any(job.state in {"queued", "running"} for job in jobs)
 
 
-def summary(jobs: Sequence[JobView]) -> str:
-    """Return the line that counts jobs by state."""
+def summary(jobs: Sequence[JobView], placed: int = 0) -> str:
+    """Return the line that counts jobs by state, and images that were placed on the live map."""
     if not jobs:
         return ""
     order = ("running", "queued", "done", "failed", "cancelled")
     counts = {state: sum(job.state == state for job in jobs) for state in order}
     text = ", ".join(f"{number:,} {state}" for state, number in counts.items() if number)
-    return text if len(jobs) < LIMIT else f"Newest {plural(len(jobs), 'job')}: {text}"
+    text = text if len(jobs) < LIMIT else f"Newest {plural(len(jobs), 'job')}: {text}"
+    came = f". {plural(placed, 'image')} placed on the map since it was made" if placed else ""
+    return text + came
 
 
 def listing(jobs: Sequence[JobView], now: datetime, opened: UUID | None = None) -> Any:

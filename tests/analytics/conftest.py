@@ -50,11 +50,12 @@ from cql.records import (
 from cql.results import OutlierPage
 from cql.settings import Settings
 from tests.ledger import MemoryLedger
+from tests.placed import MemoryPlaced
 
 MODEL = "toy@1"
 
 
-class Memory(MemoryLedger):
+class Memory(MemoryPlaced, MemoryLedger):
     """What analytics asks of the store, held in dictionaries."""
 
     def __init__(self) -> None:

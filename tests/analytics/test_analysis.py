@@ -104,7 +104,7 @@ def test_exemplars_are_members_and_differ() -> None:
 
 
 def test_clusters_are_numbered_by_size() -> None:
-    labels, was = clustering._by_size(np.array([4, 4, 0, 0, 0, -1, 2, 2]))
+    labels, was = clustering.by_size(np.array([4, 4, 0, 0, 0, -1, 2, 2]))
     assert labels.tolist() == [1, 1, 0, 0, 0, -1, 2, 2]
     assert was.tolist() == [0, 4, 2]
 

@@ -9,8 +9,10 @@ from typing import Any, cast
 from uuid import UUID
 
 import numpy as np
+import pytest
 
 from analytics.analysis import Parameters, analyse
+from cql.progress import CancelledError, Progress, silent
 from cql.records import Measures
 from cql.store import Store
 from extraction.copies import HOW, altered
@@ -38,7 +40,8 @@ def test_an_analysis_finds_copies_and_carries_their_keys_on(world: Callable[...,
     )  # fmt: skip
     one.host()
 
-    def plant(images: Sequence[UUID], seed: int) -> Any:
+    def plant(images: Sequence[UUID], seed: int, progress: Progress) -> Any:
+        progress("curve", 0, len(images), "making copies")
         rows = [one.images.index(image) for image in images]
         copies = [altered(scenes[row], how, rng) for row in rows for how in HOW]
         return SimpleNamespace(
@@ -47,12 +50,36 @@ def test_an_analysis_finds_copies_and_carries_their_keys_on(world: Callable[...,
             vectors=np.repeat(vectors[rows], len(HOW), axis=0),
         )
 
-    def run(seed: int) -> UUID:
+    def run(seed: int, progress: Progress = silent) -> UUID:
         store = cast("Store", one.store)
         made = analyse(
-            None, one.settings, store, model_id=MODEL, seed=seed, parameters=QUICK, plant=plant
-        )
+            None, one.settings, store, model_id=MODEL, seed=seed, parameters=QUICK, plant=plant,
+            progress=progress,
+        )  # fmt: skip
         return made.map_id
+
+    # A cancel is heard in the middle of a step; the live map stays, here none.
+    for at in (
+        ("outliers", "densities of neighbours"),
+        ("outliers", "photos of one listing"),
+        ("outliers", "combining"),
+        ("curve", "making copies"),
+        ("curve", "neighbours of the copies"),
+        ("curve", "comparing copies"),
+    ):
+        heard: list[tuple[str, str]] = []
+
+        def stop(step: str, done: int, total: int, message: str = "") -> None:
+            del done, total
+            heard.append((step, message))  # noqa: B023 - called before the next round
+            if heard[-1] == at:  # noqa: B023
+                raise CancelledError("stop")
+
+        with pytest.raises(CancelledError):
+            run(1, stop)
+        assert heard[-1] == at
+        assert one.store.live("map") is None
+        assert one.store.runs == {}
 
     first = run(1)
     told = one.store.runs[first]

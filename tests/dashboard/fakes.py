@@ -54,8 +54,12 @@ class FakeServices:
         self.calls.append(("tile", z, x, y, column, map_id))
         return b"tile" * 1000
 
-    def tile_version(self, column: str, map_id: UUID) -> str | None:
-        return f"{map_id}-decided" if column == "cluster" else None
+    def tile_version(
+        self, column: str, map_id: UUID, placed: int | None = None
+    ) -> tuple[str, bool]:
+        if column == "cluster":
+            return f"{map_id}-decided-3", False
+        return f"{map_id}-3", placed == 3
 
     def rows(self, rows: list[int], map_id: UUID | None = None) -> tuple[MapRow, ...]:
         return tuple(MapRow(row=row, image_id=IMAGE, listing_id="<b>") for row in rows)

@@ -47,6 +47,7 @@ from cql.records import (
     Model,
     NewOutlier,
     Outlier,
+    PlacedBatch,
     Query,
     Snapshot,
     Stock,
@@ -56,6 +57,7 @@ from cql.records import (
 from cql.store import Store
 from cql.wire import Message
 from tests.ledger import MemoryLedger
+from tests.placed import MemoryPlaced
 from tests.taught import MemoryTaught
 
 T = TypeVar("T")
@@ -64,7 +66,7 @@ WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class MemoryStore(MemoryTaught, MemoryLedger):
+class MemoryStore(MemoryPlaced, MemoryTaught, MemoryLedger):
     """What `Services` reads of a `cql.store.Store`."""
 
     listings_: dict[str, Listing] = field(default_factory=dict)
@@ -531,6 +533,44 @@ def collection(
     finish(store, places)
     store.vectors_ = vectors
     return store, MemorySearcher(store, vectors)
+
+
+def arrive(store: MemoryStore, count: int) -> list[UUID]:
+    """Images that came after the map and were placed on it, in its first cluster."""
+    version, (first, *_) = _known(store.version, "map"), store.clusters_
+    points = []
+    for number in range(count):
+        image_id = image_id_of("listing-000", f"late-{len(store.images)}-{number}")
+        model = store.images[first.exemplars[0]]
+        store.images[image_id] = replace(model, image_id=image_id, listing_id="listing-000")
+        store.thumbnails[image_id] = store.thumbnails[model.image_id]
+        points.append(
+            MapPoint(
+                image_id=image_id,
+                listing_id="listing-000",
+                x=first.x,
+                y=first.y,
+                cluster=first.cluster,
+                membership=0.5,
+                outlier_score=0.5,
+                knn_distance=0.5,
+                glosh=0.0,
+            )
+        )
+    held = store.placed_batches(version.map_id)
+    store.append_placed(
+        PlacedBatch(
+            map_id=version.map_id,
+            number=len(held) + 1,
+            batch_id=uuid4(),
+            first=sum(batch.rows for batch in held),
+            rows=count,
+            read_to=WHEN,
+            placed_at=WHEN,
+        ),
+        points,
+    )
+    return [point.image_id for point in points]
 
 
 def finish(store: MemoryStore, places: Sequence[Any] | NDArray[Any] = ()) -> None:

@@ -113,7 +113,8 @@ def test_tiles_of_a_named_map_never_change_and_those_of_the_live_one_are_asked_a
     client: TestClient,
 ) -> None:
     live = client.get("/api/v1/map/tiles/1/0/1?column=cluster")
-    named = client.get(f"/api/v1/map/tiles/1/0/1?column=outlier_score&map_id={MAP}")
+    tile = f"/api/v1/map/tiles/1/0/1?column=outlier_score&map_id={MAP}"
+    named = client.get(f"{tile}&placed=3")
     assert live.content == named.content == b"tile" * 1000
     # Analysts merge, split and label: the tile of a named map may have other clusters tomorrow.
     decided = client.get(f"/api/v1/map/tiles/1/0/1?column=cluster&map_id={MAP}")
@@ -121,6 +122,9 @@ def test_tiles_of_a_named_map_never_change_and_those_of_the_live_one_are_asked_a
     assert "decided" in decided.headers["etag"]
     assert live.headers["cache-control"].endswith("no-cache")
     assert named.headers["cache-control"].endswith("immutable")
+    # More images may be placed on it: who does not say how many there are must ask again.
+    for asked in (tile, f"{tile}&placed=2"):
+        assert client.get(asked).headers["cache-control"].endswith("no-cache")
     assert named.headers["content-encoding"] == "gzip"
     raw = client.get("/api/v1/map/tiles/1/0/1", headers={"if-none-match": live.headers["etag"]})
     assert raw.status_code == 304

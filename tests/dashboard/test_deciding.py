@@ -183,10 +183,11 @@ def test_merged_and_split_clusters_stay_in_their_group(world: World) -> None:
 
 def test_tiles_say_the_same_after_a_merge_as_columns_do(world: World) -> None:
     before = world.services.tile_version("cluster", world.services.map().map_id)
-    assert world.services.tile_version("membership", world.services.map().map_id) is None
+    other = world.services.tile_version("membership", world.services.map().map_id)
     world.merge(0, 1)
     world.services = world.worker()
     assert world.services.tile_version("cluster", world.services.map().map_id) != before
+    assert world.services.tile_version("membership", world.services.map().map_id) == other
     body = world.services.tile(0, 0, 0)
     count = int.from_bytes(body[4:8], "little")
     rows = np.frombuffer(body, "<u4", count, 16 + 8 * count)

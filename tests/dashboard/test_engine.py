@@ -17,6 +17,7 @@ from cql.progress import CancelledError, Progress
 from cql.records import Model
 from cql.settings import Settings
 from cql.wire import Message
+from dashboard import engine as engine_module
 from dashboard.engine import Engine
 
 MODEL = Model(model_id="m@1", name="m", architecture="a", weights_sha256="0", transform="{}", dim=3)
@@ -174,3 +175,68 @@ def test_a_classifier_and_arrivals_are_learned_by_jobs(
     monkeypatch.setattr(learning, "suggest", cancelled)
     with pytest.raises(CancelledError):
         engine._suggest("m@1", progress)
+
+
+class FakeLatecomers:
+    """Says what the real one would, one answer a call; the last one again and again."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers, self.calls = list(answers), 0
+
+    def place(self, *, progress: Progress | None = None) -> int:
+        self.calls += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        if progress is not None:
+            progress("place", answer, answer)
+        return int(answer)
+
+
+def test_extraction_ends_with_new_images_on_the_map(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = SimpleNamespace(images=3, present=4, failed=0, shares={}, rate=1.0)
+    monkeypatch.setattr("extraction.job.extract", lambda *_, **__: report)
+    monkeypatch.setattr(learning, "suggest", lambda *_, **__: 0)
+    monkeypatch.setattr(Engine, "_open_spark", None)
+    monkeypatch.setattr(Engine, "_model_id", lambda *_: "m@1")
+    said: list[tuple[str, str]] = []
+
+    def progress(step: str, done: int, total: int, message: str = "") -> None:
+        del done, total
+        said.append((step, message))
+
+    engine._late = FakeLatecomers(3)  # type: ignore[assignment]
+    engine._extract({"model": "m"}, progress)
+    assert [step for step, _ in said] == ["place", "extract"]
+    assert said[-1][1].endswith("3 placed on the map")
+    # Hosts that do not answer are no reason to extract again: it is tried again without the job.
+    engine._late = FakeLatecomers(UnavailableError("no hosts"))  # type: ignore[assignment]
+    engine._extract({"model": "m"}, progress)
+    assert "placed" not in said[-1][1]
+    engine._late = FakeLatecomers(CancelledError("stop"))  # type: ignore[assignment]
+    with pytest.raises(CancelledError):
+        engine._extract({"model": "m"}, progress)
+
+
+def test_images_are_placed_again_and_again_whatever_goes_wrong(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) > 5
+
+    monkeypatch.setattr(engine._stop, "wait", wait)
+    late = FakeLatecomers(0, UnavailableError("no hosts"), 7, ValueError("a bug"), 0)
+    engine._late = late  # type: ignore[assignment]
+    with caplog.at_level("INFO"):
+        engine._keep_placing()
+    assert late.calls == 5
+    look, again = engine_module.PLACE_LOOK_S, engine_module.PLACE_AGAIN_S
+    assert waits == [look, look, again, look, again, look]
+    assert "7 new images were placed on the map" in caplog.text
+    assert "not on the map yet: no hosts" in caplog.text
+    assert "a bug" in caplog.text

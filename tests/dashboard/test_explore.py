@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 from starlette.testclient import TestClient
 
 from analytics.request import Request
 from cql.errors import UnavailableError
-from cql.records import Stock
+from cql.records import Job, Stock
 from cql.settings import Settings
+from cql.store import Store
 from dashboard import app as apps
-from dashboard import ids
+from dashboard import exports, ids
+from dashboard.atlas import Atlas
 from dashboard.components.facets import limits
+from dashboard.pages import clusters as clusters_page
 from dashboard.services import Services
 from dashboard.state import ExploreState
 from tests.dashboard import memory
@@ -27,7 +32,9 @@ class Page:
 
     def __init__(self, settings: Settings, *, listings: int = 40) -> None:
         self.store, self.searcher = memory.collection(listings)
-        self.services = Services(settings, self.store, self.searcher)  # type: ignore[arg-type]
+        self.ahead = 0.0
+        atlas = Atlas(settings, cast("Store", self.store), clock=lambda: monotonic() + self.ahead)
+        self.services = Services(settings, self.store, self.searcher, atlas=atlas)  # type: ignore[arg-type]
         self.app = apps.create(settings, self.services)
         self.client = TestClient(self.app.server, base_url="http://127.0.0.1")
 
@@ -63,6 +70,10 @@ class Page:
         assert answer.status_code in {200, 204}, answer.text
         response: dict[str, Any] = answer.json()["response"] if answer.status_code == 200 else {}
         return response
+
+    def later(self) -> None:
+        """Let a minute pass: what is kept of the store for seconds is read again."""
+        self.ahead += 60.0
 
     def fill(self, search: str = "") -> tuple[str, Any]:
         found = self.call(
@@ -114,6 +125,88 @@ def test_a_map_fills_the_page_once(page: Page) -> None:
     assert stopped is True
     assert '"colour": "attr:kind"' in body
     assert all(part in body for part in (ids.EXPLORE_MAP, ids.EXPLORE_UPLOAD, "Outlier score"))
+
+
+def test_what_is_placed_comes_onto_the_page(page: Page) -> None:
+    version = page.store.version
+    assert version is not None
+    body, _ = page.fill()
+    assert '"placed": 0' in body
+    assert "since it was made" not in body
+    look = {
+        f"{ids.EXPLORE_LOOK}.n_intervals": 1,
+        f"{ids.EXPLORE_MAP}.mapId": str(version.map_id),
+        f"{ids.EXPLORE_MAP}.placed": 0,
+    }
+    wanted = (f"{ids.EXPLORE_MAP}.placed", f"{ids.EXPLORE_PLACED}.children")
+    assert page.call(*wanted, values=look) == {}
+    image = memory.arrive(page.store, 2)[0]
+    page.later()
+    found = page.call(*wanted, values=look)
+    assert found[ids.EXPLORE_MAP]["placed"] == 2
+    assert "2 images were placed on the map since it" in found[ids.EXPLORE_PLACED]["children"]
+    assert '"placed": 2' in page.fill()[0]
+    # The map, its columns, its counts, the gallery and the details have them.
+    client = page.client
+    facets = {each["name"]: each for each in client.post(
+        "/api/v1/map/facets", json={"polygons": [], "filters": {}}
+    ).json()}  # fmt: skip
+    assert [each["count"] for each in facets["placed"]["values"]] == [120, 2]
+    chosen = client.post(
+        "/api/v1/map/select", json={"polygons": [], "filters": {"placed": ["1"]}}
+    ).json()
+    assert (chosen["count"], chosen["total"]) == (2, 122)
+    assert str(image) in {row["image_id"] for row in chosen["rows"]}
+    rows = ",".join(str(row["row"]) for row in chosen["rows"])
+    assert len(client.get(f"/api/v1/map/rows?rows={rows}").json()) == 2
+    clusters = client.get("/api/v1/clusters").json()
+    noise = sum(point.cluster < 0 for point in page.store.points_)
+    assert sum(each["size"] for each in clusters) == 122 - noise
+    detail = page.call(
+        f"{ids.EXPLORE_DETAIL}.children",
+        f"{ids.EXPLORE_GALLERY}.hidden",
+        values={f"{ids.EXPLORE_FOCUS}.data": page.focus(image=str(image))},
+    )
+    assert "Placed since the map was made" in text(detail[ids.EXPLORE_DETAIL]["children"])
+    exported = exports.rows(cast("Store", page.store), page.services._atlas)
+    assert {row.cluster for row in exported if row.image_id == str(image)} == {"Group 0"}
+    # So have the pages and the row of the map.
+    shown = page.services.map()
+    assert (shown.rows, shown.placed) == (120, 2)
+    assert client.get("/api/v1/collection").json()["map"]["placed"] == 2
+    said = clusters_page.summary(shown, page.services.clusters())
+    assert "2 images placed since the map was made" in str(said[-1])
+    page.store.put_job(Job(job_id=uuid4(), kind="extract", parameters="{}", state="done"))
+    listed = page.call(
+        f"{ids.JOBS_LIST}.children",
+        f"{ids.JOBS_SUMMARY}.children",
+        f"{ids.JOBS_TICK}.interval",
+        values={},
+    )
+    assert listed[ids.JOBS_SUMMARY]["children"] == (
+        "1 done. 2 images placed on the map since it was made"
+    )
+    tile = client.get(f"/api/v1/map/tiles/0/0/0?map_id={version.map_id}&column=membership&placed=2")
+    assert int.from_bytes(tile.content[8:12], "little") == 122
+    assert tile.headers["cache-control"].endswith("immutable")
+
+
+def test_a_merge_holds_for_what_was_placed(page: Page) -> None:
+    keys = [cluster.cluster_key for cluster in page.store.clusters_[:2]]
+    before = {each.key: each for each in page.services.clusters()}
+    images = memory.arrive(page.store, 3)
+    page.later()
+    page.services.decisions.merge([keys[1], keys[0]], versions={}, author="ann")
+    page.services.decisions.set_label(images[0], "odd", author="ann", expected_version=0)
+    found = {each.key: each for each in page.services.clusters()}
+    assert len(found) == len(before) - 1
+    (merged,) = [each for each in found.values() if each.merged]
+    assert merged.size == sum(before[key].size for key in keys) + 3
+    chosen = page.services.select({"polygons": [], "filters": {"label": ["odd"]}})
+    assert [row.image_id for row in chosen.rows] == [images[0]]
+    number = str(merged.cluster)
+    both = {"polygons": [], "filters": {"placed": ["1"], "cluster": [number]}}
+    assert page.services.select(both).count == 3
 
 
 def test_an_unknown_map_is_an_error_with_a_way_on(page: Page) -> None:

@@ -54,6 +54,7 @@ class FakeTable:
 
     version: MapVersion
     rows: int = ROWS
+    made: int = ROWS
 
     def columns(self) -> list[Column]:
         cluster = Column(

@@ -6,16 +6,26 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from analytics import shards
 from analytics.analysis import analyse
+from analytics.appended import Tables
 from analytics.hosts import Hosts
+from analytics.latecomers import Latecomers
+from analytics.search import Searcher
 from analytics.steps import KEPT
 from analytics.tiles import MapTable, Selection
+from cql import codec
+from cql.errors import ConflictError
+from cql.records import Feature, Listing, image_id_of
 from cql.settings import ROOT, Settings
 from cql.store import Store
 from tests.integration.test_search import MODEL, fill, planted
@@ -54,6 +64,59 @@ def killed_in(step: str, settings: Settings) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
+def arrived(
+    settings: Settings, store: Store, vectors: NDArray[np.float32], twins: list[UUID]
+) -> None:
+    """Copies of two images and a strange one come: they are on the map, and nothing moved."""
+    strange = -vectors[:1]
+    blobs, crcs = codec.encode(np.concatenate([vectors, strange]))
+    images = [image_id_of("late", f"late-{row}") for row in range(3)]
+    store.put_listings([Listing(listing_id="late", title="Late", attributes={"kind": "kind 0"})])
+    store.put_features(
+        Feature(
+            listing_id="late", model_id=MODEL, image_id=image, vector=blob,
+            dim=vectors.shape[1], crc32c=crc,
+        )
+        for image, blob, crc in zip(images, blobs, crcs, strict=True)
+    )  # fmt: skip
+    live = store.live("map")
+    assert live is not None
+    moment = [0.0]
+    worker = Tables(settings, store, clock=lambda: moment[0])
+    before = worker.table(live)
+    began = time.monotonic()
+    with Searcher(settings, store) as searcher:
+        late = Latecomers(settings, store, searcher)
+        assert late.place() == 3
+        assert late.place() == 0
+        assert Latecomers(settings, store, searcher).place() == 0
+    assert time.monotonic() - began < 30
+    assert worker.table(live, max_age_s=1.0).rows == before.rows
+    moment[0] = 2.0
+    table = worker.table(live, max_age_s=1.0)
+    assert (table.made, table.rows) == (before.rows, before.rows + 3)
+    assert np.array_equal(table.placed[: before.rows], before.placed)
+    for image, twin in zip(images[:2], twins, strict=True):
+        gap = table.placed[table.row_of(image)] - table.placed[table.row_of(twin)]
+        assert np.hypot(*gap) < 0.01
+    batch = store.placed_batches(live)[0]
+    assert (batch.number, batch.first, batch.rows) == (1, 0, 3)
+    points = {point.image_id: point for point in store.placed_points(batch)}
+    assert set(points) == set(images)
+    assert points[images[2]].outlier_score == pytest.approx(1.0)
+    assert points[images[0]].trust is None
+    # Another engine that counts from the same batch places nothing.
+    rival = replace(batch, batch_id=uuid4())
+    with pytest.raises(ConflictError):
+        store.append_placed(rival, list(points.values()))
+    assert store.placed_batches(live) == [batch]
+    assert store.placed_points(rival) == []
+    store.delete_placed(live)
+    assert store.placed_batches(live) == []
+    assert store.placed_points(batch) == []
+    store.delete_listing("late")
+
+
 def test_a_collection_gets_a_map(spark: SparkSession, settings: Settings, store: Store) -> None:
     vectors, owners = planted()
     images = fill(store, vectors, owners)
@@ -75,6 +138,7 @@ def test_a_collection_gets_a_map(spark: SparkSession, settings: Settings, store:
         )
         assert kept == ["collect", "graph", "before"]
         again = analyse(spark, settings, store, model_id=MODEL)
+        arrived(settings, store, vectors[:2], [image.image_id for image in images[:2]])
     finally:
         hosts.stop()
     assert made.map_id == again.map_id == store.live("map")

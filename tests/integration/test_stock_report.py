@@ -17,7 +17,7 @@ import pytest
 from analytics import stock
 from analytics.decided import RENAME
 from cql.errors import InputError, NotFoundError
-from cql.records import Cluster, Listing, MapPoint, MapVersion, Stock
+from cql.records import Cluster, Listing, MapPoint, MapVersion, PlacedBatch, Stock
 from cql.settings import Settings
 from cql.store import Store
 from dashboard import commands, ledger, stocks
@@ -159,6 +159,21 @@ def test_by_cluster_of_the_live_map_equals_a_loop(
         "-1": "none",
         **{str(n): f"cluster {n}" for n in range(4)},
     }
+    # Images that were placed on the map since: in listings that it had, and in others.
+    points = [
+        replace(point, image_id=uuid4(), listing_id=f"s{280 + n:03}", cluster=n % 3)
+        for n, point in enumerate([next(store.points(version.map_id, version.rows_scored))] * 20)
+    ]
+    for number, some in enumerate((points[:12], points[12:])):
+        batch = PlacedBatch(
+            map_id=version.map_id, number=number + 1, batch_id=uuid4(), first=12 * number,
+            rows=len(some), read_to=datetime.now(UTC), placed_at=datetime.now(UTC),
+        )  # fmt: skip
+        store.append_placed(batch, some)
+    for point in points:
+        groups[str(point.cluster)].add(point.listing_id)
+    assert figures(stock.report(spark, settings, store, by="cluster").rows) == naive(store, groups)
+    store.delete_placed(version.map_id)
 
 
 def test_the_total_alone(

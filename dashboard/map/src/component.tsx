@@ -19,6 +19,7 @@ export interface MapProps {
   readonly id?: string;
   readonly api?: string;
   readonly mapId?: string;
+  readonly placed?: number;
   readonly colour?: string;
   readonly theme?: string;
   readonly filters?: Selection | null;
@@ -99,6 +100,7 @@ function Drawn(props: MapProps): React.ReactElement {
   const highlight = useStable(props.highlight ?? []);
   const wished = useStable(props.camera ?? null);
   const selected = props.selected ?? null;
+  const placed = props.placed ?? 0;
   const dimmed = props.dimmed ?? false;
   const [tool, setTool] = React.useState<Tool>(props.tool ?? "pan");
   const [combine, setCombine] = React.useState<Combine>("replace");
@@ -122,7 +124,7 @@ function Drawn(props: MapProps): React.ReactElement {
   React.useEffect(() => {
     const over = new Overlay(svg.current!, names.current!);
     overlay.current = over;
-    const made = new View(surface.current!, canvas.current!, api, mapId, options, wished, {
+    const made = new View(surface.current!, canvas.current!, api, mapId, placed, options, wished, {
       status: setStatus,
       columns: setColumns,
       hover: (info) => {
@@ -162,6 +164,8 @@ function Drawn(props: MapProps): React.ReactElement {
     if (overlay.current) overlay.current.rings = selection.polygons;
     view.current?.set(options);
   }, [colour, palette, selection, selected, highlight, dimmed, tool]);
+
+  React.useEffect(() => view.current?.renew(placed), [placed]);
 
   React.useEffect(() => {
     const text = JSON.stringify(wished);

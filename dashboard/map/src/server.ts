@@ -40,6 +40,8 @@ export async function reason(answer: Response): Promise<string> {
 }
 
 export class Server {
+  /** Images placed on the map since it was made: tiles of that many never change. */
+  placed = 0;
   private readonly rows = new Map<number, RowInfo>();
 
   constructor(
@@ -48,7 +50,7 @@ export class Server {
   ) {}
 
   tile(z: number, x: number, y: number, column: string): string {
-    return this.url(`map/tiles/${z}/${x}/${y}`, { column });
+    return this.url(`map/tiles/${z}/${x}/${y}`, { column, placed: String(this.placed) });
   }
 
   thumbnail(imageId: string): string {

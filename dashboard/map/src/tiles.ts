@@ -13,6 +13,8 @@ export interface Loaded {
   readonly y: Float32Array;
   readonly row: Uint32Array;
   readonly values: Map<string, Float32Array>;
+  /** How often the tiles had been renewed when it came. */
+  readonly age: number;
 }
 
 export type Fetch = (url: string, signal: AbortSignal) => Promise<ArrayBuffer>;
@@ -28,6 +30,7 @@ export class Tiles {
   private readonly pending = new Map<string, AbortController>();
   private readonly failures = new Map<string, string>();
   private points = 0;
+  private age = 0;
 
   constructor(
     private readonly url: (key: Key, column: string) => string,
@@ -70,6 +73,15 @@ export class Tiles {
     this.changed();
   }
 
+  /** The map has new points: what is held is drawn until it has come again. */
+  renew(): void {
+    for (const controller of this.pending.values()) controller.abort();
+    this.pending.clear();
+    this.failures.clear();
+    this.age += 1;
+    this.changed();
+  }
+
   /** Asks for exactly these; requests under way for anything else are aborted. */
   want(requests: readonly { key: Key; column: string }[]): void {
     const ids = new Set(requests.map(({ key, column }) => `${column}|${name(key)}`));
@@ -82,7 +94,8 @@ export class Tiles {
     for (const { key, column } of requests) {
       const id = `${column}|${name(key)}`;
       if (this.pending.has(id) || this.failures.has(id)) continue;
-      if (this.loaded.get(name(key))?.values.has(column)) continue;
+      const held = this.loaded.get(name(key));
+      if (held?.age === this.age && held.values.has(column)) continue;
       void this.load(id, key, column);
     }
   }
@@ -114,12 +127,13 @@ export class Tiles {
   private store(key: Key, column: string, tile: Tile): void {
     const id = name(key);
     const known = this.loaded.get(id);
-    if (known && known.count === tile.count) {
+    if (known && known.age === this.age && known.count === tile.count) {
       known.values.set(column, tile.value);
       return;
     }
     const { count, total, x, y, row } = tile;
-    this.loaded.set(id, { key, count, total, x, y, row, values: new Map([[column, tile.value]]) });
+    const { age } = this;
+    this.loaded.set(id, { key, count, total, x, y, row, age, values: new Map([[column, tile.value]]) });
     this.points += count - (known?.count ?? 0);
     for (const [oldest, old] of this.loaded) {
       if (this.points <= this.options.capacity || oldest === id) break;

@@ -100,11 +100,13 @@ export class View {
     canvas: HTMLCanvasElement,
     api: string,
     mapId: string,
+    placed: number,
     options: Options,
     camera: Camera | null,
     private readonly events: Events,
   ) {
     this.server = new Server(api, mapId);
+    this.server.placed = placed;
     this.options = options;
     this.camera = camera;
     this.touched = camera !== null;
@@ -164,6 +166,14 @@ export class View {
     }
     for (const row of options.highlight) void this.place(row);
     this.invalidate();
+  }
+
+  /** Images were placed on the map: tiles, columns and counts are asked for again. */
+  renew(placed: number): void {
+    if (placed === this.server.placed) return;
+    this.server.placed = placed;
+    void this.describe();
+    this.tiles.renew();
   }
 
   retry(): void {
@@ -346,7 +356,7 @@ export class View {
     const values = tile.values.get(colour);
     const matches = isEmpty(selection) ? null : this.matches(tile);
     const waiting = !values || (matches === null && !isEmpty(selection));
-    const of = `${this.style}|${waiting}|${tile.count}`;
+    const of = `${this.style}|${waiting}|${tile.count}|${tile.age}`;
     const before = this.styled.get(id);
     if (before && (before.of === of || waiting)) return before.data;
     const paint = painter(this.columns.get(colour), palette);

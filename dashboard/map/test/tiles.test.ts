@@ -28,6 +28,36 @@ test("a tile body is read as it was written", () => {
   assert.ok(Number.isNaN(tile.value[2]));
 });
 
+test("renewed tiles are drawn until they have come again, whatever was under way", async () => {
+  const asked: string[] = [];
+  let points = POINTS;
+  const fetch = (url: string, signal: AbortSignal): Promise<ArrayBuffer> =>
+    new Promise((resolve, reject) => {
+      asked.push(url);
+      const found = body(points);
+      signal.addEventListener("abort", () => reject(new Error("aborted")));
+      setTimeout(() => resolve(found), 0);
+    });
+  const tiles = new Tiles((key, column) => `${column} ${key.x}`, () => undefined, { capacity: 99, fetch });
+  const [one, other] = [{ z: 1, x: 0, y: 0 }, { z: 1, x: 1, y: 0 }];
+  const wanted = [one, other].flatMap((key) => ["a", "b"].map((column) => ({ key, column })));
+  tiles.want(wanted.slice(0, 2));
+  await settle();
+  tiles.want(wanted);
+  points = [...POINTS, [0.1, 0.1, 11, 2]];
+  tiles.renew();
+  assert.equal(tiles.busy, false);
+  assert.equal(tiles.peek(one)?.count, 3);
+  tiles.want(wanted);
+  await settle();
+  assert.deepEqual([...tiles.peek(one)!.row], [7, 3, 9, 11]);
+  assert.deepEqual([...tiles.peek(one)!.values.keys()], ["a", "b"]);
+  assert.equal(tiles.peek(other)?.count, 4);
+  tiles.want(wanted);
+  assert.equal(asked.length, 2 + 2 + 4);
+  assert.equal(tiles.error, "");
+});
+
 test("an empty tile is a tile; a cut or unknown one is refused in words", () => {
   assert.equal(parse(body([])).count, 0);
   assert.throws(() => parse(body(POINTS).slice(0, 40)), /3 points has 64 bytes, got 40/);
@@ -89,6 +119,7 @@ test("a failed tile is told, not asked again until someone retries", async () =>
 
 const LOADED: Loaded = {
   key: { z: 0, x: 0, y: 0 },
+  age: 0,
   ...parse(body(POINTS)),
   values: new Map([["kind", parse(body(POINTS)).value]]),
 };
