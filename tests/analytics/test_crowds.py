@@ -97,3 +97,15 @@ def test_a_crowd_is_laid_out_at_one_place_and_not_divided(again: bool) -> None:
     assert len(np.unique(placed, axis=0)) == 121
     labels = clustering.cluster(placed, min_samples=5, min_cluster_size=20).labels
     assert len(set(labels[equal].tolist())) == 1
+
+
+def test_a_collection_of_crowds_alone_is_laid_out() -> None:
+    """Nobody knows anybody else: each crowd is where its principal axes put it, or near."""
+    heads = unit(np.random.default_rng(4), 20, 8)
+    vectors = np.repeat(heads, 15, axis=0)
+    graph = link(collection(vectors), 10, threads=1)
+    for start in (None, np.where(np.arange(300)[:, None] < 150, vectors[:, :2], np.nan)):
+        placed = projection.layout(vectors, graph, seed=1, start=start)
+        assert np.isfinite(placed).all()
+        assert len(np.unique(placed, axis=0)) == 20
+        assert (placed == np.repeat(placed[::15], 15, axis=0)).all()
