@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -109,3 +111,11 @@ def test_a_collection_of_crowds_alone_is_laid_out() -> None:
         assert np.isfinite(placed).all()
         assert len(np.unique(placed, axis=0)) == 20
         assert (placed == np.repeat(placed[::15], 15, axis=0)).all()
+
+
+def test_a_hundred_thousand_equal_rows_cost_no_more_than_one() -> None:
+    vectors, graph = crowded(100_000, 300)
+    start = time.process_time()
+    placed = projection.layout(vectors, graph, seed=1)
+    assert time.process_time() - start < 30
+    assert len(np.unique(placed, axis=0)) == 301
