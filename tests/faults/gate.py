@@ -75,7 +75,7 @@ class Gate:
             for source, target, look in ((client, server, True), (server, client, False)):
                 source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(
-                    target=self._pass, args=(source, target, look), name="gate", daemon=True
+                    target=self._pass, args=(source, target, look), name="gate pass", daemon=True
                 ).start()
 
     def _pass(self, source: socket.socket, target: socket.socket, look: bool) -> None:
