@@ -16,7 +16,7 @@ from uuid import UUID, uuid5
 from analytics import comparison, projection
 from analytics.groups import Plant
 from analytics.grown import Grown, path_of
-from analytics.making import STEPS, Making, Parameters, bare, graphs
+from analytics.making import STEPS, Making, Parameters, bare, data_of, graphs
 from analytics.pointers import make_default
 from analytics.publish import Made, publish
 from analytics.search import Searcher
@@ -202,10 +202,6 @@ def identity(listings: Mapping[str, Listing], parameters: str) -> UUID:
         row = [listing_id, listing.title, sorted(listing.attributes.items())]
         texts.update(json.dumps(row).encode())
     return uuid5(NAMESPACE, f"map\0{texts.hexdigest()}\0{parameters}")
-
-
-def data_of(snapshot: Snapshot) -> str:
-    return snapshot.fingerprint or str(snapshot.snapshot_id)
 
 
 def text(chosen: Parameters, seed: int, data: str, start: UUID | None, measured: int) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analytics import drift
 from analytics.drift import Side
-from analytics.identity import places
+from analytics.identity import packed, places
 from analytics.neighbours import codes
 from analytics.tiles import MapTable
 from cql.errors import NotFoundError
@@ -159,8 +159,7 @@ def _shown(store: Store, made: Made, clusters: Sequence[Cluster]) -> dict[UUID, 
     earlier = store.clusters(made.previous) if made.previous else []
     for each in earlier:
         if each.cluster_key not in found and each.exemplars:
-            raw = b"".join(image.bytes for image in each.exemplars)
-            at = places(made.rows.images, np.frombuffer(raw, np.uint8).reshape(-1, 16))
+            at = places(made.rows.images, packed(each.exemplars))
             kept = zip(each.exemplars, at.tolist(), strict=True)
             found[each.cluster_key] = tuple(image for image, row in kept if row >= 0)
     return found

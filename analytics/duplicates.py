@@ -18,6 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 
 from analytics.copies import Pictures, alike, bits
+from analytics.identity import places
 from analytics.neighbours import Graph
 from cql.progress import Progress, silent
 from cql.records import NAMESPACE
@@ -213,11 +214,10 @@ def keys(
     """
     if not len(groups) or not len(earlier):
         return {}
-    now = np.frombuffer(b"".join(digests), "V16")
-    before = np.ascontiguousarray(earlier_images).view("V16").ravel()
-    place = dict(zip(before.tolist(), earlier.tolist(), strict=True))
-    old = np.array([place.get(image, -1) for image in now.tolist()], np.int64)
-    both = old >= 0
+    now = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
+    at = places(earlier_images, now)
+    both = at >= 0
+    old = np.where(both, earlier[at], -1)
     size, size_before = np.bincount(groups), np.bincount(earlier)
     joint, shared = np.unique(
         groups[both] * np.int64(len(size_before)) + old[both], return_counts=True
@@ -226,9 +226,9 @@ def keys(
     overlap = shared / (size[own] + size_before[theirs] - shared)
     found: dict[int, int] = {}
     taken: set[int] = set()
-    for at in np.lexsort((theirs, own, -overlap)):
-        group, other = int(own[at]), int(theirs[at])
-        if overlap[at] >= SAME and group not in found and other not in taken:
+    for pair in np.lexsort((theirs, own, -overlap)):
+        group, other = int(own[pair]), int(theirs[pair])
+        if overlap[pair] >= SAME and group not in found and other not in taken:
             found[group] = other
             taken.add(other)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any
 from uuid import UUID
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from analytics import regroup
 from analytics.columns import CATEGORIES_MAX, OTHER, Column
 from analytics.decided import LABEL, MERGE, SPLIT
+from analytics.identity import packed
 from analytics.regroup import Regrouped
-from analytics.standing import Standing
+from analytics.standing import Moment, Standing
 from analytics.tiles import MapTable
 from cql import codec
 from cql.records import Cluster, Decision
@@ -28,6 +29,7 @@ VIEWS = 4
 PART_NUMBER = 1_000_000_000
 """Parts are no clusters of a map: their numbers begin here and follow from their keys."""
 EXEMPLARS = 9
+_SHOWN = (MERGE, SPLIT, LABEL)
 _BLOCK = 2_000
 
 
@@ -44,7 +46,8 @@ class Effective:
 class View:
     """A map as decided: `table` (None: as the analysis left it) and clusters, largest first.
 
-    `waiting` are subjects of decisions that find nothing on it.
+    `waiting` are subjects of decisions that find nothing on it. `versions`: the newest version of
+    each subject of a merge or split that it shows, those taken back included.
     """
 
     table: MapTable | None
@@ -52,6 +55,7 @@ class View:
     waiting: frozenset[str]
     token: str
     regrouped: Regrouped | None = None
+    versions: Mapping[str, int] = field(default_factory=dict)
 
 
 class Views:
@@ -66,7 +70,7 @@ class Views:
 
     def token(self, *, max_age_s: float = 0.0) -> str:
         """A text that changes when a view does."""
-        return self.standing.read(max_age_s=max_age_s).token(MERGE, SPLIT, LABEL)
+        return self.standing.read(max_age_s=max_age_s).token(*_SHOWN)
 
     def view(
         self,
@@ -85,7 +89,10 @@ class Views:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = self._make(table, clusters(), key[1])
+        # Another thread may have read since: what is shown is what the token says.
+        held = self.standing.moment(*_SHOWN)
+        key = (map_id, held.token(*_SHOWN))
+        made = self._make(table, clusters(), held, key[1])
         with self._lock:
             self._kept[key] = made
             while len(self._kept) > VIEWS:
@@ -93,8 +100,13 @@ class Views:
         return made
 
     def _make(
-        self, opened: Callable[[], MapTable], clusters: Sequence[Cluster], token: str
+        self,
+        opened: Callable[[], MapTable],
+        clusters: Sequence[Cluster],
+        held: Moment,
+        token: str,
     ) -> View:
+        versions = held.versions(MERGE, SPLIT)
         shown = tuple(
             Effective(cluster=cluster, units=(cluster.cluster_key,))
             for cluster in sorted(clusters, key=lambda c: (-c.size, c.cluster))
@@ -103,13 +115,13 @@ class Views:
         found: Regrouped | None = None
         columns: list[tuple[Column, NDArray[Any]]] = []
         numbers = None
-        decisions = [*self.standing.of(MERGE).values(), *self.standing.of(SPLIT).values()]
-        labels = self.standing.of(LABEL)
+        decisions = [*held.of(MERGE).values(), *held.of(SPLIT).values()]
+        labels = held.of(LABEL)
         if not decisions and not labels:
-            return View(None, shown, waiting, token)
+            return View(None, shown, waiting, token, versions=versions)
         table = opened()
         if decisions:
-            found = self._replay(table, clusters, decisions)
+            found = self._replay(table, clusters, decisions, held.token(MERGE, SPLIT))
             waiting = found.waiting
             shown = tuple(_effective(table, clusters, found))
             columns.append(_cluster_column(shown, found, len(clusters)))
@@ -117,13 +129,17 @@ class Views:
             numbers = numbers[found.codes]
         if labels:
             columns.append(_label_column(table, labels))
-        return View(table.overlaid(columns, numbers), shown, waiting, token, found)
+        return View(table.overlaid(columns, numbers), shown, waiting, token, found, versions)
 
     def _replay(
-        self, table: MapTable, clusters: Sequence[Cluster], decisions: Sequence[Decision]
+        self,
+        table: MapTable,
+        clusters: Sequence[Cluster],
+        decisions: Sequence[Decision],
+        token: str,
     ) -> Regrouped:
         """Replayed anew only when a merge or a split changed: a label changes no group."""
-        key = (table.version.map_id, self.standing.token(MERGE, SPLIT))
+        key = (table.version.map_id, token)
         with self._lock:
             if key in self._regrouped:
                 return self._regrouped[key]
@@ -207,9 +223,7 @@ def _shown(
     turns = chain.from_iterable(zip_longest(*(each.exemplars for each in own)))
     chosen = [image for image in turns if image is not None]
     if chosen:
-        at = table.rows_of(
-            np.frombuffer(b"".join(image.bytes for image in chosen), np.uint8).reshape(-1, 16)
-        )
+        at = table.rows_of(packed(chosen))
         inside = (at >= 0) & (regrouped.codes[at] == number)
         chosen = [image for image, kept in zip(chosen, inside, strict=True) if kept]
     largest = known.get(group.units[0])
@@ -276,8 +290,7 @@ def _label_column(
     if len(kept) < len(ranked):
         keys.append(OTHER)
         shown.append(f"Other ({len(ranked) - len(kept)} values)")
-    images = b"".join(UUID(subject.partition(":")[2]).bytes for subject in labels)
-    rows = table.rows_of(np.frombuffer(images, np.uint8).reshape(-1, 16))
+    rows = table.rows_of(packed(UUID(subject.partition(":")[2]) for subject in labels))
     values = np.full(table.rows, np.nan, np.float32)
     codes = np.array([code.get(each.value, len(kept)) for each in labels.values()], np.float32)
     values[rows[rows >= 0]] = codes[rows >= 0]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics import audit, cells, equal, exhaustive, linking, links
+from analytics.identity import places
 from analytics.neighbours import Collection, Graph
 from analytics.parts import Arrays, Parts, cut
 from cql.errors import InputError
@@ -129,15 +130,9 @@ def _before(
     graph: Graph, images: NDArray[np.uint8], marked: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
     """Row of the graph that each row was, same image and same vector: int64 (N,), -1 for none."""
-    names = [np.ascontiguousarray(each).view("V16").ravel() for each in (graph.images, images)]
-    found = np.full(len(images), -1, np.int64)
-    if len(graph.images) == 0 or len(images) == 0:
-        return found
-    order = np.argsort(names[0])
-    place = np.minimum(np.searchsorted(names[0][order], names[1]), len(order) - 1)
-    there = order[place]
-    same = (names[0][there] == names[1]) & (graph.marks[there] == marked)
-    found[same] = there[same]
+    found = places(graph.images, images)
+    there = np.flatnonzero(found >= 0)
+    found[there[graph.marks[found[there]] != marked[there]]] = -1
     return found
 
 

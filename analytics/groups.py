@@ -14,6 +14,7 @@ from analytics import duplicates
 from analytics.appearance import Appearance
 from analytics.copies import Pictures
 from analytics.duplicates import Curve, Found, Planted
+from analytics.identity import packed
 from analytics.neighbours import Collection
 from analytics.search import Searcher
 from cql.records import DuplicateGroup, DuplicateMember, DuplicateRun, Snapshot
@@ -155,10 +156,10 @@ def _carried(store: Store, images: list[UUID], found: Found) -> tuple[list[UUID]
     before = store.duplicate_groups(live) if live is not None else []
     if live is None or not before:
         return [], {}
-    held = [(each.image_id.bytes, each.number) for each in store.iter_duplicate_members(live)]
-    bytes_ = np.frombuffer(b"".join(image for image, _ in held), np.uint8).reshape(-1, 16)
+    held = [(each.image_id, each.number) for each in store.iter_duplicate_members(live)]
+    earlier = packed(image for image, _ in held)
     numbers = np.array([number for _, number in held], np.int64)
-    carried = duplicates.keys([image.bytes for image in images], found.groups, bytes_, numbers)
+    carried = duplicates.keys([image.bytes for image in images], found.groups, earlier, numbers)
     return [group.group_key for group in before], carried
 
 

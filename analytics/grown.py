@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analytics import arrowfile, clustering, tree
+from analytics.identity import packed
 from analytics.tree import Coarse, Curve, Linkage
 from cql.errors import InputError, IntegrityError, NotFoundError
 from cql.records import MapVersion
@@ -166,7 +167,7 @@ def _stored(store: Store, version: MapVersion) -> Grown:
         raise NotFoundError(
             f"map {version.map_id} does not hold the space of its clusters: run `sightline analyse`"
         )
-    images = np.frombuffer(b"".join(p.image_id.bytes for p in points), np.uint8).reshape(-1, 16)
+    images = packed(point.image_id for point in points)
     raw = np.frombuffer(b"".join(point.space for point in points), "<f4")
     space = raw.reshape(len(points), -1) if points else raw.reshape(0, 2)
     samples = min_samples(version)

@@ -31,12 +31,14 @@ from analytics.placement import COPIES, DAMAGED, FILES, ROLE
 from analytics.pointers import wanted
 from analytics.regions import Selection
 from analytics.scan import Ask
+from analytics.shelf import Registry as Shelved
 from analytics.shelf import Shelf, folder
 from analytics.tiles import MapTable
 from cql.errors import IntegrityError, NotFoundError, SightlineError, UnavailableError
 from cql.records import NAMESPACE, Service, Shard, Snapshot
 from cql.settings import Settings
 from cql.wire import Beacon, Message, Server
+from cql.wire import Registry as Beating
 
 log = logging.getLogger(__name__)
 
@@ -50,26 +52,11 @@ _SWEEP_S = 3600.0
 """Seconds between two looks at copies that are missing here, and at files that nobody needs."""
 
 
-class Registry(Log, Protocol):
+class Registry(Shelved, Beating, Log, Protocol):
     """The part of the store that a host needs."""
 
     def live_versions(self) -> dict[str, UUID]:
         """The version that each pointer names."""
-
-    def snapshot(self, snapshot_id: UUID) -> Snapshot:
-        """A snapshot."""
-
-    def shards(self, snapshot_id: UUID) -> list[Shard]:
-        """Its shards."""
-
-    def services(self, role: str) -> list[Service]:
-        """Live processes of a role."""
-
-    def heartbeat(self, service: Service, ttl_s: int) -> None:
-        """Write a service's row."""
-
-    def withdraw(self, role: str, service_id: UUID) -> None:
-        """Delete a service's row."""
 
 
 class Host:

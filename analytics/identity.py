@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from uuid import UUID
+
 import numpy as np
 from numpy.typing import NDArray
+
+
+def packed(images: Iterable[UUID]) -> NDArray[np.uint8]:
+    """Ids as an array: uint8 (N, 16)."""
+    return np.frombuffer(b"".join(image.bytes for image in images), np.uint8).reshape(-1, 16)
 
 
 def halves(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -152,10 +152,15 @@ def _read(folder: Path, form: Any) -> Any:
     return value
 
 
-def key_of(path: Path) -> str:
-    """The key that a result was saved with. FileNotFoundError, IntegrityError as of `load`."""
+def head_of(path: Path) -> tuple[str, dict[str, Any]]:
+    """The key that a result was saved with, and its fields that are numbers or text, unchecked.
+
+    Nothing but its head is read. FileNotFoundError, IntegrityError as of `load`.
+    """
     try:
-        return str(json.loads((path / _HEAD).read_text(encoding="utf-8"))["key"])
+        head = json.loads((path / _HEAD).read_text(encoding="utf-8"))
+        held = dict(head["value"]["fields"])
+        return str(head["key"]), {n: each for n, each in held.items() if not isinstance(each, dict)}
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{path.name} must be a kept result, it is not: delete it") from error
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.identity import halves
 from cql.codec import NORM_TOLERANCE
 
 if TYPE_CHECKING:
@@ -107,8 +108,7 @@ def _nearest(block: Block, queries: NDArray[np.float32], k: int, each: Map) -> I
         for at in range(0, len(rows), _PAIRS):
             pair = slice(at, at + _PAIRS)
             scores[pair] = exact(part[who[pair]], block.vectors[rows[pair]])
-        keys = block.images[rows].view(">u8").astype(np.uint64)
-        order = np.lexsort((keys[:, 1], keys[:, 0], -scores, who))
+        order = np.lexsort((*halves(block.images[rows]), -scores, who))
         starts = np.searchsorted(who[order], np.arange(len(part)))
         take = order[starts[:, None] + np.arange(k)]
         done[start] = Images(scores[take], rows[take] + block.base, block.images[rows[take]])

@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.identity import halves
+from analytics.identity import halves, packed
 from cql.records import NAMESPACE
 
 SAME = 0.3
@@ -81,8 +81,7 @@ def _carried(pairs: Sequence[tuple[float, int, UUID]]) -> dict[int, UUID]:
 
 
 def _fresh(images: frozenset[UUID], kind: str) -> UUID:
-    ids = np.frombuffer(b"".join(each.bytes for each in images), np.uint8).reshape(-1, 16)
-    return _named(ids, kind)
+    return _named(packed(images), kind)
 
 
 def _named(images: NDArray[np.uint8], kind: str) -> UUID:

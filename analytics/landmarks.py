@@ -1,4 +1,8 @@
-"""Layouts above the size that a full one is affordable at: some rows first, the others by them."""
+"""Layouts that start from landmarks: some rows first, the others around them, then all move.
+
+Principal axes tear groups apart that the optimiser does not bring together again; a layout of few
+rows gets them right in little time. Multilevel layouts of graphs (Walshaw, 2003) rest on the same.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,18 @@ from analytics import projection
 from analytics.neighbours import Graph
 from cql.progress import Progress, silent
 
-LANDMARKS = 50_000
-"""Rows that are laid out in full. Their graph among themselves is exact: L^2 D products."""
+WHOLE = 10_000
+"""Up to so many rows no landmarks are needed: umap-learn, too, takes its time for those."""
 
-REFINE_EPOCHS, REFINE_RATE = 30, 0.5
+SHARE, MOST = 10, 30_000
+"""One row of so many is a landmark, and the most of them: their graph among themselves is exact,
+L^2 D products."""
+
+EPOCHS, RATE = 100, 0.5
 """Epochs of all rows once they are placed, and the rate that they begin with."""
+
+START_EPOCHS = 200
+"""Epochs of the landmarks, which are only a start."""
 
 _BLOCK = 1024
 
@@ -24,32 +35,56 @@ def layout(
     graph: Graph,
     *,
     seed: int,
-    landmarks: int = LANDMARKS,
     dims: int = 2,
     neighbours: int = 15,
     min_dist: float = 0.1,
-    epochs: int = REFINE_EPOCHS,
-    rate: float = REFINE_RATE,
+    landmarks: int | None = None,
     threads: int | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
     """Lay out float32 (N, D) unit vectors by landmarks: float32 (N, dims).
 
-    The landmarks are laid out from their own exact graph, every other row starts at the weighted
-    mean of its placed neighbours, pass by pass through the graph, and a few epochs move all. At
-    most `landmarks` rows are laid out in full, as `projection.layout` does.
+    The landmarks are laid out from their own exact graph, in the same way, every other row starts
+    at the weighted mean of its placed neighbours, pass by pass through the graph, and then all
+    move. Up to 10,000 rows, or where `landmarks` says as many as there are, as
+    `projection.layout` does. The same for any number of threads.
     """
+    return _laid(
+        vectors, graph, _count(len(vectors)) if landmarks is None else landmarks, seed=seed,
+        dims=dims, neighbours=neighbours, min_dist=min_dist, epochs=None, threads=threads,
+        progress=progress,
+    )  # fmt: skip
+
+
+def _count(rows: int) -> int:
+    return rows if rows <= WHOLE else min(MOST, rows // SHARE)
+
+
+def _laid(
+    vectors: NDArray[np.float32],
+    graph: Graph,
+    landmarks: int,
+    *,
+    seed: int,
+    dims: int,
+    neighbours: int,
+    min_dist: float,
+    epochs: int | None,
+    threads: int | None,
+    progress: Progress,
+) -> NDArray[np.float32]:
     if len(vectors) <= max(landmarks, projection.SMALL):
         return projection.layout(
             vectors, graph, seed=seed, dims=dims, neighbours=neighbours, min_dist=min_dist,
-            threads=threads, progress=progress,
+            epochs=epochs, threads=threads, progress=progress,
         )  # fmt: skip
     rows = choose(graph, landmarks, seed=seed)
     own = vectors[rows]
     start = np.full((len(vectors), dims), np.nan, np.float32)
-    start[rows] = projection.layout(
-        own, among(own, neighbours - 1), seed=seed, dims=dims, neighbours=neighbours,
-        min_dist=min_dist, threads=threads,
+    start[rows] = _laid(
+        own, among(own, neighbours - 1), _count(len(own)), seed=seed, dims=dims,
+        neighbours=neighbours, min_dist=min_dist, epochs=START_EPOCHS, threads=threads,
+        progress=silent,
     )  # fmt: skip
     edges = projection.edges_of(graph, neighbours, threads)
     return optimiser.optimise(
@@ -57,8 +92,8 @@ def layout(
         projection.filled(vectors, edges, start, seed=seed),
         seed=seed,
         shape=optimiser.curve(min_dist),
-        epochs=epochs,
-        rate=rate,
+        epochs=EPOCHS,
+        rate=RATE,
         threads=threads,
         progress=progress,
     )

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.compiler import compiled
+from analytics.spread import spread
 from cql.progress import Progress, silent
 
 NEGATIVES = 5
@@ -32,7 +33,6 @@ _LEAST_SCALE = 1e-3
 _CLIP = np.float32(4.0)
 _BLOCKS = 16
 _SMALL = 4096
-_PIECE = 4096
 
 
 _fast = partial(compiled, fast=True)
@@ -64,12 +64,12 @@ class Curve:
     b: float
 
 
-def curve(min_dist: float, spread: float = 1.0) -> Curve:
-    """Fit 1 / (1 + a d^(2 b)) to 1 up to `min_dist` and exp(-(d - min_dist) / spread) beyond."""
+def curve(min_dist: float) -> Curve:
+    """Fit 1 / (1 + a d^(2 b)) to 1 up to `min_dist` and exp(-(d - min_dist)) beyond."""
     from scipy.optimize import curve_fit
 
-    at = np.linspace(0, spread * 3, 300)
-    wanted = np.where(at < min_dist, 1.0, np.exp(-(at - min_dist) / spread))
+    at = np.linspace(0, 3, 300)
+    wanted = np.where(at < min_dist, 1.0, np.exp(-(at - min_dist)))
     (a, b), _ = curve_fit(lambda x, a, b: 1.0 / (1.0 + a * x ** (2 * b)), at, wanted)
     return Curve(float(a), float(b))
 
@@ -211,32 +211,26 @@ def edges(
     near, distances = np.ascontiguousarray(near), np.ascontiguousarray(distances, np.float32)
     count = len(near)
     strength = np.empty(near.shape, np.float32)
-    cuts = np.linspace(0, count, 1 + max(1, min(64, count // _PIECE))).astype(int).tolist()
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        list(
-            pool.map(
-                lambda first, last: _memberships(near, distances, first, last, strength),
-                cuts[:-1],
-                cuts[1:],
-            )
-        )
-        starts = np.zeros(count + 1, np.int64)
-        _arrivals(near, strength, starts[1:])
-        np.cumsum(starts, out=starts)
-        rows, weights = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
-        _arrive(near, strength, starts[:-1].copy(), rows, weights)
-        bounds = starts + np.r_[0, np.cumsum((strength > 0).sum(axis=1))]
-        out = np.empty(bounds[-1], np.int32), np.empty(bounds[-1], np.float32)
-        counts = np.zeros(count + 1, np.int64)
-        list(
-            pool.map(
-                lambda first, last: _unite(
-                    near, strength, starts, rows, weights, first, last, bounds, *out, counts[1:]
-                ),
-                cuts[:-1],
-                cuts[1:],
-            )
-        )
+    spread(
+        lambda first, last: _memberships(near, distances, first, last, strength),
+        count,
+        threads=threads,
+    )
+    starts = np.zeros(count + 1, np.int64)
+    _arrivals(near, strength, starts[1:])
+    np.cumsum(starts, out=starts)
+    rows, weights = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    _arrive(near, strength, starts[:-1].copy(), rows, weights)
+    bounds = starts + np.r_[0, np.cumsum((strength > 0).sum(axis=1))]
+    out = np.empty(bounds[-1], np.int32), np.empty(bounds[-1], np.float32)
+    counts = np.zeros(count + 1, np.int64)
+    spread(
+        lambda first, last: _unite(
+            near, strength, starts, rows, weights, first, last, bounds, *out, counts[1:]
+        ),
+        count,
+        threads=threads,
+    )
     closed = np.cumsum(counts)
     _compact(bounds, closed, *out)
     return Edges(closed, out[0][: closed[-1]].copy(), out[1][: closed[-1]].copy())
@@ -355,7 +349,6 @@ def optimise(
     rate: float = 1.0,
     speeds: NDArray[np.float32] | None = None,
     threads: int | None = None,
-    blocks: int | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
     """Move float32 (N, dims) positions for `epochs`, at a rate that falls from `rate` to 0.
@@ -367,8 +360,7 @@ def optimise(
     positions = np.array(start, np.float32, order="C")
     if not count or not len(graph.rows) or epochs < 1:
         return positions
-    if blocks is None:
-        blocks = 1 if count < _SMALL else _BLOCKS
+    blocks = 1 if count < _SMALL else _BLOCKS
     speed = np.ones(count, np.float32) if speeds is None else np.asarray(speeds, np.float32)
     rounds, heads, tails, weights = _schedule(graph, speed > 0, blocks, epochs)
     a, b = np.float32(shape.a), np.float32(shape.b)

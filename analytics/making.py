@@ -50,11 +50,10 @@ if TYPE_CHECKING:
 class Parameters:
     """What a map depends on beside the data and the seed. `version` changes with the method.
 
-    `min_cluster_size` None: as many as suit the number of images. `whole_rows`: up to so many rows
-    all are laid out in full; above, landmarks are, and the rest around them.
+    `min_cluster_size` None: as many as suit the number of images.
     """
 
-    version: int = 5
+    version: int = 6
     neighbours: int = 30
     map_neighbours: int = 15
     map_min_dist: float = 0.1
@@ -63,7 +62,6 @@ class Parameters:
     min_samples: int = 5
     min_cluster_size: int | None = None
     outlier_neighbours: int = outliers.NEIGHBOURS
-    whole_rows: int = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,7 +98,7 @@ class Making:
     @property
     def data(self) -> str:
         """Identity of the rows, however they are sharded."""
-        return self.snapshot.fingerprint or str(self.snapshot.snapshot_id)
+        return data_of(self.snapshot)
 
     @property
     def threads(self) -> int:
@@ -138,6 +136,11 @@ class Space:
     rows: NDArray[np.float32]
 
 
+def data_of(snapshot: Snapshot) -> str:
+    """Identity of the rows of a snapshot, however they are sharded."""
+    return snapshot.fingerprint or str(snapshot.snapshot_id)
+
+
 def graphs(settings: Settings) -> Path:
     """Folder of the neighbour graphs: one a snapshot's data and number of neighbours."""
     return settings.data_dir / "graphs"
@@ -171,11 +174,11 @@ def _earlier_graph(making: Making) -> Graph | None:
     found = graphs(making.settings).glob("graph-*")
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            near = kept.load(path, Graph, key=kept.key_of(path))
+            key, told = kept.head_of(path)
+            if told.get("model_id") == making.snapshot.model_id:
+                return kept.load(path, Graph, key=key)
         except (FileNotFoundError, IntegrityError):
             continue
-        if near.model_id == making.snapshot.model_id:
-            return near
     return None
 
 
@@ -201,14 +204,14 @@ def _layout(
 ) -> Layout:
     chosen, threads = making.chosen, making.threads
     again = len(before.placed) > 0 and bool(np.isfinite(before.placed).any())
-    if again or len(rows.vectors) <= chosen.whole_rows:
+    if again:
         laid = projection.layout(
             rows.vectors,
             near,
             seed=making.seed,
             neighbours=chosen.map_neighbours,
             min_dist=chosen.map_min_dist,
-            start=before.placed if again else None,
+            start=before.placed,
             threads=threads,
             progress=progress,
         )
@@ -242,7 +245,7 @@ def _layout(
 
 def _space(making: Making, progress: Progress, rows: Collection, near: Graph) -> Space:
     return Space(
-        projection.layout(
+        landmarks.layout(
             rows.vectors,
             near,
             seed=making.seed,
@@ -368,7 +371,7 @@ STEPS: tuple[Step[Making], ...] = (
         apart=True,
         reads=("collect", "graph", "before"),
         writes=Layout,
-        depends=_chosen("version", "map_neighbours", "map_min_dist", "whole_rows", "seed"),
+        depends=_chosen("version", "map_neighbours", "map_min_dist", "seed"),
     ),
     Step(
         name="space",

@@ -1,34 +1,26 @@
-"""The k-nearest-neighbour graph of a snapshot: what it is, and its file."""
+"""The k-nearest-neighbour graph of a snapshot: what it is, and how it is made from the hosts."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analytics import arrowfile
 from analytics.identity import halves
 from analytics.search import Searcher
 from cql import codec
-from cql.errors import IntegrityError, NotFoundError
+from cql.errors import IntegrityError
 from cql.progress import Progress, silent
 from cql.records import Snapshot
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-_FORMAT = 1
-_ARRAYS = ("rows", "scores", "images", "marks")
-_FACTS = ("exact", "recall", "audited", "method", "seed", "model_id", "data")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,54 +75,6 @@ class Graph:
         if self.exact:
             return "exact"
         return f"approximate, recall {self.recall:.3f} on {self.audited:,} rows"
-
-    def save(self, path: Path) -> None:
-        """Write it as one Arrow file with the sha256 of every array; it appears whole."""
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
-        meta = {
-            "format": _FORMAT,
-            "shapes": {name: list(array.shape) for name, array in arrays.items()},
-            "sha256": {name: _sha256(array) for name, array in arrays.items()},
-            **{name: getattr(self, name) for name in _FACTS},
-        }
-        flat = {name: pa.array(array.ravel()) for name, array in arrays.items()}
-        # One column of each array: their lengths differ, so each is a list in a table of one row.
-        table = pa.table(
-            {
-                name: pa.LargeListArray.from_arrays(pa.array([0, len(values)]), values)
-                for name, values in flat.items()
-            }
-        ).replace_schema_metadata({"graph": json.dumps(meta)})
-        arrowfile.write(table, path)
-
-    @classmethod
-    def open(cls, path: Path) -> Graph:
-        """Map a saved graph into memory after checking all of it.
-
-        NotFoundError where there is none; IntegrityError for a damaged file or another format.
-        """
-        if not path.exists():
-            raise NotFoundError(f"no neighbour graph is stored at {path}: run analyse")
-        try:
-            with pa.memory_map(str(path)) as source:
-                table = pa.ipc.open_file(source).read_all()
-            meta = json.loads((table.schema.metadata or {})[b"graph"])
-        except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
-            raise IntegrityError(f"{path} must be a neighbour graph: {error}: delete it") from error
-        if meta["format"] != _FORMAT:
-            raise IntegrityError(
-                f"{path} must have format {_FORMAT}, it has {meta['format']}: delete it"
-            )
-        arrays = {}
-        for name, shape in meta["shapes"].items():
-            array = table.column(name).chunk(0).values.to_numpy(zero_copy_only=True)
-            arrays[name] = array.reshape(shape)
-            if (seen := _sha256(array)) != meta["sha256"][name]:
-                raise IntegrityError(
-                    f"{path}: {name} must have sha256 {meta['sha256'][name][:12]}…, has "
-                    f"{seen[:12]}…: delete it"
-                )
-        return cls(**arrays, **{name: meta[name] for name in _FACTS})
 
 
 def collect(searcher: Searcher, snapshot: Snapshot, *, progress: Progress = silent) -> Collection:
@@ -197,7 +141,3 @@ def graph(
         data=snapshot.fingerprint,
         progress=progress,
     )
-
-
-def _sha256(array: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).ravel().view(np.uint8).data).hexdigest()

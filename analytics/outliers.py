@@ -154,15 +154,6 @@ def below(values: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.searchsorted(np.sort(values), values, side="left") / len(values)
 
 
-def nearest_cluster(graph: Graph, clusters: Clusters) -> NDArray[np.int64]:
-    """Cluster of each row's nearest neighbour that has one, (N,); -1 where none has."""
-    if graph.rows.shape[1] == 0:
-        return np.full(len(clusters.labels), -1, np.int64)
-    labels = clusters.labels[graph.rows]
-    first = np.argmax(labels >= 0, axis=1)
-    return np.take_along_axis(labels, first[:, None], 1)[:, 0]
-
-
 def _kinds(families: Mapping[str, NDArray[np.float64]], count: int) -> NDArray[np.int64]:
     """The family whose evidence is the least likely, where it is unlikely at all.
 

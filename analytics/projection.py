@@ -346,18 +346,6 @@ class Frame:
         return ((shown.astype(np.float64) - 0.5) * self.side + (self.x, self.y)).astype(np.float32)
 
 
-def fit(
-    placed: NDArray[np.float32], *, margin: float = 0.02, frame: Frame | None = None
-) -> NDArray[np.float32]:
-    """Scale float32 (N, 2) into [0, 1) x [0, 1) keeping the aspect; the longer side fills it.
-
-    With the `frame` of an earlier map: as that scaled it, unless a row would fall outside.
-    """
-    if len(placed) == 0:
-        return np.empty((0, 2), np.float32)
-    return Frame.around(placed, frame, margin=margin).shown(placed)
-
-
 def kept(graph: Graph, placed: NDArray[np.float32], k: int = 15) -> NDArray[np.float32]:
     """Share of each row's k nearest that are among its k nearest in float32 (N, 2): float32 (N,).
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.decided import MERGE, PREFIXES, SPLIT
+from analytics.identity import packed
 from analytics.keys import SAME
 from cql.errors import InputError
 from cql.records import NAMESPACE, Decision
@@ -208,7 +209,7 @@ def _held(split: Split, rows_of: RowsOf) -> dict[Part, NDArray[np.int64]]:
     """Rows of each part's images that are on the map."""
     found = {}
     for part in split.parts:
-        rows = rows_of(_array(part.images))
+        rows = rows_of(packed(part.images))
         found[part] = rows[rows >= 0]
     return found
 
@@ -275,7 +276,7 @@ def anchors(images: Iterable[UUID]) -> NDArray[np.uint8]:
     ordered = sorted(images, key=lambda image: image.bytes)
     if len(ordered) > ANCHORS:
         ordered = [ordered[at * len(ordered) // ANCHORS] for at in range(ANCHORS)]
-    return _array(ordered)
+    return packed(ordered)
 
 
 def _grouped(
@@ -313,7 +314,3 @@ def _grouped(
         {part.key: key for key, part in parts},
         waiting,
     )
-
-
-def _array(images: Iterable[UUID]) -> NDArray[np.uint8]:
-    return np.frombuffer(b"".join(image.bytes for image in images), np.uint8).reshape(-1, 16)

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Protocol
@@ -27,6 +28,26 @@ class Acts(Protocol):
     def decisions_of(self, subjects: Iterable[str]) -> dict[str, Decision]: ...  # noqa: D102
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The newest decision of every subject, as all of them stood at one moment."""
+
+    by_kind: dict[str, dict[str, Decision]] = field(default_factory=dict)
+    sums: dict[str, int] = field(default_factory=dict)
+
+    def of(self, kind: str) -> Mapping[str, Decision]:
+        """Decisions in force by subject; those that were taken back (an empty value) left out."""
+        return {s: d for s, d in self.by_kind.get(kind, {}).items() if d.value}
+
+    def token(self, *kinds: str) -> str:
+        """A text that changes when a decision of these kinds does; equal in every process."""
+        return "-".join(f"{self.sums.get(kind, 0):016x}" for kind in kinds)
+
+    def versions(self, *kinds: str) -> dict[str, int]:
+        """The newest version of every subject, of those taken back as well."""
+        return {s: d.version for kind in kinds for s, d in self.by_kind.get(kind, {}).items()}
+
+
 class Standing:
     """The newest decision of every subject. Thread-safe.
 
@@ -38,8 +59,7 @@ class Standing:
     def __init__(self, store: Acts) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._by_kind: dict[str, dict[str, Decision]] = {}
-        self._sums: dict[str, int] = {}
+        self._now = Moment()
         self._since: datetime | None = None
         self._read_at = -math.inf
         self._settled: set[Act] = set()
@@ -63,12 +83,20 @@ class Standing:
     def of(self, kind: str) -> Mapping[str, Decision]:
         """Decisions in force by subject; those that were taken back (an empty value) left out."""
         with self._lock:
-            return {s: d for s, d in self._by_kind.get(kind, {}).items() if d.value}
+            return self._now.of(kind)
 
     def token(self, *kinds: str) -> str:
         """A text that changes when a decision of these kinds does; equal in every process."""
         with self._lock:
-            return "-".join(f"{self._sums.get(kind, 0):016x}" for kind in kinds)
+            return self._now.token(*kinds)
+
+    def moment(self, *kinds: str) -> Moment:
+        """Decisions of some kinds as last read: whoever reads meanwhile does not change it."""
+        with self._lock:
+            return Moment(
+                {kind: dict(self._now.by_kind.get(kind, {})) for kind in kinds},
+                {kind: self._now.sums.get(kind, 0) for kind in kinds},
+            )
 
     def _follow(self, since: datetime) -> None:
         waiting: dict[str, int] = {}
@@ -90,17 +118,17 @@ class Standing:
             yield act.subject, act.version
 
     def _version(self, subject: str) -> int:
-        known = self._by_kind.get(kind_of(subject), {}).get(subject)
+        known = self._now.by_kind.get(kind_of(subject), {}).get(subject)
         return known.version if known else 0
 
     def _take(self, decision: Decision) -> None:
         kind = kind_of(decision.subject)
-        held = self._by_kind.setdefault(kind, {})
+        held = self._now.by_kind.setdefault(kind, {})
         before = held.get(decision.subject)
         if before is not None and before.version >= decision.version:
             return
-        total = self._sums.get(kind, 0) + _hash(decision) - (_hash(before) if before else 0)
-        self._sums[kind] = total % 2**64
+        total = self._now.sums.get(kind, 0) + _hash(decision) - (_hash(before) if before else 0)
+        self._now.sums[kind] = total % 2**64
         held[decision.subject] = decision
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analytics import arrowfile
 from analytics import columns as attributes
 from analytics.columns import Column
+from analytics.identity import halves
 from cql.access import blocks
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
@@ -59,8 +60,7 @@ def order(
     x: NDArray[np.float32], y: NDArray[np.float32], images: NDArray[np.uint8]
 ) -> NDArray[np.intp]:
     """Order of rows in a map: Morton code, then image id (uint8 (N, 16))."""
-    keys = np.ascontiguousarray(images).view(">u8").astype(np.uint64)
-    rows: NDArray[np.intp] = np.lexsort((keys[:, 1], keys[:, 0], morton(cells(x), cells(y))))
+    rows: NDArray[np.intp] = np.lexsort((*halves(images), morton(cells(x), cells(y))))
     return rows
 
 

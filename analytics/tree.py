@@ -47,7 +47,7 @@ class Linkage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condensed:
-    """The tree without splits smaller than `least` rows: C clusters, the root is 0.
+    """The tree without the smallest splits: C clusters, the root is 0.
 
     `parent` int64 (C,), smaller than the cluster's own number, -1 for the root; `birth` float64,
     the lambda at which it split off; `death`, the largest lambda at which anything leaves it;
@@ -55,7 +55,6 @@ class Condensed:
     the cluster `owner` int64 (N,) at `level` float64 (N,).
     """
 
-    least: int
     parent: NDArray[np.int64]
     birth: NDArray[np.float64]
     death: NDArray[np.float64]
@@ -108,7 +107,7 @@ def condense(linkage: Linkage, least: int) -> Condensed:
         parent, birth, death, size, mass, owner, level,
     )  # fmt: skip
     cut = slice(0, count)
-    return Condensed(least, parent[cut], birth[cut], death[cut], size[cut], mass[cut], owner, level)
+    return Condensed(parent[cut], birth[cut], death[cut], size[cut], mass[cut], owner, level)
 
 
 def heaviest(tree: Condensed) -> NDArray[np.bool_]:

@@ -69,6 +69,10 @@ class Collection:
         found = self._access.keyed(cql.LISTINGS_OF, listing_ids)
         return {row.listing_id: record(Listing, row) for row in found}
 
+    def titles_of(self, listing_ids: Iterable[str]) -> dict[str, str]:
+        """Titles of the listings of those ids that exist."""
+        return {key: listing.title for key, listing in self.listings(listing_ids).items()}
+
     def iter_listings(self) -> Iterator[Listing]:
         """All listings, in no particular order."""
         for row in self._access.each(cql.LISTINGS):

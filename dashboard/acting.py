@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
-from analytics.decided import UNDO, subject_of
+from analytics.decided import UNDO
 from analytics.search import Searcher
 from cql.errors import ConflictError, InputError, NotFoundError
 from cql.ledger import BATCH, Wanted
@@ -80,11 +80,6 @@ class Acting:
                 self._take_back(batch, author=author)
             raise refused[0]
         return DoneView(subject=f"{BATCH}{batch}", version=1, appended=len(done))
-
-    def _versions(self, kind: str, keys: Iterable[UUID]) -> dict[UUID, int]:
-        wanted = {subject_of(kind, key): key for key in keys}
-        found = self._store.decisions_of(wanted)
-        return {key: found[s].version if s in found else 0 for s, key in wanted.items()}
 
 
 def _batch_id(subject: str) -> UUID:

@@ -80,8 +80,13 @@ class Atlas:
 
     def table(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> MapTable:
         """The memory-mapped table of a map, with clusters and labels as decided."""
+        return self.decided(map_id, max_age_s=max_age_s)[1]
+
+    def decided(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> tuple[View, MapTable]:
+        """A map as decided and its table, both of one reading of the ledger."""
         found = self.resolve(map_id)
-        return self.view(found, max_age_s=max_age_s).table or self._table(found)
+        view = self.view(found, max_age_s=max_age_s)
+        return view, view.table or self._table(found)
 
     def view(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> View:
         """A map as analysts decided."""
@@ -153,11 +158,13 @@ class Atlas:
             ),
         )
 
-    def totals(self, map_id: UUID | None) -> dict[str, dict[str, int]]:
-        """Rows of the whole map by column and facet key (number columns: by bin number)."""
-        found = self.resolve(map_id)
-        key = (found, self.view(found).token)
-        return self._kept(self._totals, key, lambda _: self._counted(found))
+    def totals(self, view: View, table: MapTable) -> dict[str, dict[str, int]]:
+        """Rows of the whole map by column and facet key (number columns: by bin number).
+
+        `view` and `table` as `decided` gave them.
+        """
+        key = (table.version.map_id, view.token)
+        return self._kept(self._totals, key, lambda _: _counted(table))
 
     def _read_ranking(self, map_id: UUID) -> tuple[Outlier, ...]:
         found: list[Outlier] = []
@@ -170,18 +177,6 @@ class Atlas:
                 break
         return tuple(islice(found, RANKED))
 
-    def _counted(self, map_id: UUID) -> dict[str, dict[str, int]]:
-        return {
-            facet.name: dict(
-                zip(
-                    facet.keys if facet.kind == "category" else map(str, range(len(facet.counts))),
-                    facet.counts,
-                    strict=True,
-                )
-            )
-            for facet in self.table(map_id).facets(Selection())
-        }
-
     def _kept(self, kept: OrderedDict[K, T], key: K, make: Callable[[K], T]) -> T:
         with self._lock:
             if key in kept:
@@ -193,3 +188,16 @@ class Atlas:
             while len(kept) > TABLES:
                 kept.popitem(last=False)
         return made
+
+
+def _counted(table: MapTable) -> dict[str, dict[str, int]]:
+    return {
+        facet.name: dict(
+            zip(
+                facet.keys if facet.kind == "category" else map(str, range(len(facet.counts))),
+                facet.counts,
+                strict=True,
+            )
+        )
+        for facet in table.facets(Selection())
+    }

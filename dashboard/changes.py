@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -143,12 +143,13 @@ class Changes:
         versions = {each.map_id: each for each in self.versions()}
         if later not in versions:
             raise NotFoundError(f"no map has the id {later}: it may be gone, choose another")
-        earlier = before or self._before(later, versions)
+        stored = self._store.comparisons(later)
+        earlier = before or _before(later, versions, stored)
         if earlier is None:
             return None
-        found = self._stored(later, earlier, limit) or self._compared(later, earlier)
+        found = self._stored(stored, earlier, limit) or self._compared(later, earlier)
         shown = found.outliers[:limit]
-        titles = self._titles(each.listing_id for each in shown)
+        titles = self._store.titles_of(each.listing_id for each in shown)
         return ChangesView(
             before=versions.get(earlier),
             after=versions[later],
@@ -171,21 +172,10 @@ class Changes:
             ),
         )
 
-    def _before(self, later: UUID, versions: Mapping[UUID, VersionView]) -> UUID | None:
-        """The map to compare with: of the same data nothing can have come or gone."""
-        data, moment = versions[later].data, versions[later].created_at
-        for stored in self._store.comparisons(later):
-            known = versions.get(stored.previous)
-            if known is None or known.data != data:
-                return stored.previous
-        older = [
-            each for each in versions.values() if each.created_at < moment and each.data != data
-        ]
-        return max(older, key=lambda each: each.created_at).map_id if older else None
-
-    def _stored(self, later: UUID, earlier: UUID, limit: int) -> _Read | None:
-        for summary in self._store.comparisons(later):
+    def _stored(self, stored: Sequence[Comparison], earlier: UUID, limit: int) -> _Read | None:
+        for summary in stored:
             if summary.previous == earlier:
+                later = summary.map_id
                 clusters = self._store.cluster_changes(later, earlier)
                 odd = self._store.new_outliers(later, earlier, limit=max(1, limit))
                 # Means are stored where there were vectors: another size of clusters has none.
@@ -240,10 +230,18 @@ class Changes:
             for view in views
         )
 
-    def _titles(self, listing_ids: Iterable[str]) -> dict[str, str]:
-        wanted = sorted(set(listing_ids))
-        found = self._store.listings(wanted) if wanted else {}
-        return {key: listing.title for key, listing in found.items()}
+
+def _before(
+    later: UUID, versions: Mapping[UUID, VersionView], stored: Sequence[Comparison]
+) -> UUID | None:
+    """The map to compare with: of the same data nothing can have come or gone."""
+    data, moment = versions[later].data, versions[later].created_at
+    for each in stored:
+        known = versions.get(each.previous)
+        if known is None or known.data != data:
+            return each.previous
+    older = [each for each in versions.values() if each.created_at < moment and each.data != data]
+    return max(older, key=lambda each: each.created_at).map_id if older else None
 
 
 def _view(change: ClusterChange) -> ClusterChangeView:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from uuid import UUID
 
 import numpy as np
 
 from analytics import ranking
-from analytics.decided import LABEL, PREFIXES, subject_of
+from analytics.decided import LABEL, PREFIXES
 from analytics.jobs import submit
 from analytics.learning import KIND_CLASSIFY, known, linear_of
 from analytics.linear import K_MAX, Ranked, Want, confidence
@@ -21,7 +20,7 @@ from cql.errors import InputError, NotFoundError
 from cql.records import Classifier, Suggestion
 from cql.store import Store
 from cql.taught import CLASSIFIER_LIVE
-from dashboard import present
+from dashboard import ledger, present
 from dashboard.atlas import Atlas
 from dashboard.learned import (
     BinView,
@@ -50,7 +49,7 @@ class Classes:
 
     def classes(self) -> ClassesView:
         """Every class with its counts and figures, and whether a training would help."""
-        standing = self._atlas.standing.read()
+        standing = self._atlas.standing.read().moment(LABEL)
         labelled = Counter(decision.value for decision in standing.of(LABEL).values())
         live = self._live()
         figures = measures_of(json.loads(live.measures)) if live is not None else None
@@ -155,31 +154,25 @@ class Classes:
         owners = self._store.owners(images[offset:])
         there = [at for at in range(len(images)) if at < offset or images[at] in owners]
         page = there[offset : offset + limit]
-        labels = self._labels([images[at] for at in page])
-        titles = self._store.listings(sorted({ranked.listings[at] for at in page}))
+        labels = ledger.labels_of(self._store, [images[at] for at in page])
+        titles = self._store.titles_of(owners[images[at]] for at in page)
         shares = confidence(ranked.sureties)
         made = []
         for at in page:
             listing_id = owners[images[at]]
-            listing = titles.get(listing_id)
-            label, version = labels.get(images[at], ("", 0))
+            label = labels[images[at]]
             made.append(
                 GuessView(
                     image_id=images[at],
                     listing_id=listing_id,
-                    title=listing.title if listing is not None else "",
+                    title=titles.get(listing_id, ""),
                     predicted=live.classes[int(ranked.classes[at])],
                     confidence=float(shares[at]),
-                    label=label,
-                    version=version,
+                    label=label.label,
+                    version=label.version,
                 )
             )
         return tuple(made), len(there) > offset + limit and offset + limit < K_MAX
-
-    def _labels(self, images: Sequence[UUID]) -> dict[UUID, tuple[str, int]]:
-        by_subject = {subject_of(LABEL, image): image for image in images}
-        found = self._store.decisions_of(list(by_subject)) if by_subject else {}
-        return {by_subject[s]: (d.value, d.version) for s, d in found.items()}
 
     def _live(self) -> Classifier | None:
         version = self._store.live(CLASSIFIER_LIVE)

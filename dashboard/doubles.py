@@ -238,11 +238,8 @@ def _titles(store: Store, groups: Sequence[DuplicateGroup]) -> dict[UUID, str]:
             owners[group.group_key] = store.listing_of(group.images[0])
         except NotFoundError:
             continue
-    listings = store.listings(sorted(set(owners.values()))) if owners else {}
-    return {
-        key: listings[owner].title or owner if owner in listings else owner
-        for key, owner in owners.items()
-    }
+    titles = store.titles_of(owners.values())
+    return {key: titles.get(owner) or owner for key, owner in owners.items()}
 
 
 def _curve(run: DuplicateRun | None) -> tuple[CurvePoint, ...]:

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from analytics.decided import LABEL, PREFIXES, VERDICT
+from analytics.identity import packed
 from analytics.tiles import MapTable
 from cql.errors import InputError
 from cql.records import Decision, Image
@@ -143,19 +144,18 @@ def _places(
     map_id = atlas.live_id()
     if map_id is None:
         return lambda block: [("", "", "", "")] * len(block)
-    view, table = atlas.view(map_id), atlas.table(map_id)
+    view, table = atlas.decided(map_id)
     names = ledger.names(store, [each.cluster.cluster_key for each in view.clusters])
     shown: dict[int, tuple[str, str]] = {}
     for each in view.clusters:
         cluster = each.cluster
         renamed = names.get(cluster.cluster_key, ("", 0))[0]
         shown[cluster.cluster] = (renamed or cluster.name, str(cluster.cluster_key))
-    copies = _copies(store, atlas, map_id)
+    copies = _copies(atlas, map_id)
     group_of = _group_of(store, table, map_id)
 
     def find(block: Sequence[Image]) -> list[tuple[str, str, str, str]]:
-        raw = b"".join(image.image_id.bytes for image in block)
-        places = table.rows_of(np.frombuffer(raw, np.uint8).reshape(-1, 16))
+        places = table.rows_of(packed(image.image_id for image in block))
         numbers = np.where(places >= 0, table.clusters[places], -1) if table.rows else places
         groups = np.where(places >= 0, group_of[places], -1) if table.rows else places
         return [
@@ -166,11 +166,11 @@ def _places(
     return find
 
 
-def _copies(store: Store, atlas: Atlas, map_id: UUID) -> dict[int, tuple[str, str]]:
+def _copies(atlas: Atlas, map_id: UUID) -> dict[int, tuple[str, str]]:
     """Key and verdict of each group of near-duplicates, by its number."""
     standing = atlas.standing.read().of(doubles.KIND)
     found = {}
-    for group in store.duplicate_groups(map_id):
+    for group in atlas.duplicates(map_id)[1]:
         decision = standing.get(doubles.subject(group.group_key))
         verdict = decision.value.partition(":")[0] if decision else ""
         found[group.number] = (str(group.group_key), verdict)
@@ -182,8 +182,7 @@ def _group_of(store: Store, table: MapTable, map_id: UUID) -> NDArray[np.int32]:
     found = np.full(table.rows, -1, np.int32)
     members = store.iter_duplicate_members(map_id)
     while block := list(islice(members, _BLOCK)):
-        raw = b"".join(member.image_id.bytes for member in block)
-        rows = table.rows_of(np.frombuffer(raw, np.uint8).reshape(-1, 16))
+        rows = table.rows_of(packed(member.image_id for member in block))
         numbers = np.array([member.number for member in block], np.int32)
         found[rows[rows >= 0]] = numbers[rows >= 0]
     return found

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 
 from analytics import regroup
 from analytics.decided import MERGE, RENAME, SPLIT, subject_of
-from analytics.effective import Effective
+from analytics.effective import Effective, View
+from analytics.identity import packed
 from analytics.regroup import Part, Split
-from analytics.tiles import Selection
+from analytics.tiles import MapTable, Selection
 from cql.errors import InputError, NotFoundError
 from cql.ledger import Wanted, lost
 from cql.records import Decision
@@ -32,7 +32,8 @@ class Grouping(Acting):
 
     def merge_preview(self, keys: Sequence[UUID]) -> MergeView:
         """What some clusters of the live map would be as one; the largest keeps its key."""
-        found = self._clusters(keys)
+        view, table = self._atlas.decided(None)
+        found = _clusters(view, keys)
         largest = max(found, key=lambda each: (each.cluster.size, -each.cluster.cluster))
         into = largest.cluster.cluster_key
         others = [each.cluster.cluster_key for each in found if each is not largest]
@@ -40,17 +41,15 @@ class Grouping(Acting):
         shown = [
             names.get(each.cluster.cluster_key, ("", 0))[0] or each.cluster.name for each in found
         ]
-        rows = np.flatnonzero(
-            np.isin(self._atlas.table(None).clusters, [each.cluster.cluster for each in found])
-        )
+        rows = np.flatnonzero(np.isin(table.clusters, [each.cluster.cluster for each in found]))
         return MergeView(
             into=into,
             keys=tuple(each.cluster.cluster_key for each in found),
             names=tuple(shown),
             name=shown[found.index(largest)],
             images=len(rows),
-            listings=self._atlas.table(None).gist(rows, 1).listings,
-            versions=self._versions(MERGE, others),
+            listings=table.gist(rows, 1).listings,
+            versions=_versions(view, MERGE, others),
             name_version=names.get(into, ("", 0))[1],
         )
 
@@ -105,9 +104,10 @@ class Grouping(Acting):
 
         `key` None: off the cluster that most of them are in. NotFoundError for an unknown cluster.
         """
-        chosen, found = self._chosen(selection, key=key, map_id=map_id, images=images)
-        codes, units = self._units(map_id)
-        mine = self._rows_in(found, map_id)
+        view, table = self._atlas.decided(map_id)
+        chosen, found = _chosen(view, table, selection, key=key, images=images)
+        codes, units = _units(view, table)
+        mine = _rows_in(found, table)
         inside = np.intersect1d(chosen, mine)
         touched = [units[at] for at in np.unique(codes[inside])]
         names = ledger.names(self._store, [found.cluster.cluster_key])
@@ -118,7 +118,7 @@ class Grouping(Acting):
             images=len(inside),
             rest=len(mine) - len(inside),
             outside=len(chosen) - len(inside),
-            versions=self._versions(SPLIT, touched),
+            versions=_versions(view, SPLIT, touched),
         )
 
     def split(
@@ -155,11 +155,11 @@ class Grouping(Acting):
         images: Sequence[UUID],
     ) -> list[Wanted]:
         """A split of each cluster that the images are in; all of them have one new part."""
-        chosen, found = self._chosen(selection, key=key, map_id=map_id, images=images)
+        view, table = self._atlas.decided(map_id)
+        chosen, found = _chosen(view, table, selection, key=key, images=images)
         whole = found.cluster.cluster_key
-        codes, units = self._units(map_id)
-        table = self._atlas.table(map_id)
-        mine = self._rows_in(found, map_id)
+        codes, units = _units(view, table)
+        mine = _rows_in(found, table)
         inside = np.zeros(table.rows, bool)
         inside[np.intersect1d(chosen, mine)] = True
         if not inside.any() or inside.sum() == len(mine):
@@ -168,8 +168,8 @@ class Grouping(Acting):
                 f"some of a cluster's {len(mine):,} images can be split off, {chosen_} of them are "
                 "chosen: choose others"
             )
-        known = frozenset(cluster.cluster_key for cluster in self._atlas.clusters(map_id))
         version = table.version.map_id
+        known = frozenset(cluster.cluster_key for cluster in self._atlas.clusters(version))
         fresh: UUID | None = None
         wanted = []
         for at in np.unique(codes[inside]):
@@ -188,7 +188,7 @@ class Grouping(Acting):
                 fresh = regroup.part_key(unit, expected + 1, len(before.parts) if before else 1)
             parts = [
                 Part(key=unit, name="", images=_images(table, own & ~inside)),
-                *self._kept_parts(before, codes, units, table),
+                *_kept_parts(before, codes, units, table),
                 Part(key=fresh, name=name, images=_images(table, own & inside)),
             ]
             value = regroup.write(Split(parts=tuple(parts), map_id=version, known=known))
@@ -196,18 +196,6 @@ class Grouping(Acting):
                 Wanted(subject=subject, kind=SPLIT, value=value, expected_version=expected)
             )
         return wanted
-
-    def _clusters(self, keys: Sequence[UUID]) -> list[Effective]:
-        wanted = list(dict.fromkeys(keys))
-        if not 2 <= len(wanted) <= MERGE_MAX:
-            raise InputError(f"2 to {MERGE_MAX} clusters can be merged, got {len(wanted)}")
-        known = {each.cluster.cluster_key: each for each in self._atlas.view(None).clusters}
-        missing = [key for key in wanted if key not in known]
-        if missing:
-            raise NotFoundError(
-                f"the live map has no cluster {missing[0]}: it may have been merged, read again"
-            )
-        return [known[key] for key in wanted]
 
     @contextlib.contextmanager
     def _conflicts_first(
@@ -237,72 +225,84 @@ class Grouping(Acting):
                     raise lost(mine, there) from None
             raise
 
-    def _units(self, map_id: UUID | None) -> tuple[NDArray[np.int64], Sequence[UUID]]:
-        """Each row's cluster or part as if nothing was merged, and their keys."""
-        found = self._atlas.view(map_id).regrouped
-        if found is not None:
-            return found.parts, found.units
-        clusters = sorted(self._atlas.clusters(map_id), key=lambda each: each.cluster)
-        place = {each.cluster: at for at, each in enumerate(clusters)}
-        numbers = self._atlas.table(map_id).clusters
-        codes = np.array([place.get(int(number), -1) for number in numbers], np.int64)
-        return codes, [each.cluster_key for each in clusters]
 
-    def _rows_in(self, found: Effective, map_id: UUID | None) -> NDArray[np.int64]:
-        rows = np.flatnonzero(self._atlas.table(map_id).clusters == found.cluster.cluster)
-        return rows.astype(np.int64)
-
-    def _chosen(
-        self,
-        selection: Selection,
-        *,
-        key: UUID | None,
-        map_id: UUID | None,
-        images: Sequence[UUID],
-    ) -> tuple[NDArray[np.int64], Effective]:
-        table = self._atlas.table(map_id)
-        if images:
-            rows = table.rows_of(
-                np.frombuffer(b"".join(image.bytes for image in images), np.uint8).reshape(-1, 16)
-            )
-            rows = np.unique(rows[rows >= 0])
-        else:
-            rows = table.select(selection)
-        clusters = self._atlas.view(map_id).clusters
-        if key is None:
-            numbers = table.clusters[rows]
-            inside = numbers[numbers >= 0]
-            if not len(inside):
-                raise InputError("no image of the selection is in a cluster: select others")
-            values, counts = np.unique(inside, return_counts=True)
-            most = int(values[counts.argmax()])
-            return rows, next(each for each in clusters if each.cluster.cluster == most)
-        found = next((each for each in clusters if each.cluster.cluster_key == key), None)
-        if found is None:
-            raise NotFoundError(f"this map has no cluster {key}: it may have been merged")
-        return rows, found
-
-    def _kept_parts(
-        self,
-        before: Split | None,
-        codes: NDArray[np.int64],
-        units: Sequence[UUID],
-        table: Any,
-    ) -> list[Part]:
-        """The parts that a cluster has already, with the images that came to them since."""
-        parts = [] if before is None else before.parts[1:]
-        place = {unit: at for at, unit in enumerate(units)}
-        return [
-            Part(
-                key=part.key,
-                name=part.name,
-                images=part.images | _images(table, codes == place[part.key])
-                if part.key in place
-                else part.images,
-            )
-            for part in parts
-        ]
+def _clusters(view: View, keys: Sequence[UUID]) -> list[Effective]:
+    wanted = list(dict.fromkeys(keys))
+    if not 2 <= len(wanted) <= MERGE_MAX:
+        raise InputError(f"2 to {MERGE_MAX} clusters can be merged, got {len(wanted)}")
+    known = {each.cluster.cluster_key: each for each in view.clusters}
+    missing = [key for key in wanted if key not in known]
+    if missing:
+        raise NotFoundError(
+            f"the live map has no cluster {missing[0]}: it may have been merged, read again"
+        )
+    return [known[key] for key in wanted]
 
 
-def _images(table: Any, rows: NDArray[np.bool_]) -> frozenset[UUID]:
+def _versions(view: View, kind: str, keys: Iterable[UUID]) -> dict[UUID, int]:
+    """Versions of the decisions that the view shows: what was decided since is a conflict."""
+    return {key: view.versions.get(subject_of(kind, key), 0) for key in keys}
+
+
+def _units(view: View, table: MapTable) -> tuple[NDArray[np.int64], Sequence[UUID]]:
+    """Each row's cluster or part as if nothing was merged, and their keys."""
+    found = view.regrouped
+    if found is not None:
+        return found.parts, found.units
+    clusters = sorted((each.cluster for each in view.clusters), key=lambda each: each.cluster)
+    place = {each.cluster: at for at, each in enumerate(clusters)}
+    codes = np.array([place.get(int(number), -1) for number in table.clusters], np.int64)
+    return codes, [each.cluster_key for each in clusters]
+
+
+def _rows_in(found: Effective, table: MapTable) -> NDArray[np.int64]:
+    return np.flatnonzero(table.clusters == found.cluster.cluster).astype(np.int64)
+
+
+def _chosen(
+    view: View,
+    table: MapTable,
+    selection: Selection,
+    *,
+    key: UUID | None,
+    images: Sequence[UUID],
+) -> tuple[NDArray[np.int64], Effective]:
+    if images:
+        rows = table.rows_of(packed(images))
+        rows = np.unique(rows[rows >= 0])
+    else:
+        rows = table.select(selection)
+    if key is None:
+        numbers = table.clusters[rows]
+        inside = numbers[numbers >= 0]
+        if not len(inside):
+            raise InputError("no image of the selection is in a cluster: select others")
+        values, counts = np.unique(inside, return_counts=True)
+        most = int(values[counts.argmax()])
+        return rows, next(each for each in view.clusters if each.cluster.cluster == most)
+    found = next((each for each in view.clusters if each.cluster.cluster_key == key), None)
+    if found is None:
+        raise NotFoundError(f"this map has no cluster {key}: it may have been merged")
+    return rows, found
+
+
+def _kept_parts(
+    before: Split | None, codes: NDArray[np.int64], units: Sequence[UUID], table: MapTable
+) -> list[Part]:
+    """The parts that a cluster has already, with the images that came to them since."""
+    parts = [] if before is None else before.parts[1:]
+    place = {unit: at for at, unit in enumerate(units)}
+    return [
+        Part(
+            key=part.key,
+            name=part.name,
+            images=part.images | _images(table, codes == place[part.key])
+            if part.key in place
+            else part.images,
+        )
+        for part in parts
+    ]
+
+
+def _images(table: MapTable, rows: NDArray[np.bool_]) -> frozenset[UUID]:
     return frozenset(image for image, _ in table.ids(np.flatnonzero(rows).astype(np.int64)))

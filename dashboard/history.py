@@ -125,32 +125,32 @@ class History:
         subjects: Sequence[str],
         counts: Sequence[int],
     ) -> list[ActView]:
-        named = self._names(groups)
         newest = self._store.decisions_of(
             each.subject for found in groups for each in found[: SHOWN * 4]
         )
-        waiting: frozenset[str] = frozenset()
-        if self._atlas.live_id() is not None:
-            waiting = self._atlas.view(None).waiting
+        live = self._atlas.live_id()
+        view = self._atlas.view(live) if live is not None else None
+        known: dict[UUID, str] = {}
+        if view is not None:
+            known = {each.cluster_key: each.name for each in self._atlas.clusters(live)}
+            known |= {each.cluster.cluster_key: each.cluster.name for each in view.clusters}
+        named = self._names(groups, known)
+        waiting = view.waiting if view is not None else frozenset()
         return [
             _view(found, subject, count, named, newest, waiting)
             for found, subject, count in zip(groups, subjects, counts, strict=True)
         ]
 
-    def _names(self, groups: Sequence[Sequence[Decision]]) -> dict[UUID, str]:
-        """Names of the clusters that decisions are about, those of the live map or given ones."""
+    def _names(
+        self, groups: Sequence[Sequence[Decision]], known: Mapping[UUID, str]
+    ) -> dict[UUID, str]:
+        """Names of the clusters that decisions are about: given ones, else the `known`."""
         wanted: set[UUID] = set()
         for decision in (each for found in groups for each in found):
             if kind_of(decision.subject) in {RENAME, MERGE, SPLIT}:
                 wanted.add(_key(decision.subject))
             if kind_of(decision.subject) == MERGE and decision.value:
                 wanted.add(UUID(decision.value))
-        known: dict[UUID, str] = {}
-        if self._atlas.live_id() is not None:
-            for cluster in self._atlas.clusters(None):
-                known[cluster.cluster_key] = cluster.name
-            for each in self._atlas.view(None).clusters:
-                known[each.cluster.cluster_key] = each.cluster.name
         named = ledger.names(self._store, wanted)
         return {
             key: named.get(key, ("", 0))[0] or known.get(key, "") or f"cluster {str(key)[:8]}"

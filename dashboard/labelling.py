@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from analytics import propagation
 from analytics.decided import LABEL, PREFIXES, subject_of
+from analytics.learning import known
 from analytics.tiles import Selection
-from cql import codec
 from cql.errors import InputError, NotFoundError
 from cql.ledger import BATCH, Wanted
-from cql.records import Decision
 from dashboard import ledger
 from dashboard.acting import Acting
 from dashboard.acts import DoneView, ImageLabelView, LabelView, NearView, SpreadView
@@ -41,11 +40,7 @@ class Labelling(Acting):
 
     def labels_of(self, image_ids: Sequence[UUID]) -> dict[UUID, ImageLabelView]:
         """The label in force of each image; images that nobody labelled have version 0."""
-        by_subject = {subject_of(LABEL, image): image for image in image_ids}
-        found = self._store.decisions_of(list(by_subject)) if by_subject else {}
-        return {
-            image: _label_view(image, found.get(subject)) for subject, image in by_subject.items()
-        }
+        return ledger.labels_of(self._store, image_ids)
 
     def set_label(
         self, image_id: UUID, label: str, *, author: str, expected_version: int, reason: str = ""
@@ -61,7 +56,7 @@ class Labelling(Acting):
             reason=reason,
             expected_version=expected_version,
         )
-        return _label_view(image_id, decision)
+        return ledger.label_view(image_id, decision)
 
     def selected(self, selection: Selection, map_id: UUID | None = None) -> list[UUID]:
         """Images of a selection, to label them. InputError for more than 10,000."""
@@ -144,25 +139,25 @@ class Labelling(Acting):
         labelled = {_image(subject) for subject in held}
         seeds = [_image(each.subject) for each in own[: propagation.SEEDS_MAX]]
         snapshot = self._searcher.snapshot()
-        used, vectors = self._vectors(seeds, snapshot.model_id)
-        near = self._near(vectors, k, snapshot.rows, labelled)
+        used = known(self._store, seeds, snapshot.model_id, snapshot.dim)
+        if not used.images:
+            raise NotFoundError("no image of this label has a feature: run `sightline extract`")
+        near = self._near(used.vectors, k, snapshot.rows, labelled)
         owners = self._store.owners(each.image_id for each in near)
-        titles = self._store.listings(sorted(set(owners.values())))
+        titles = self._store.titles_of(owners.values())
         return SpreadView(
             label=label,
             k=k,
             seeds=len(own),
-            seeds_used=len(used),
+            seeds_used=len(used.images),
             rows=snapshot.rows,
             near=tuple(
                 NearView(
                     image_id=each.image_id,
                     listing_id=owners[each.image_id],
-                    title=titles[owners[each.image_id]].title
-                    if owners[each.image_id] in titles
-                    else "",
+                    title=titles.get(owners[each.image_id], ""),
                     score=each.score,
-                    seed=used[each.seed],
+                    seed=used.images[each.seed],
                 )
                 for each in near
             ),
@@ -182,23 +177,6 @@ class Labelling(Acting):
         seeds = sum(each.value == label for each in self._atlas.standing.read().of(LABEL).values())
         reason = f"propagated from {seeds:,} image{'' if seeds == 1 else 's'}, k={k}"
         return self.label(image_ids, label, author=author, reason=reason, since=since)
-
-    def _vectors(
-        self, images: Sequence[UUID], model_id: str
-    ) -> tuple[list[UUID], NDArray[np.float32]]:
-        """Features of those images that have one: float32 (Q, D)."""
-        owners = self._store.owners(images)
-        there = [image for image in images if image in owners]
-        found = self._store.features_at([(owners[image], model_id, image) for image in there])
-        held = [(image, each) for image, each in zip(there, found, strict=True) if each]
-        if not held:
-            raise NotFoundError("no image of this label has a feature: run `sightline extract`")
-        vectors: NDArray[np.float32] = codec.decode(
-            [each.vector for _, each in held],
-            [each.crc32c for _, each in held],
-            dim=held[0][1].dim,
-        )
-        return [image for image, _ in held], vectors
 
     def _near(
         self, vectors: NDArray[np.float32], k: int, rows: int, labelled: Collection[UUID]
@@ -222,19 +200,6 @@ def clean_label(label: str) -> str:
     if len(text) > LABEL_LIMIT:
         raise InputError(f"a label may have {LABEL_LIMIT} characters, got {len(text)}: shorten it")
     return text
-
-
-def _label_view(image_id: UUID, decision: Decision | None) -> ImageLabelView:
-    if decision is None:
-        return ImageLabelView(image_id=image_id)
-    return ImageLabelView(
-        image_id=image_id,
-        label=decision.value,
-        version=decision.version,
-        author=decision.author,
-        reason=decision.reason,
-        at=decision.at,
-    )
 
 
 def _image(subject: str) -> UUID:

@@ -1,4 +1,4 @@
-"""Names of clusters and verdicts on outliers, as the ledger has them; stepping back one act."""
+"""Names of clusters, verdicts and labels, as the ledger has them; stepping back one act."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from analytics.standing import Standing
 from cql.errors import InputError, NotFoundError
 from cql.records import Decision, Outlier
 from cql.store import Store
+from dashboard.acts import ImageLabelView
 from dashboard.views import DecisionView, VerdictView
 
 VERDICTS = ("outlier", "fine")
@@ -74,6 +75,27 @@ def verdict_view(image_id: UUID, decision: Decision | None) -> VerdictView:
     return VerdictView(
         image_id=image_id,
         verdict=decision.value,
+        version=decision.version,
+        author=decision.author,
+        reason=decision.reason,
+        at=decision.at,
+    )
+
+
+def labels_of(store: Store, images: Iterable[UUID]) -> dict[UUID, ImageLabelView]:
+    """The label in force of each image; images that nobody labelled have version 0."""
+    by_subject = {label_subject(image): image for image in images}
+    found: Mapping[str, Decision] = store.decisions_of(list(by_subject)) if by_subject else {}
+    return {image: label_view(image, found.get(subject)) for subject, image in by_subject.items()}
+
+
+def label_view(image_id: UUID, decision: Decision | None) -> ImageLabelView:
+    """A ledger row as the label that it gives."""
+    if decision is None:
+        return ImageLabelView(image_id=image_id)
+    return ImageLabelView(
+        image_id=image_id,
+        label=decision.value,
         version=decision.version,
         author=decision.author,
         reason=decision.reason,

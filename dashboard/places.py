@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlencode
 from uuid import UUID
 
 from analytics.decided import PREFIXES
 from analytics.propagation import K_MAX
+from dashboard.address import pairs_of, single_of, written
 from dashboard.history import KINDS
-from dashboard.state import MAX_QUERY, ExploreState
+from dashboard.state import ExploreState
 from dashboard.terms import Terms
 
 NEAR: Final = 60
@@ -43,7 +43,7 @@ class DecisionsState:
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
         before = self.before.isoformat(timespec="milliseconds") if self.before else ""
-        return _query((("kind", self.kind), ("before", before), ("subject", self.subject)))
+        return _written((("kind", self.kind), ("before", before), ("subject", self.subject)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class SpreadState:
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
-        return _query((("label", self.label), ("k", str(self.k) if self.k != NEAR else "")))
+        return _written((("label", self.label), ("k", str(self.k) if self.k != NEAR else "")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class LabelsState:
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
         page = str(self.page) if self.page != 1 else ""
-        return _query((("class", self.name), ("concept", self.concept), ("page", page)))
+        return _written((("class", self.name), ("concept", self.concept), ("page", page)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,19 +103,12 @@ class TeachState:
     @classmethod
     def read(cls, search: str | None) -> TeachState:
         """Return the state that the query part of an address names: keys of a search's terms."""
-        text = (search or "").removeprefix("?")
-        if len(text) > MAX_QUERY:
-            return cls()
-        try:
-            pairs = parse_qsl(text, errors="strict", max_num_fields=1024)
-        except ValueError:  # too many fields, or bytes that are not UTF-8
-            return cls()
-        terms = Terms.read(pairs)
+        terms = Terms.read(pairs_of(search))
         return cls(plus=terms.plus, minus=terms.minus)
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
-        return _query(Terms(plus=self.plus, minus=self.minus).pairs())
+        return written(Terms(plus=self.plus, minus=self.minus).pairs())
 
     def marked(self, image_id: UUID, sign: str) -> TeachState:
         """Make an image an example (`plus`, `minus`), or take it out (`none`)."""
@@ -134,19 +127,11 @@ def selection_of(search: str | None) -> ExploreState:
 
 
 def _single(search: str | None) -> dict[str, str]:
-    text = (search or "").removeprefix("?")
-    if len(text) > MAX_QUERY:
-        return {}
-    try:
-        pairs = parse_qsl(text, errors="strict", max_num_fields=64)
-    except ValueError:  # too many fields, or bytes that are not UTF-8
-        return {}
-    return {key: value for key, value in reversed(pairs) if value.isprintable()}
+    return {key: value for key, value in single_of(search).items() if value.isprintable()}
 
 
-def _query(pairs: Iterable[tuple[str, str]]) -> str:
-    text = urlencode([pair for pair in pairs if pair[1]], safe=":", quote_via=quote)
-    return f"?{text}" if text else ""
+def _written(pairs: Iterable[tuple[str, str]]) -> str:
+    return written(pair for pair in pairs if pair[1])
 
 
 def _moment(text: str) -> datetime | None:

@@ -197,15 +197,15 @@ class Searches:
         result: Result | None = None,
     ) -> SearchView:
         """Hits with titles. A listing that was deleted since it was scored is left out."""
-        known = self._store.listings(sorted({hit.listing_id for hit in hits})) if hits else {}
-        left = [hit for hit in hits if hit.listing_id in known]
+        titles = self._store.titles_of(hit.listing_id for hit in hits)
+        left = [hit for hit in hits if hit.listing_id in titles]
         read, hidden = (cursor.read, cursor.hidden) if cursor else (0, 0)
         shown = tuple(
             HitView(
                 rank=rank,
                 score=hit.score,
                 listing_id=hit.listing_id,
-                title=known[hit.listing_id].title,
+                title=titles[hit.listing_id],
                 image_id=hit.image_id,
                 inventory=hit.inventory,
                 stock_read_at=hit.stock_read_at,

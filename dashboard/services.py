@@ -17,8 +17,10 @@ import numpy as np
 
 from analytics import jobs
 from analytics.decided import DECIDED, RENAME, VERDICT
+from analytics.effective import View
+from analytics.identity import packed
 from analytics.search import Request, Searcher
-from analytics.tiles import Selection
+from analytics.tiles import MapTable, Selection
 from cql.errors import InputError, NotFoundError
 from cql.settings import Settings
 from cql.store import Store
@@ -117,10 +119,11 @@ class Services:
 
     def columns(self, map_id: UUID | None = None) -> tuple[ColumnView, ...]:
         """Columns to colour and filter by; renamed clusters have their new names."""
-        names = self._names_by_number(map_id)
+        view, table = self._atlas.decided(map_id)
+        names = self._names_by_number(view, table)
         return tuple(
             present.column_view(column, names if column.name == "cluster" else {})
-            for column in self._atlas.table(map_id).columns()
+            for column in table.columns()
         )
 
     def tile(
@@ -136,9 +139,10 @@ class Services:
     def rows(self, rows: Sequence[int], map_id: UUID | None = None) -> tuple[MapRow, ...]:
         """Ids, titles, places and cluster names of some rows, in the order asked."""
         _limited(len(rows))
-        points = self._atlas.table(map_id).describe(np.asarray(list(rows), np.int64))
+        view, table = self._atlas.decided(map_id)
+        points = table.describe(np.asarray(list(rows), np.int64))
         titles = self.titles([point.listing_id for point in points])
-        names = self._names_by_number(map_id)
+        names = self._names_by_number(view, table)
         return tuple(
             MapRow(
                 row=point.row,
@@ -191,12 +195,7 @@ class Services:
         self, selection: Selection | Mapping[str, Any] | None, map_id: UUID | None = None
     ) -> tuple[FacetView, ...]:
         """Counts of every column over all rows."""
-        names = self._names_by_number(map_id)
-        totals = self._atlas.totals(map_id)
-        return tuple(
-            present.facet_view(facet, totals[facet.name], names if facet.name == "cluster" else {})
-            for facet in self._atlas.table(map_id).facets(_selection(selection))
-        )
+        return self._facets(*self._atlas.decided(map_id), _selection(selection))
 
     # Images
 
@@ -207,12 +206,14 @@ class Services:
         row, cluster, ranked = None, None, None
         shares: tuple[ShareView, ...] = ()
         if self._atlas.live_id() is not None:
-            number = self.row_of([image_id]).get(image_id)
-            if number is not None:
-                row = self._atlas.table(None).describe(np.array([number], np.int64))[0]
-                clusters = self.clusters()
+            view, table = self._atlas.decided(None)
+            with contextlib.suppress(NotFoundError):
+                row = table.describe(np.array([table.row_of(image_id)], np.int64))[0]
+            if row is not None:
+                clusters = self._clusters(view, table)
                 cluster = next((c for c in clusters if c.cluster == row.cluster), None)
-                shares = present.share_views(row, clusters, self._atlas.clusters(None))
+                analysed = self._atlas.clusters(table.version.map_id)
+                shares = present.share_views(row, clusters, analysed)
                 ranked = self._atlas.ranked(image_id)
         verdict = self.verdicts([image_id])[image_id]
         found = present.image_view(
@@ -243,8 +244,7 @@ class Services:
 
     def titles(self, listing_ids: Sequence[str]) -> dict[str, str]:
         """Titles of listings; unknown ids are left out."""
-        found = self._store.listings(sorted(set(listing_ids))) if listing_ids else {}
-        return {key: listing.title for key, listing in found.items()}
+        return self._store.titles_of(listing_ids)
 
     def stocks(self, listing_ids: Sequence[str]) -> dict[str, int]:
         """How many of each listing are for sale now; listings of unknown stock are left out."""
@@ -299,12 +299,7 @@ class Services:
 
     def clusters(self, map_id: UUID | None = None) -> tuple[ClusterView, ...]:
         """Clusters as decided: merged, split and renamed; largest first."""
-        found = self._atlas.view(map_id).clusters
-        names = ledger.names(self._store, [each.cluster.cluster_key for each in found])
-        total = self._atlas.version(map_id).rows
-        return tuple(
-            present.cluster_view(each, names.get(each.cluster.cluster_key), total) for each in found
-        )
+        return self._clusters(*self._atlas.decided(map_id))
 
     def groups(self, map_id: UUID | None = None) -> tuple[GroupView, ...]:
         """Groups of clusters (level 1) and of groups (level 2), at each level the largest first."""
@@ -331,7 +326,8 @@ class Services:
 
         `key` may also be of a cluster that was merged into it.
         """
-        known = self.clusters(map_id)
+        view, table = self._atlas.decided(map_id)
+        known = self._clusters(view, table)
         found = next((c for c in known if c.key == key), None)
         found = found or next((c for c in known if key in c.merged), None)
         if found is None:
@@ -340,7 +336,9 @@ class Services:
         return ClusterDetail(
             cluster=found,
             decisions=tuple(ledger.decision_view(decision) for decision in history),
-            facets=self.facets({"filters": {"cluster": [str(found.cluster)]}}, map_id),
+            facets=self._facets(
+                view, table, Selection.from_json({"filters": {"cluster": [str(found.cluster)]}})
+            ),
         )
 
     def rename_cluster(
@@ -371,8 +369,8 @@ class Services:
 
         `sort` keeps bad photos (`photo`), wrong categories (`category`), `rare` things or all.
         """
-        version = self._atlas.version(map_id)
-        ranking = self._atlas.ranking(map_id)
+        view, table = self._atlas.decided(map_id)
+        ranking = self._atlas.ranking(table.version.map_id)
         page = ledger.page(
             self._store,
             ranking,
@@ -383,10 +381,10 @@ class Services:
             limit=_limited(limit),
         )
         titles = self.titles([outlier.listing_id for _, outlier, _ in page.rows])
-        names = self._names_by_number(map_id)
-        numbers = self._numbers([outlier.image_id for _, outlier, _ in page.rows], map_id)
+        names = self._names_by_number(view, table)
+        numbers = _numbers(view, [outlier.image_id for _, outlier, _ in page.rows])
         return OutlierPage(
-            map_id=version.map_id,
+            map_id=table.version.map_id,
             outliers=tuple(
                 present.outlier_view(
                     outlier,
@@ -400,7 +398,7 @@ class Services:
             offset=offset,
             next_offset=page.next_offset,
             ranked=len(ranking),
-            total=version.rows,
+            total=table.version.rows,
             judged=page.judged,
         )
 
@@ -529,18 +527,23 @@ class Services:
 
     # Steps shared by the above
 
-    def _names_by_number(self, map_id: UUID | None) -> dict[int, str]:
-        return {cluster.cluster: cluster.name for cluster in self.clusters(map_id)}
+    def _clusters(self, view: View, table: MapTable) -> tuple[ClusterView, ...]:
+        names = ledger.names(self._store, [each.cluster.cluster_key for each in view.clusters])
+        return tuple(
+            present.cluster_view(each, names.get(each.cluster.cluster_key), table.version.rows)
+            for each in view.clusters
+        )
 
-    def _numbers(self, image_ids: Sequence[UUID], map_id: UUID | None) -> dict[UUID, int]:
-        """Cluster numbers of images as decided; nothing where the analysis' own still hold."""
-        table = self._atlas.view(map_id).table
-        if table is None or not image_ids:
-            return {}
-        raw = b"".join(image_id.bytes for image_id in image_ids)
-        rows = table.rows_of(np.frombuffer(raw, np.uint8).reshape(-1, 16))
-        found = zip(image_ids, rows, strict=True)
-        return {image: int(table.clusters[row]) for image, row in found if row >= 0}
+    def _names_by_number(self, view: View, table: MapTable) -> dict[int, str]:
+        return {cluster.cluster: cluster.name for cluster in self._clusters(view, table)}
+
+    def _facets(self, view: View, table: MapTable, selection: Selection) -> tuple[FacetView, ...]:
+        names = self._names_by_number(view, table)
+        totals = self._atlas.totals(view, table)
+        return tuple(
+            present.facet_view(facet, totals[facet.name], names if facet.name == "cluster" else {})
+            for facet in table.facets(selection)
+        )
 
     def _map_rows(self, pairs: Sequence[tuple[int, tuple[UUID, str]]]) -> tuple[MapRow, ...]:
         titles = self.titles([listing_id for _, (_, listing_id) in pairs])
@@ -553,6 +556,16 @@ class Services:
             )
             for row, (image_id, listing_id) in pairs
         )
+
+
+def _numbers(view: View, image_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Cluster numbers of images as decided; nothing where the analysis' own still hold."""
+    table = view.table
+    if table is None or not image_ids:
+        return {}
+    rows = table.rows_of(packed(image_ids))
+    found = zip(image_ids, rows, strict=True)
+    return {image: int(table.clusters[row]) for image, row in found if row >= 0}
 
 
 def _selection(value: Selection | Mapping[str, Any] | None) -> Selection:

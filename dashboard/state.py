@@ -6,30 +6,25 @@ rest of the address still works. What is written is canonical: `read(write(state
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
-from urllib.parse import parse_qsl, quote, urlencode
 from uuid import UUID
 
 from analytics.regions import days
 from dashboard import ids
+from dashboard.address import CONTROL, number, numbers, page_of, pairs_of, real, single_of, written
 from dashboard.terms import Terms, uuid
 
 Mode = Literal["union", "subtract", "intersect"]
 """How a polygon joins the selection before it."""
 
-MAX_QUERY: Final = 16_384
-"""Longest query part that is read, characters."""
 MAX_POLYGONS: Final = 16
 MAX_POINTS: Final = 512
 MAX_FILTERS: Final = 32
 MAX_VALUES: Final = 256
 MAX_TEXT: Final = 200
 MAX_ZOOM: Final = 32.0
-MAX_PAGE: Final = 1_000_000
 MAX_AFTER: Final = 1_000
 
 NUMBER_COLUMNS: Final = ("outlier_score", "membership", "knn_distance")
@@ -38,7 +33,6 @@ _COLUMN = re.compile(
 )
 _MODES: Final[dict[str, Mode]] = {"u": "union", "s": "subtract", "i": "intersect"}
 _LETTERS: Final = {mode: letter for letter, mode in _MODES.items()}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 Bound = float | str | None
@@ -98,7 +92,7 @@ class ExploreState:
         polygons: list[Polygon] = []
         filters: dict[str, Filter] = {}
         single: dict[str, str] = {}
-        pairs = _pairs(search)
+        pairs = pairs_of(search)
         for key, value in pairs:
             if key == "sel" and len(polygons) < MAX_POLYGONS:
                 polygon = _read_polygon(value)
@@ -134,16 +128,16 @@ class ExploreState:
         pairs += self.terms.pairs()
         if self.camera is not None:
             camera = self.camera
-            pairs.append(("cam", ",".join(_number(v) for v in (camera.x, camera.y, camera.zoom))))
+            pairs.append(("cam", ",".join(number(v) for v in (camera.x, camera.y, camera.zoom))))
         for polygon in self.polygons:
-            points = ";".join(f"{_number(x)},{_number(y)}" for x, y in polygon.points)
+            points = ";".join(f"{number(x)},{number(y)}" for x, y in polygon.points)
             pairs.append(("sel", f"{_LETTERS[polygon.mode]};{points}"))
         for item in self.filters:
             if item.values:
                 pairs.extend((f"f.{item.column}", value) for value in item.values)
             else:
                 pairs.append((f"r.{item.column}", f"{_side(item.low)}..{_side(item.high)}"))
-        return _query(pairs)
+        return written(pairs)
 
     def href(self) -> str:
         """Address of Explore in this state."""
@@ -176,7 +170,7 @@ class ClustersState:
     @classmethod
     def read(cls, search: str | None) -> ClustersState:
         """Return the state that the query part of an address names."""
-        single = dict(reversed(_pairs(search)))
+        single = single_of(search)
         return cls(
             sort="name" if single.get("sort") == "name" else "size",
             text=single.get("text", "").strip()[:MAX_TEXT].strip(),
@@ -187,7 +181,7 @@ class ClustersState:
         """Return the query part with its `?`; empty for the default state."""
         pairs = [("sort", str(self.sort))] if self.sort != "size" else []
         pairs += [("text", self.text)] if self.text else []
-        return _query([*pairs, ("size", str(self.size))] if self.size is not None else pairs)
+        return written([*pairs, ("size", str(self.size))] if self.size is not None else pairs)
 
 
 Show = Literal["all", "undecided", "outlier", "fine"]
@@ -234,18 +228,18 @@ class OutliersState:
     @classmethod
     def read(cls, search: str | None) -> OutliersState:
         """Return the state that the query part of an address names."""
-        single = dict(reversed(_pairs(search)))
+        single = single_of(search)
         return cls(
             show=_SHOW.get(single.get("show", "all"), "all"),
             sort=_SORT.get(single.get("sort", "all"), "all"),
-            page=_page(single),
+            page=page_of(single),
         )
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
         pairs = [("show", str(self.show))] if self.show != "all" else []
         pairs += [("sort", str(self.sort))] if self.sort != "all" else []
-        return _query([*pairs, ("page", str(self.page))] if self.page != 1 else pairs)
+        return written([*pairs, ("page", str(self.page))] if self.page != 1 else pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,13 +252,13 @@ class DuplicatesState:
     @classmethod
     def read(cls, search: str | None) -> DuplicatesState:
         """Return the state that the query part of an address names."""
-        single = dict(reversed(_pairs(search)))
-        return cls(show=_DECIDED.get(single.get("show", "all"), "all"), page=_page(single))
+        single = single_of(search)
+        return cls(show=_DECIDED.get(single.get("show", "all"), "all"), page=page_of(single))
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
         pairs = [("show", str(self.show))] if self.show != "all" else []
-        return _query([*pairs, ("page", str(self.page))] if self.page != 1 else pairs)
+        return written([*pairs, ("page", str(self.page))] if self.page != 1 else pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,13 +271,13 @@ class ChangesState:
     @classmethod
     def read(cls, search: str | None) -> ChangesState:
         """Return the state that the query part of an address names."""
-        single = dict(reversed(_pairs(search)))
+        single = single_of(search)
         return cls(before=uuid(single.get("from")), after=uuid(single.get("to")))
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
         pairs = [("from", self.before), ("to", self.after)]
-        return _query([(name, str(value)) for name, value in pairs if value is not None])
+        return written([(name, str(value)) for name, value in pairs if value is not None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,11 +289,11 @@ class JobsState:
     @classmethod
     def read(cls, search: str | None) -> JobsState:
         """Return the state that the query part of an address names."""
-        return cls(job=uuid(dict(reversed(_pairs(search))).get("job")))
+        return cls(job=uuid(single_of(search).get("job")))
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
-        return _query([("job", str(self.job))] if self.job is not None else [])
+        return written([("job", str(self.job))] if self.job is not None else [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,14 +306,14 @@ class SearchState:
     @classmethod
     def read(cls, search: str | None) -> SearchState:
         """Return the state that the query part of an address names."""
-        single = dict(reversed(_pairs(search)))
+        single = single_of(search)
         query = uuid(single.get("q"))
         return cls(query=query, after=single.get("after", "")[:MAX_AFTER] if query else "")
 
     def write(self) -> str:
         """Return the query part with its `?`; empty for the default state."""
         pairs = [("q", str(self.query))] if self.query is not None else []
-        return _query([*pairs, ("after", self.after)] if self.after else pairs)
+        return written([*pairs, ("after", self.after)] if self.after else pairs)
 
 
 def cluster_href(key: UUID) -> str:
@@ -335,64 +329,23 @@ def cluster_of(pathname: str) -> UUID | None:
 
 def is_column(name: str) -> bool:
     """Whether `name` can be a column of the map: it may still be unknown to this collection."""
-    return _COLUMN.fullmatch(name) is not None and not _CONTROL.search(name)
-
-
-def _pairs(search: str | None) -> list[tuple[str, str]]:
-    text = (search or "").removeprefix("?")
-    if len(text) > MAX_QUERY:
-        return []
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1024)
-    except ValueError:  # too many fields, or bytes that are not UTF-8
-        return []
-    return [(key, value) for key, value in pairs if not _CONTROL.search(key + value)]
-
-
-def _query(pairs: Iterable[tuple[str, str]]) -> str:
-    text = urlencode(list(pairs), safe=":,;", quote_via=quote)
-    return f"?{text}" if text else ""
+    return _COLUMN.fullmatch(name) is not None and not CONTROL.search(name)
 
 
 def _size(text: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) >= 2 else None
 
 
-def _page(single: Mapping[str, str]) -> int:
-    text = single.get("page", "1")
-    page = int(text) if re.fullmatch(r"[0-9]{1,7}", text) else 1
-    return min(max(page, 1), MAX_PAGE)
-
-
 def _side(value: Bound) -> str:
-    return "" if value is None else value if isinstance(value, str) else _number(value)
-
-
-def _number(value: float) -> str:
-    """Shortest text that reads back as the same number, without a needless `.0`."""
-    text = repr(float(value) + 0.0)
-    return text.removesuffix(".0")
-
-
-def _float(text: str) -> float | None:
-    if not re.fullmatch(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?", text):
-        return None
-    value = float(text) + 0.0
-    return value if math.isfinite(value) else None
+    return "" if value is None else value if isinstance(value, str) else number(value)
 
 
 def _bound(text: str) -> Bound:
-    return text if days(text) is not None else _float(text)
-
-
-def _numbers(texts: Iterable[str]) -> list[float] | None:
-    values = [_float(text) for text in texts]
-    found = [value for value in values if value is not None]
-    return found if len(found) == len(values) else None
+    return text if days(text) is not None else real(text)
 
 
 def _read_camera(text: str) -> Camera | None:
-    values = _numbers(text.split(","))
+    values = numbers(text.split(","))
     if values is None or len(values) != 3:
         return None
     x, y, zoom = values
@@ -407,7 +360,7 @@ def _read_polygon(text: str) -> Polygon | None:
         return None
     points: list[tuple[float, float]] = []
     for piece in pieces:
-        pair = _numbers(piece.split(","))
+        pair = numbers(piece.split(","))
         if pair is None or len(pair) != 2 or not all(-1.0 <= value <= 2.0 for value in pair):
             return None
         points.append((pair[0], pair[1]))

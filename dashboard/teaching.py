@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from analytics import ranking
-from analytics.decided import LABEL, subject_of
 from analytics.learning import SEED, Teacher, concept_of
 from analytics.linear import Ranked, Want
 from analytics.search import Searcher
@@ -137,22 +136,20 @@ class Teaching:
         """
         every = self.suggested(name, limit=PROPOSED_MAX)
         page = every[offset : offset + limit]
-        titles = self._store.listings(sorted({each.listing_id for each in page}))
-        subjects = {subject_of(LABEL, each.image_id): each.image_id for each in page}
-        found = self._store.decisions_of(list(subjects)) if subjects else {}
-        held = {subjects[subject]: decision for subject, decision in found.items()}
+        titles = self._store.titles_of(each.listing_id for each in page)
+        labels = ledger.labels_of(self._store, [each.image_id for each in page])
         guesses = []
         for each in page:
-            listing, label = titles.get(each.listing_id), held.get(each.image_id)
+            label = labels[each.image_id]
             guesses.append(
                 GuessView(
                     image_id=each.image_id,
                     listing_id=each.listing_id,
-                    title=listing.title if listing is not None else "",
+                    title=titles.get(each.listing_id, ""),
                     predicted=name,
                     confidence=None,
-                    label=label.value if label is not None else "",
-                    version=label.version if label is not None else 0,
+                    label=label.label,
+                    version=label.version,
                     margin=each.margin,
                 )
             )
@@ -183,16 +180,15 @@ class Teaching:
         images = [UUID(bytes=each.tobytes()) for each in ranked.images]
         owners = self._store.owners(images)
         kept = [at for at, image in enumerate(images) if image in owners][:limit]
-        titles = self._store.listings(sorted({owners[images[at]] for at in kept}))
+        titles = self._store.titles_of(owners[images[at]] for at in kept)
         made = []
         for at in kept:
             listing_id = owners[images[at]]
-            listing = titles.get(listing_id)
             made.append(
                 MarginView(
                     image_id=images[at],
                     listing_id=listing_id,
-                    title=listing.title if listing is not None else "",
+                    title=titles.get(listing_id, ""),
                     margin=float(ranked.sureties[at]),
                 )
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.neighbours import Graph
 from cql import codec
 from cql.records import Image
 from cql.store import Store
@@ -17,6 +18,14 @@ def unit(rng: np.random.Generator, rows: int, dim: int) -> NDArray[np.float32]:
     vectors = rng.normal(size=(rows, dim))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors.astype(np.float32)
+
+
+def graph_of(vectors: NDArray[np.float32], k: int) -> Graph:
+    """The k nearest other rows of every row, at most N - 1, by all products."""
+    scores = vectors @ vectors.T
+    np.fill_diagonal(scores, -9)
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, : max(0, min(k, len(vectors) - 1))]
+    return Graph(rows.astype(np.int64), np.take_along_axis(scores, rows, 1).astype(np.float32))
 
 
 def dot(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:

@@ -52,8 +52,9 @@ def register(app: dash.Dash, services: Services) -> None:
     async def chart(theme: str | None, _: Any, search: str | None) -> Any:
         if theme is None:  # the browser has not said yet
             return no_update, True
-        found = await call(read, ChangesState.read(search))
-        if isinstance(found, Exception) or found[0] is None:
+        state = ChangesState.read(search)
+        found = await call(services.changes, state.before, state.after, limit=0)
+        if found is None or isinstance(found, Exception):
             return no_update, True
-        shifts = [each for each in found[0].clusters if each.shift is not None]
+        shifts = [each for each in found.clusters if each.shift is not None]
         return figures.cluster_shifts(shifts, theme), not shifts

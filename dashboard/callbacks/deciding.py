@@ -80,15 +80,18 @@ def _acts(app: dash.Dash, services: Services) -> None:
         Output(ids.UNDO, "data", allow_duplicate=True),
         Output(ids.REFRESH, "data", allow_duplicate=True),
     )
+    asked = (
+        State(ids.DECIDE_PICKS, "value"),
+        State(ids.DECIDE_SEEN, "data"),
+        State(ids.URL, "search"),
+        State(ids.UNDO, "data"),
+    )
 
     @app.callback(
         *done,
         Input(ids.DECIDE_LABEL_DO, "n_clicks"),
         State(ids.DECIDE_LABEL, "value"),
-        State(ids.DECIDE_PICKS, "value"),
-        State(ids.DECIDE_SEEN, "data"),
-        State(ids.URL, "search"),
-        State(ids.UNDO, "data"),
+        *asked,
         running=[(Output(ids.DECIDE_LABEL_DO, "disabled"), True, False)],
         prevent_initial_call=True,
     )
@@ -120,10 +123,7 @@ def _acts(app: dash.Dash, services: Services) -> None:
         *done,
         Input(ids.DECIDE_SPLIT_DO, "n_clicks"),
         State(ids.DECIDE_SPLIT, "value"),
-        State(ids.DECIDE_PICKS, "value"),
-        State(ids.DECIDE_SEEN, "data"),
-        State(ids.URL, "search"),
-        State(ids.UNDO, "data"),
+        *asked,
         running=[(Output(ids.DECIDE_SPLIT_DO, "disabled"), True, False)],
         prevent_initial_call=True,
     )

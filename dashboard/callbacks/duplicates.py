@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import dash
-from dash import ALL, Input, Output, State, ctx, no_update
+from dash import ALL, Input, Output, State, no_update
 
-from cql.errors import ConflictError
 from dashboard import doubles, figures, ids, undo
 from dashboard.callbacks.calls import AUTHOR, call
+from dashboard.callbacks.judging import count, known_of, pressed, settle
 from dashboard.components import groups, states
-from dashboard.components.toast import toast
 from dashboard.doubles import DuplicateGroupView, DuplicatePage
 from dashboard.pages import duplicates as page
 from dashboard.state import DuplicatesState
@@ -81,46 +80,31 @@ def _register_decisions(app: dash.Dash, services: Services) -> None:
         stack: undo.Stack | None,
         counts: dict[str, int] | None,
     ) -> tuple[Any, Any]:
-        trigger = ctx.triggered_id
-        if not isinstance(trigger, dict) or not ctx.triggered[0]["value"]:
+        press = pressed()
+        if press is None:
             return no_update, no_update
-        key, value = trigger["group"], trigger["value"]
-        known = stores[[row["group"] for row in rows].index(key)]
+        key, value = UUID(press["group"]), press["value"]
+        known = known_of(press["group"], "group", rows, stores)
         if known["verdict"] == value and not known["changed"]:
             return no_update, no_update
         done = await call(
             services.decide_duplicates,
-            UUID(key),
+            key,
             value,
             author=AUTHOR,
             expected_version=known["version"],
         )
-        if isinstance(done, ConflictError):
-            return await _conflict(services, key, value), no_update
-        if isinstance(done, Exception):
-            return toast(states.message(done), tone="danger"), no_update
-        _show_verdict(done)
-        if counts and not known["verdict"]:
-            moved = {**counts, "judged": counts["judged"] + 1}
-            dash.set_props(ids.DUPLICATES_COUNTS, {"data": moved})
-        label = f"Marked as {groups.WORDS[value].lower()}"
-        kept = undo.push(stack, doubles.subject(UUID(key)), done.version, label)
-        return toast(label, undo=True), kept
-
-
-async def _conflict(services: Services, key: str, mine: str) -> Any:
-    """Show the decision that won, and say so."""
-    found = await call(services.duplicate_group, UUID(key), limit=1)
-    if isinstance(found, Exception):
-        return toast(states.message(found), tone="danger")
-    theirs = found.group
-    _show_verdict(theirs)
-    word = groups.WORDS[theirs.verdict].lower() or "undecided"
-    return toast(
-        f"Another analyst was first: {word} (version {theirs.version}). "
-        f"Yours was {groups.WORDS[mine].lower()}; choose again to change it.",
-        tone="danger",
-    )
+        count(ids.DUPLICATES_COUNTS, counts, known, done)
+        return await settle(
+            done,
+            subject=doubles.subject(key),
+            stack=stack,
+            said=lambda _: f"Marked as {groups.WORDS[value].lower()}",
+            show=_show_verdict,
+            reread=lambda: services.duplicate_group(key, limit=1).group,
+            word=lambda theirs: groups.WORDS[theirs.verdict].lower() or "undecided",
+            mine=groups.WORDS[value].lower(),
+        )
 
 
 def _show_verdict(group: DuplicateGroupView) -> None:

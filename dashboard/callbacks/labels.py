@@ -8,10 +8,10 @@ from uuid import UUID
 import dash
 from dash import ALL, Input, Output, State, ctx, no_update
 
-from cql.errors import ConflictError
 from dashboard import figures, ids, undo
 from dashboard.acts import ImageLabelView
 from dashboard.callbacks.calls import AUTHOR, call
+from dashboard.callbacks.judging import known_of, pressed, settle
 from dashboard.components import review, states
 from dashboard.components.toast import toast
 from dashboard.learned import BinView
@@ -112,53 +112,40 @@ def _label(app: dash.Dash, services: Services) -> None:
         stores: list[dict[str, Any]],
         stack: undo.Stack | None,
     ) -> tuple[Any, Any]:
-        trigger = ctx.triggered_id
-        value = ctx.triggered[0]["value"]
-        if not isinstance(trigger, dict) or not value:
+        press = pressed()
+        if press is None:
             return no_update, no_update
-        image = trigger["image"]
-        known = stores[[card["image"] for card in cards].index(image)]
-        if trigger.get("act") == "skip":
-            _style(image, known["label"], skipped=True)
+        image = UUID(press["image"])
+        known = known_of(press["image"], "image", cards, stores)
+        if press.get("act") == "skip":
+            _style(press["image"], known["label"], skipped=True)
             return no_update, no_update
-        wanted = known["predicted"] if trigger["type"] == "review" else str(value)
+        typed = str(ctx.triggered[0]["value"])
+        wanted = known["predicted"] if press["type"] == "review" else typed
         if wanted.strip() == known["label"]:
             return no_update, no_update
         done = await call(
             services.decisions.set_label,
-            UUID(image),
+            image,
             wanted,
             author=AUTHOR,
             expected_version=known["version"],
             reason="review",
         )
-        if isinstance(done, ConflictError):
-            return await _conflict(services, image, known, wanted), no_update
-        if isinstance(done, Exception):
-            return toast(states.message(done), tone="danger"), no_update
-        _show_label(image, known, done)
-        text = f"Labelled “{done.label}”"
-        return toast(text, undo=True), undo.push(
-            stack, label_subject(UUID(image)), done.version, text
+        return await settle(
+            done,
+            subject=label_subject(image),
+            stack=stack,
+            said=lambda made: f"Labelled “{made.label}”",
+            show=lambda made: _show_label(known, made),
+            reread=lambda: services.decisions.labels_of([image])[image],
+            word=lambda theirs: f"“{theirs.label}”" if theirs.label else "no label",
+            mine=f"“{wanted}”",
         )
 
 
-async def _conflict(services: Services, image: str, known: dict[str, Any], mine: str) -> Any:
-    """Show the label that won, and say so."""
-    found = await call(services.decisions.labels_of, [UUID(image)])
-    if isinstance(found, Exception):
-        return toast(states.message(found), tone="danger")
-    theirs = found[UUID(image)]
-    _show_label(image, known, theirs)
-    word = f"“{theirs.label}”" if theirs.label else "no label"
-    return toast(
-        f"Another analyst was first: {word} (version {theirs.version}). Yours was “{mine}”; "
-        "decide again to change it.",
-        tone="danger",
-    )
-
-
-def _show_label(image: str, known: dict[str, Any], made: ImageLabelView) -> None:
+def _show_label(known: dict[str, Any], made: ImageLabelView) -> None:
+    image = str(made.image_id)
     dash.set_props(ids.review_badge(image), {"children": review.label_badge(made.label)})
     fresh = {**known, "label": made.label, "version": made.version}
     dash.set_props(ids.review_known(image), {"data": fresh})

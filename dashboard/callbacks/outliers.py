@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import dash
-from dash import ALL, Input, Output, State, ctx, no_update
+from dash import ALL, Input, Output, State, no_update
 
-from cql.errors import ConflictError
 from dashboard import ids, ledger, undo
 from dashboard.callbacks.calls import AUTHOR, call
+from dashboard.callbacks.judging import count, known_of, pressed, settle
 from dashboard.components import cards, states
-from dashboard.components.toast import toast
 from dashboard.pages import outliers as page
 from dashboard.state import OutliersState
 from dashboard.views import OutlierPage, VerdictView
@@ -71,49 +70,31 @@ def register(app: dash.Dash, services: Services) -> None:
         stack: undo.Stack | None,
         counts: dict[str, int] | None,
     ) -> tuple[Any, Any]:
-        trigger = ctx.triggered_id
-        if not isinstance(trigger, dict) or not ctx.triggered[0]["value"]:
+        press = pressed()
+        if press is None:
             return no_update, no_update
-        image, value = trigger["image"], trigger["value"]
-        known = stores[[card["image"] for card in cards_].index(image)]
+        image, value = UUID(press["image"]), press["value"]
+        known = known_of(press["image"], "image", cards_, stores)
         if known["verdict"] == value:
             return no_update, no_update
         done = await call(
-            services.set_verdict,
-            UUID(image),
-            value,
-            author=AUTHOR,
-            expected_version=known["version"],
+            services.set_verdict, image, value, author=AUTHOR, expected_version=known["version"]
         )
-        if isinstance(done, ConflictError):
-            return await _conflict(services, image, value), no_update
-        if isinstance(done, Exception):
-            return toast(states.message(done), tone="danger"), no_update
-        _show_verdict(image, done)
-        if counts and not known["verdict"]:
-            moved = {**counts, "judged": counts["judged"] + 1}
-            dash.set_props(ids.OUTLIERS_COUNTS, {"data": moved})
-        label = f"Marked as {cards.VERDICT_WORDS[value].lower()}"
-        kept = undo.push(stack, ledger.image_subject(UUID(image)), done.version, label)
-        return toast(label, undo=True), kept
+        count(ids.OUTLIERS_COUNTS, counts, known, done)
+        return await settle(
+            done,
+            subject=ledger.image_subject(image),
+            stack=stack,
+            said=lambda _: f"Marked as {cards.VERDICT_WORDS[value].lower()}",
+            show=_show_verdict,
+            reread=lambda: services.verdicts([image])[image],
+            word=lambda theirs: cards.VERDICT_WORDS[theirs.verdict].lower() or "undecided",
+            mine=cards.VERDICT_WORDS[value].lower(),
+        )
 
 
-async def _conflict(services: Services, image: str, mine: str) -> Any:
-    """Show the verdict that won, and say so."""
-    found = await call(services.verdicts, [UUID(image)])
-    if isinstance(found, Exception):
-        return toast(states.message(found), tone="danger")
-    theirs = found[UUID(image)]
-    _show_verdict(image, theirs)
-    word = cards.VERDICT_WORDS[theirs.verdict].lower() or "undecided"
-    return toast(
-        f"Another analyst was first: {word} (version {theirs.version}). "
-        f"Yours was {cards.VERDICT_WORDS[mine].lower()}; choose again to change it.",
-        tone="danger",
-    )
-
-
-def _show_verdict(image: str, verdict: VerdictView) -> None:
+def _show_verdict(verdict: VerdictView) -> None:
+    image = str(verdict.image_id)
     dash.set_props(ids.verdict_badge(image), {"children": cards.verdict_badge(verdict.verdict)})
     dash.set_props(ids.outlier_card(image), {"className": cards.outlier_class(verdict.verdict)})
     data = {"version": verdict.version, "verdict": verdict.verdict}

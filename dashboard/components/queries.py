@@ -11,7 +11,7 @@ from dash import dcc, html
 
 from dashboard import ids
 from dashboard.answers import AskedView, HitView, QueryView
-from dashboard.components.cards import JOB_TONES
+from dashboard.components.jobs import TONES
 from dashboard.components.terms import SIGNS
 from dashboard.components.widgets import (
     API,
@@ -57,7 +57,7 @@ def query_row(query: QueryView, columns: Sequence[ColumnView], now: datetime) ->
             ),
             html.Div(
                 [
-                    badge(query.state, JOB_TONES.get(query.state, "plain"))
+                    badge(query.state, TONES.get(query.state, "plain"))
                     if query.state != "done"
                     else None,
                     html.Span(plural(query.hits, "hit")),

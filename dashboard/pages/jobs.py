@@ -10,7 +10,8 @@ from uuid import UUID
 from dash import dcc, html
 
 from dashboard import ids
-from dashboard.components import cards, states
+from dashboard.components import states
+from dashboard.components.jobs import job_row
 from dashboard.components.widgets import plural
 from dashboard.views import JobView
 
@@ -76,7 +77,7 @@ def listing(jobs: Sequence[JobView], now: datetime, opened: UUID | None = None) 
             [
                 html.H2(title, className="group-title"),
                 html.Div(
-                    [cards.job_row(job, now, opened=job.job_id == opened) for job in found],
+                    [job_row(job, now, opened=job.job_id == opened) for job in found],
                     className="stack",
                 ),
             ],

@@ -183,6 +183,9 @@ class Memory(MemoryLedger):
             raise NotFoundError(listing_id)
         return self.titles[listing_id]
 
+    def titles_of(self, listing_ids: Iterable[str]) -> dict[str, str]:
+        return {key: listing.title for key, listing in self.listings(listing_ids).items()}
+
     def listings(self, listing_ids: Iterable[str]) -> dict[str, Listing]:
         return {name: self.titles[name] for name in listing_ids if name in self.titles}
 

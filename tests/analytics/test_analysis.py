@@ -12,7 +12,6 @@ from analytics import clustering, naming, outliers, projection
 from analytics import keys as lasting
 from analytics.analysis import Parameters, analyse
 from analytics.clustering import Clusters
-from analytics.neighbours import Graph
 from analytics.reasons import reasons
 from analytics.tiles import MapTable
 from cql.errors import UnavailableError
@@ -20,17 +19,10 @@ from cql.progress import CancelledError
 from cql.records import Listing, MapVersion
 from cql.store import Store
 from tests.analytics.conftest import MODEL, World
-from tests.naive import unit
+from tests.naive import graph_of, unit
 
 Make = Callable[..., World]
 QUICK = Parameters(neighbours=10, outlier_neighbours=10)
-
-
-def brute(vectors: NDArray[np.float32], k: int) -> Graph:
-    scores = vectors @ vectors.T
-    np.fill_diagonal(scores, -9)
-    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return Graph(rows.astype(np.int64), np.take_along_axis(scores, rows, 1).astype(np.float32))
 
 
 def blobs(groups: int = 3, size: int = 40, dim: int = 16) -> tuple[NDArray[np.float32], list[int]]:
@@ -49,13 +41,13 @@ def test_layouts_of_degenerate_collections_are_finite(count: int, kind: str) -> 
         vectors = np.repeat(unit(np.random.default_rng(1), 1, 6), count, axis=0)
     elif kind == "two places":
         vectors = unit(np.random.default_rng(1), 2, 6)[np.arange(count) % 2]
-    graph = brute(vectors, max(0, min(10, count - 1)))
+    graph = graph_of(vectors, max(0, min(10, count - 1)))
     for dims in (2, max(2, min(10, count - 2))):
         placed = projection.layout(vectors, graph, seed=1, dims=dims)
         assert placed.shape == (count, dims)
         assert placed.dtype == np.float32
         assert np.isfinite(placed).all()
-    fitted = projection.fit(placed[:, :2])
+    fitted = projection.Frame.around(placed[:, :2]).shown(placed[:, :2])
     assert ((fitted >= 0) & (fitted < 1)).all()
     found = clustering.cluster(placed, min_samples=5)
     assert found.labels.shape == (count,)
@@ -64,9 +56,9 @@ def test_layouts_of_degenerate_collections_are_finite(count: int, kind: str) -> 
     assert ((odd.score > 0) & (odd.score <= 1)).all()
 
 
-def test_fit_keeps_the_aspect() -> None:
+def test_a_frame_keeps_the_aspect() -> None:
     placed = np.array([[0, 0], [10, 5], [5, 2]], np.float32)
-    fitted = projection.fit(placed).astype(np.float64)
+    fitted = projection.Frame.around(placed).shown(placed).astype(np.float64)
     assert np.ptp(fitted[:, 0]) == pytest.approx(0.96, abs=1e-6)
     assert np.ptp(fitted[:, 1]) == pytest.approx(0.48, abs=1e-6)
 
@@ -84,7 +76,7 @@ def test_trust_equals_scikit_learn() -> None:
 
 def test_planted_groups_are_found_and_trusted() -> None:
     vectors, labels = blobs()
-    graph = brute(vectors, 15)
+    graph = graph_of(vectors, 15)
     space = projection.layout(vectors, graph, seed=3, dims=5, min_dist=0.0)
     found = clustering.cluster(space, min_samples=5, min_cluster_size=10)
     assert found.count == 3
@@ -95,7 +87,7 @@ def test_planted_groups_are_found_and_trusted() -> None:
 
 def test_one_seed_gives_one_layout() -> None:
     vectors, _ = blobs(size=15)
-    graph = brute(vectors, 10)
+    graph = graph_of(vectors, 10)
     first = projection.layout(vectors, graph, seed=5)
     assert np.array_equal(first, projection.layout(vectors, graph, seed=5))
     assert not np.array_equal(first, projection.layout(vectors, graph, seed=6))
@@ -211,15 +203,17 @@ def test_a_planted_outlier_ranks_first_and_says_why() -> None:
     vectors, labels = blobs()
     far = unit(np.random.default_rng(99), 1, 16)
     vectors = np.concatenate([vectors, far])
-    graph = brute(vectors, 12)
-    found = Clusters(np.array([*labels, -1]), np.ones(121), np.zeros(121))
+    graph = graph_of(vectors, 12)
+    nearest = [*labels, labels[graph.rows[120, 0]]]
+    found = Clusters(
+        np.array([*labels, -1]), np.ones(121), np.zeros(121), np.array(nearest, np.int32)[:, None]
+    )
     odd = outliers.score(graph, found, k=12)
     assert int(np.argmax(odd.score)) == 120
     assert odd.score[120] == 1.0
-    near = outliers.nearest_cluster(graph, found)
-    words = list(reasons(odd, found, near, ["A", "B", "C"]))[120]
+    words = list(reasons(odd, found, found.nearest, ["A", "B", "C"]))[120]
     assert "12 nearest images" in words
-    assert f"nearest is “{'ABC'[near[120]]}”" in words
+    assert f"nearest is “{'ABC'[nearest[120]]}”" in words
 
 
 def run(one: World, **changes: Any) -> MapVersion:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
 from uuid import UUID, uuid4, uuid5
 
 import numpy as np
@@ -18,8 +17,8 @@ from analytics.search import Searcher
 from cql import codec
 from cql.errors import UnavailableError
 from cql.records import NAMESPACE, Feature, Listing
-from cql.store import Store
 from tests.analytics.conftest import MODEL, World
+from tests.analytics.test_search import searcher, seen
 from tests.naive import dot, unit
 from tests.waiting import until
 
@@ -32,10 +31,6 @@ def collection(world: World, *, cuts: int, hosts: int) -> None:
     owners = [f"l{n:03d}" for n in range(25) for _ in range(int(rng.integers(1, 6)))]
     world.fill(unit(rng, len(owners), DIM), owners, cuts=cuts)
     world.host(hosts)
-
-
-def searcher(world: World) -> Searcher:
-    return Searcher(world.settings, cast("Store", world.store))
 
 
 def put(world: World, listing_id: str, vectors: NDArray[np.float32]) -> list[UUID]:
@@ -70,10 +65,6 @@ def naive(world: World, query: NDArray[np.float32], k: int) -> list[tuple[str, U
             score, image = min(scored)
             hits.append((listing_id, UUID(bytes=image), -score))
     return sorted(hits, key=lambda hit: (-hit[2], hit[0]))[:k]
-
-
-def seen(result: Any) -> list[tuple[str, UUID, float]]:
-    return [(hit.listing_id, hit.image_id, hit.score) for hit in result.hits]
 
 
 def agrees(world: World, find: Searcher, query: NDArray[np.float32]) -> bool:

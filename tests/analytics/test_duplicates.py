@@ -14,7 +14,7 @@ from analytics.duplicates import Found, Planted
 from analytics.neighbours import Graph
 from extraction.copies import HOW, altered
 from tests import doubles
-from tests.naive import unit
+from tests.naive import graph_of, unit
 
 DISTINCT = 60
 
@@ -34,13 +34,6 @@ def planted() -> tuple[Pictures, NDArray[np.int64], Graph]:
     vectors = unit(rng, DISTINCT, 32)[own] + rng.normal(scale=0.05, size=(len(own), 32))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return doubles.pictures(doubles.figures(images)), own, graph_of(vectors, 12)
-
-
-def graph_of(vectors: NDArray[np.float32], k: int) -> Graph:
-    scores = vectors @ vectors.T
-    np.fill_diagonal(scores, -9)
-    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return Graph(rows.astype(np.int64), np.take_along_axis(scores, rows, 1).astype(np.float32))
 
 
 def pairs_of(found: Found) -> set[tuple[int, int]]:

@@ -5,7 +5,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from analytics.identity import halves, places
+from analytics.identity import halves, packed, places
 
 
 @pytest.mark.parametrize(("held", "asked"), [(0, 0), (0, 3), (3, 0), (1, 1), (200, 300)])
@@ -23,3 +23,12 @@ def test_halves_order_as_ids_do() -> None:
     wanted = sorted(range(500), key=lambda row: UUID(bytes=ids[row].tobytes()))
     assert np.lexsort(halves(ids)).tolist() == wanted
     assert [len(half) for half in halves(ids[:0])] == [0, 0]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_packed_ids_are_their_bytes(count: int) -> None:
+    ids = [UUID(int=7 << 120 | number) for number in range(count)]
+    found = packed(each for each in ids)
+    assert found.shape == (count, 16)
+    assert found.dtype == np.uint8
+    assert [UUID(bytes=row.tobytes()) for row in found] == ids

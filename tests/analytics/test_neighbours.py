@@ -1,4 +1,4 @@
-"""The neighbour graph against brute force: exact, by cells, brought up to date, in its file."""
+"""The neighbour graph against brute force: exact, by cells, brought up to date, kept."""
 
 import pickle
 import threading
@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import audit, cells, exhaustive, linking
+from analytics import audit, cells, exhaustive, kept, linking
 from analytics.extension import extend
 from analytics.linking import link
 from analytics.neighbours import Collection, Graph
 from analytics.parts import Arrays, Parts, cut
-from cql.errors import InputError, IntegrityError, NotFoundError
+from cql.errors import InputError
 from cql.progress import CancelledError
 from tests.naive import dot, unit
 
@@ -435,38 +435,16 @@ def test_a_graph_of_another_model_is_refused() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 50])
 def test_a_saved_graph_is_the_same(count: int, tmp_path: Path) -> None:
     graph = link(collection(blobs(count)), 4, exact=False, model_id="m", data="d", seed=9)
-    path = tmp_path / "graphs" / "g.arrow"
-    graph.save(path)
-    found = Graph.open(path)
+    path = tmp_path / "graphs" / "g"
+    kept.save(path, graph, key="k")
+    found = kept.load(path, Graph, key="k")
     same(graph, found)
     assert found.rows.dtype == np.int64
     assert np.array_equal(found.images, graph.images)
     assert np.array_equal(found.marks, graph.marks)
     for name in ("audited", "method", "seed", "model_id", "data", "summary"):
         assert getattr(found, name) == getattr(graph, name)
-    assert [each.name for each in path.parent.iterdir()] == ["g.arrow"]
-    if count:
-        assert not found.rows.flags.writeable
     same(extend(found, collection(blobs(count)), model_id="m"), graph)
-
-
-def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "g.arrow"
-    with pytest.raises(NotFoundError, match="no neighbour graph"):
-        Graph.open(path)
-    graph = link(collection(blobs(50)), 4)
-    graph.save(path)
-    whole = path.read_bytes()
-    at = whole.index(np.ascontiguousarray(graph.scores).tobytes()[:64])
-    path.write_bytes(whole[: at + 5] + bytes([whole[at + 5] ^ 1]) + whole[at + 6 :])
-    with pytest.raises(IntegrityError, match="scores must have sha256"):
-        Graph.open(path)
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(IntegrityError, match="must be a neighbour graph"):
-        Graph.open(path)
-    path.write_bytes(whole.replace(b'"format": 1', b'"format": 9'))
-    with pytest.raises(IntegrityError, match="must have format 1, it has 9"):
-        Graph.open(path)
 
 
 class Tasks:

@@ -20,15 +20,7 @@ from cql.settings import Settings
 from extraction import models
 from tests.bench import outliers as bench
 from tests.bench import planting
-from tests.naive import unit
-
-
-def graph_of(vectors: NDArray[np.float32], k: int) -> Graph:
-    scores = vectors @ vectors.T
-    np.fill_diagonal(scores, -9)
-    k = max(0, min(k, len(vectors) - 1))
-    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return Graph(rows.astype(np.int64), np.take_along_axis(scores, rows, 1).astype(np.float32))
+from tests.naive import graph_of, unit
 
 
 def looks(count: int, **changes: NDArray[np.floating]) -> Looks:
@@ -121,8 +113,7 @@ def test_attributes_that_disagree_with_the_neighbours_are_told() -> None:
     found = outliers.score(graph_of(vectors, 15), clusters, k=15, facets=facets, owners=owners)
     assert outliers.KINDS[found.kinds[0]] == "category"
     assert found.score[0] >= 0.95
-    near = outliers.nearest_cluster(graph_of(vectors, 15), clusters)
-    words = list(reasons(found, clusters, near, ["Pipes", "Rods"], facets))
+    words = list(reasons(found, clusters, clusters.labels, ["Pipes", "Rods"], facets))
     assert "Material says “steel”, but 100 % of the images it looks like say “PE”" in words[0]
     rare = found.kinds == outliers.KINDS.index("rare")
     assert not any("says" in words[row] for row in np.flatnonzero(rare))

@@ -105,6 +105,22 @@ def test_a_token_is_of_its_kinds_alone_and_tells_versions_apart() -> None:
     assert standing.token(LABEL, MERGE) not in {before[1], after[1]}
 
 
+def test_a_moment_stays_as_it_was_and_knows_versions_of_what_was_taken_back() -> None:
+    ledger = MemoryLedger()
+    ledger.append_decision("label:1", LABEL, "a", author="x", expected_version=0)
+    ledger.append_decision("label:1", LABEL, "", author="x", expected_version=1)
+    ledger.append_decision("cluster:1", RENAME, "b", author="x", expected_version=0)
+    standing = Standing(ledger).read()
+    before, token = standing.moment(LABEL), standing.token(LABEL)
+    ledger.append_decision("label:2", LABEL, "c", author="x", expected_version=0)
+    standing.read()
+    assert (before.of(LABEL), before.of(RENAME), before.token(LABEL)) == ({}, {}, token)
+    assert before.versions(LABEL, RENAME) == {"label:1": 2}
+    now = standing.moment(LABEL)
+    assert {s: d.value for s, d in now.of(LABEL).items()} == {"label:2": "c"}
+    assert now.token(LABEL) == standing.token(LABEL) != token
+
+
 def test_a_reading_may_be_as_old_as_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = MemoryLedger()
     standing = Standing(ledger).read()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -13,12 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import analysis, kept
+from analytics import analysis, kept, making
 from analytics.analysis import STEPS
 from analytics.keys import keys, match
-from analytics.neighbours import codes
+from analytics.neighbours import Graph, codes
 from cql.errors import InputError, IntegrityError
 from cql.records import MapVersion
+from cql.settings import Settings
 from tests.analytics.conftest import World
 from tests.analytics.test_analysis import QUICK, blobs, planted, run
 
@@ -45,6 +48,44 @@ def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:
         assert found.numbers.dtype == np.float32
         assert (found.names, found.count) == (wanted.names, 3)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_head_of_a_result_tells_its_key_and_what_is_plain(tmp_path: Path) -> None:
+    kept.save(tmp_path / "a", THING, key="k")
+    for each in tmp_path.glob("a/*.npy"):
+        each.unlink()  # nothing else is read
+    assert kept.head_of(tmp_path / "a") == ("k", {"count": 3})
+    with pytest.raises(FileNotFoundError):
+        kept.head_of(tmp_path / "b")
+    (tmp_path / "a" / "about.json").write_text("[]")
+    with pytest.raises(IntegrityError, match="must be a kept result"):
+        kept.head_of(tmp_path / "a")
+
+
+def test_of_earlier_graphs_only_the_one_of_the_model_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.zeros((2, 1), np.int64)
+    for at, model in enumerate(["ours", "ours", "theirs"]):
+        path = tmp_path / "graphs" / f"graph-{at}"
+        kept.save(path, Graph(rows + at, rows.astype(np.float32), model_id=model), key=f"{at}")
+        os.utime(path, (at, at))
+    opened: list[str] = []
+    real = kept.load
+
+    def load(path: Path, kind: type[Any], *, key: str) -> Any:
+        opened.append(path.name)
+        return real(path, kind, key=key)
+
+    monkeypatch.setattr(kept, "load", load)
+    given: Any = SimpleNamespace(
+        settings=Settings(data_dir=tmp_path), snapshot=SimpleNamespace(model_id="ours")
+    )
+    found = making._earlier_graph(given)
+    assert found is not None
+    assert (found.rows[0, 0], opened) == (1, ["graph-1"])
+    given.snapshot.model_id = "another"
+    assert making._earlier_graph(given) is None
 
 
 @dataclass(frozen=True)

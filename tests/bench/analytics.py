@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import clustering, outliers, projection
+from analytics import clustering, landmarks, outliers, projection
 from analytics.linking import link
 from cql.settings import Settings
 from tests.bench import clusters, duplicates, labels, layout, neighbours
@@ -49,11 +49,11 @@ class Map:
         self.graph = self._timed("graph", lambda: link(rows, 30, seed=SEED, threads=threads))
         self.placed = self._timed(
             "layout",
-            lambda: projection.layout(vectors, self.graph, seed=SEED, threads=threads),
+            lambda: landmarks.layout(vectors, self.graph, seed=SEED, threads=threads),
         )
         self.space = self._timed(
             "space",
-            lambda: projection.layout(
+            lambda: landmarks.layout(
                 vectors, self.graph, seed=SEED, dims=10, min_dist=0.0, threads=threads
             ),
         )
@@ -161,7 +161,7 @@ def works(*, quick: bool, threads: int) -> dict[str, Callable[[], list[Row]]]:
         "all-four": lambda: all_four(size, threads=threads, target=None if quick else 0.7),
         "graph": graphs,
         "layout": lambda: [
-            *layout.layouts(QUICK), *layout.again(QUICK), *([] if quick else layout.thinned(QUICK))
+            *layout.layouts(QUICK), *layout.again(QUICK), *([] if quick else layout.started(QUICK))
         ],
         "clusters": lambda: [
             *clusters.against_peers(size.rows), *clusters.at_size(10 * size.rows)

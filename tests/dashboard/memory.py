@@ -192,6 +192,9 @@ class MemoryStore(MemoryTaught, MemoryLedger):
     def listing(self, listing_id: str) -> Listing:
         return _known(self.listings_.get(listing_id), listing_id)
 
+    def titles_of(self, ids: Iterable[str]) -> dict[str, str]:
+        return {key: listing.title for key, listing in self.listings(ids).items()}
+
     def listings(self, ids: Iterable[str]) -> dict[str, Listing]:
         return {key: self.listings_[key] for key in ids if key in self.listings_}
 

@@ -15,6 +15,7 @@ from cql.errors import UnavailableError
 from dashboard import app, ids
 from dashboard.pages import decide
 from tests.dashboard.test_deciding import World
+from tests.dashboard.test_decisions import text_id
 
 BASE = "http://127.0.0.1:8050"
 
@@ -83,10 +84,6 @@ def _place(item: dict[str, Any]) -> str:
     return f"{place}.{item['property']}"
 
 
-def key_of(place: dict[str, str]) -> str:
-    return json.dumps(place, sort_keys=True, separators=(",", ":"))
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
@@ -111,13 +108,19 @@ def test_the_history_is_listed_and_an_act_taken_back(page: Page, world: World) -
     (act,) = world.services.history.page(limit=3).acts
     place = ids.decision_undo(act.subject, "1")
     done = page.call(
-        "toasts", "decision-undo.n_clicks", pressed=key_of(place), **{"decision-undo": [(place, 1)]}
+        "toasts",
+        "decision-undo.n_clicks",
+        pressed=text_id(place),
+        **{"decision-undo": [(place, 1)]},
     )
     assert "Undone" in shown(done, "toasts.children")
     assert done["refresh.data"]
     assert decided.labels(world.store) == {}
     again = page.call(
-        "toasts", "decision-undo.n_clicks", pressed=key_of(place), **{"decision-undo": [(place, 1)]}
+        "toasts",
+        "decision-undo.n_clicks",
+        pressed=text_id(place),
+        **{"decision-undo": [(place, 1)]},
     )
     assert "nothing to undo" in shown(again, "toasts.children")
 
@@ -198,7 +201,7 @@ def test_chosen_clusters_are_merged_from_their_bar(page: Page, world: World) -> 
             for number, key in enumerate(keys)
         ]
 
-    pressed = key_of(ids.cluster_pick(str(world.key(0))))
+    pressed = text_id(ids.cluster_pick(str(world.key(0))))
     for chosen, says in (((), "null"), ((0,), "another cluster"), ((0, 1), "would be one of")):
         found = page.call(
             ids.CLUSTERS_MERGE, "cluster-pick.value", pressed=pressed,
@@ -207,7 +210,7 @@ def test_chosen_clusters_are_merged_from_their_bar(page: Page, world: World) -> 
         assert says in shown(found, "clusters-merge.children")
     assert found["clusters-merge-ask.data"]["versions"]
     done = page.call(
-        "undo-stack", "clusters-merge-part.n_clicks", pressed=key_of(ids.merge_part("do")),
+        "undo-stack", "clusters-merge-part.n_clicks", pressed=text_id(ids.merge_part("do")),
         **{
             "clusters-merge-part": [(ids.merge_part("do"), 1), (ids.merge_part("name"), "Both")],
             "clusters-merge-ask.data": found["clusters-merge-ask.data"],

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from dashboard.connection import Connection
 from dashboard.supervisor import Lock, _url, running
 from dashboard.terminal import Screen, progress_text, seconds
 from tests.dashboard.fakes import JOB, NOW
+from tests.waiting import until
 
 
 def plain() -> tuple[Screen, io.StringIO]:
@@ -129,27 +129,20 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         child.stop(2)
 
 
-def wait(check: Any, timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_child_that_dies_starts_again_after_a_pause(module: Any) -> None:
     child = module("import time\ntime.sleep(60)\n")
     child.start()
     first = child.pid
     child._process.send_signal(signal.SIGKILL)
-    wait(lambda: not child.alive())
+    until(lambda: not child.alive(), seconds=20)
     said = child.tend()
     assert "signal SIGKILL" in said
     assert "0.05 s" in said
-    wait(lambda: "runs again" in child.tend())
+    until(lambda: "runs again" in child.tend(), seconds=20)
     assert child.alive()
     assert child.pid != first
     child._process.send_signal(signal.SIGKILL)
-    wait(lambda: not child.alive())
+    until(lambda: not child.alive(), seconds=20)
     assert "0.1 s" in child.tend()
 
 
@@ -163,14 +156,11 @@ def test_a_child_that_ignores_sigterm_goes_with_all_it_started(module: Any) -> N
         "stubborn",
     )
     child.start()
-    wait(lambda: child.log.exists() and child.log.read_text().strip())
+    until(lambda: bool(child.log.exists() and child.log.read_text().strip()), seconds=20)
     grand = int(child.log.read_text())
     child.stop(0.5)
-    wait(
-        lambda: (
-            not Path(f"/proc/{grand}").exists() or "Z" in Path(f"/proc/{grand}/stat").read_text()
-        )
-    )
+    stat = Path(f"/proc/{grand}/stat")
+    until(lambda: not stat.exists() or "Z" in stat.read_text(), seconds=20)
     assert not child.alive()
 
 

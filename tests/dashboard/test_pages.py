@@ -16,6 +16,7 @@ from cql.records import NAMESPACE
 from dashboard import ids
 from dashboard.answers import HitView, QueryView, SearchView
 from dashboard.components import cards, shell, states, terms, widgets
+from dashboard.components.jobs import job_row
 from dashboard.components.words import words
 from dashboard.pages import cluster, clusters, jobs, outliers, routes, search
 from dashboard.state import ClustersState, ExploreState, JobsState, OutliersState
@@ -348,7 +349,7 @@ def test_empty_states_of_outliers_say_why(
 
 
 def test_a_running_job_says_how_far_how_fast_and_how_long() -> None:
-    row = cards.job_row(a_job("running"), NOW)
+    row = job_row(a_job("running"), NOW)
     shown = text(row).replace("\u00a0", " ")
     for expected in ("Extract", "running", "embed", "50 of 200", "12.5/s", "12 s left", "2 h ago"):
         assert expected in shown
@@ -358,7 +359,7 @@ def test_a_running_job_says_how_far_how_fast_and_how_long() -> None:
 
 
 def test_a_failed_job_gives_its_reason_as_text() -> None:
-    row = cards.job_row(a_job("failed", error=f"{HOSTILE}: run `sightline ingest` again"), NOW)
+    row = job_row(a_job("failed", error=f"{HOSTILE}: run `sightline ingest` again"), NOW)
     assert HOSTILE in text(row)
     assert "sightline ingest" in [text(p) for p in parts(row) if type(p).__name__ == "Code"]
     assert not [part for part in parts(row) if getattr(part, "role", "") == "progressbar"]
@@ -366,10 +367,10 @@ def test_a_failed_job_gives_its_reason_as_text() -> None:
 
 
 def test_a_failed_job_can_be_run_again() -> None:
-    row = cards.job_row(a_job("failed", error="x", again=True), NOW)
+    row = job_row(a_job("failed", error="x", again=True), NOW)
     assert ids.job_again(str(a_job("failed", error="x", again=True).job_id)) in props(row, "id")
     assert "Run again" in text(row)
-    assert "Run again" not in text(cards.job_row(a_job("done"), NOW))
+    assert "Run again" not in text(job_row(a_job("done"), NOW))
 
 
 def test_a_job_shows_its_steps_and_what_it_cost() -> None:
@@ -378,8 +379,8 @@ def test_a_job_shows_its_steps_and_what_it_cost() -> None:
         JobStepView(step="near_by", state="running", seconds=61.0, rows=20, cpu_s=90.0),
     )
     changes = {"steps": steps, "cpu_s": 91.0, "peak_bytes": 2_100_000_000, "whole_left": True}
-    row = cards.job_row(a_job("running", **changes), NOW, opened=True)
-    shut = cards.job_row(a_job("running", **changes), NOW)
+    row = job_row(a_job("running", **changes), NOW, opened=True)
+    shut = job_row(a_job("running", **changes), NOW)
     assert "Near by" not in text(shut)
     assert "CPU" in text(shut)
     wanted = JobsState(a_job("running", **changes).job_id)
@@ -392,10 +393,8 @@ def test_a_job_shows_its_steps_and_what_it_cost() -> None:
     assert "CPU 1 min 31 s" in shown
     assert "2.1 GB memory at most" in shown
     assert "left in this step" not in shown
-    assert "left in this step" in text(cards.job_row(a_job("running"), NOW))
-    assert not [
-        part for part in parts(cards.job_row(a_job("done"), NOW)) if "Table" in str(type(part))
-    ]
+    assert "left in this step" in text(job_row(a_job("running"), NOW))
+    assert not [part for part in parts(job_row(a_job("done"), NOW)) if "Table" in str(type(part))]
 
 
 def test_jobs_are_grouped_and_counted() -> None:

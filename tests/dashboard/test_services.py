@@ -106,8 +106,8 @@ class FakeTable:
 class FakeAtlas(Atlas):
     """The real cache, whose tables are fakes."""
 
-    def table(self, map_id: UUID | None) -> FakeTable:  # type: ignore[override]
-        return FakeTable(self._store.map(self.resolve(map_id)))
+    def _table(self, found: UUID) -> FakeTable:  # type: ignore[override]
+        return FakeTable(self._store.map(found))
 
 
 @dataclass

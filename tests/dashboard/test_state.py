@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard import state
+from dashboard.address import MAX_PAGE
 from dashboard.state import (
     Camera,
     ClustersState,
@@ -214,7 +215,7 @@ def test_an_address_is_readable() -> None:
         ("?show=evil&page=-1", OutliersState()),
         ("?page=0", OutliersState()),
         ("?page=99999999999", OutliersState()),
-        ("?page=9999999", OutliersState(page=state.MAX_PAGE)),
+        ("?page=9999999", OutliersState(page=MAX_PAGE)),
         ("?page=٣", OutliersState()),
         ("?page=2&page=7", OutliersState(page=2)),
         (None, OutliersState()),
