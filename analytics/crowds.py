@@ -27,6 +27,15 @@ class Crowds:
     kept: NDArray[np.int64]
     of: NDArray[np.int64]
 
+    def graph(self, given: Graph) -> Graph:
+        """The kept rows' neighbours among themselves, by their new numbers.
+
+        Those of a crowd may be one several times; -1 stands where a row would be its own.
+        """
+        near = self.of[given.rows[self.kept]]
+        near[near == np.arange(len(self.kept))[:, None]] = -1
+        return Graph(near, given.scores[self.kept])
+
     def edges(self, given: Edges) -> Edges:
         """The graph of the kept rows: between two, the largest weight of any that they stand for.
 

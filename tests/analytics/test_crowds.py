@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import clustering, crowds, projection
+from analytics import clustering, crowds, landmarks, projection
 from analytics.layout import Edges
 from analytics.linking import link
 from analytics.neighbours import Collection, Graph
@@ -119,3 +119,12 @@ def test_a_hundred_thousand_equal_rows_cost_no_more_than_one() -> None:
     placed = projection.layout(vectors, graph, seed=1)
     assert time.process_time() - start < 30
     assert len(np.unique(placed, axis=0)) == 301
+
+
+def test_landmarks_take_a_crowd_as_one() -> None:
+    vectors, graph = crowded(2_000, 400)
+    placed = landmarks.layout(vectors, graph, seed=1, landmarks=60)
+    assert np.isfinite(placed).all()
+    assert len(np.unique(placed, axis=0)) == 401
+    few = landmarks.layout(vectors, graph, seed=1)
+    assert np.array_equal(few, projection.layout(vectors, graph, seed=1))
