@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics import crowds, projection
 from analytics import layout as optimiser
-from analytics import projection
 from analytics.neighbours import Graph
 from cql.progress import Progress, silent
 
@@ -47,13 +47,25 @@ def layout(
     The landmarks are laid out from their own exact graph, in the same way, every other row starts
     at the weighted mean of its placed neighbours, pass by pass through the graph, and then all
     move. Up to 10,000 rows, or where `landmarks` says as many as there are, as
-    `projection.layout` does. The same for any number of threads.
+    `projection.layout` does. A crowd of equal rows is laid out as one (`analytics.crowds`). The
+    same for any number of threads.
     """
-    return _laid(
-        vectors, graph, _count(len(vectors)) if landmarks is None else landmarks, seed=seed,
-        dims=dims, neighbours=neighbours, min_dist=min_dist, epochs=None, threads=threads,
-        progress=progress,
+    found = crowds.find(vectors, graph)
+    kept = vectors if found is None else vectors[found.kept]
+    count = _count(len(kept)) if landmarks is None else landmarks
+    if len(kept) <= max(count, projection.SMALL):
+        return projection.layout(
+            vectors, graph, seed=seed, dims=dims, neighbours=neighbours, min_dist=min_dist,
+            threads=threads, progress=progress,
+        )  # fmt: skip
+    edges = projection.edges_of(graph, neighbours, threads)
+    if found is not None:
+        graph, edges = found.graph(graph), found.edges(edges)
+    placed = _laid(
+        kept, graph, edges, count, seed=seed, dims=dims, neighbours=neighbours, min_dist=min_dist,
+        threads=threads, progress=progress,
     )  # fmt: skip
+    return placed if found is None else placed[found.of]
 
 
 def _count(rows: int) -> int:
@@ -63,30 +75,30 @@ def _count(rows: int) -> int:
 def _laid(
     vectors: NDArray[np.float32],
     graph: Graph,
+    edges: optimiser.Edges,
     landmarks: int,
     *,
     seed: int,
     dims: int,
     neighbours: int,
     min_dist: float,
-    epochs: int | None,
     threads: int | None,
     progress: Progress,
 ) -> NDArray[np.float32]:
-    if len(vectors) <= max(landmarks, projection.SMALL):
-        return projection.layout(
-            vectors, graph, seed=seed, dims=dims, neighbours=neighbours, min_dist=min_dist,
-            epochs=epochs, threads=threads, progress=progress,
-        )  # fmt: skip
     rows = choose(graph, landmarks, seed=seed)
     own = vectors[rows]
+    near, fewer = among(own, neighbours - 1), _count(len(own))
     start = np.full((len(vectors), dims), np.nan, np.float32)
-    start[rows] = _laid(
-        own, among(own, neighbours - 1), _count(len(own)), seed=seed, dims=dims,
-        neighbours=neighbours, min_dist=min_dist, epochs=START_EPOCHS, threads=threads,
-        progress=silent,
-    )  # fmt: skip
-    edges = projection.edges_of(graph, neighbours, threads)
+    if len(own) <= max(fewer, projection.SMALL):
+        start[rows] = projection.layout(
+            own, near, seed=seed, dims=dims, neighbours=neighbours, min_dist=min_dist,
+            epochs=START_EPOCHS, threads=threads,
+        )  # fmt: skip
+    else:
+        start[rows] = _laid(
+            own, near, projection.edges_of(near, neighbours, threads), fewer, seed=seed, dims=dims,
+            neighbours=neighbours, min_dist=min_dist, threads=threads, progress=silent,
+        )  # fmt: skip
     return optimiser.optimise(
         edges,
         projection.filled(vectors, edges, start, seed=seed),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from analytics.identity import halves
 from analytics.search import Searcher
+from cql import codec
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
 from cql.records import Snapshot
@@ -77,11 +78,16 @@ class Graph:
 
 
 def collect(searcher: Searcher, snapshot: Snapshot, *, progress: Progress = silent) -> Collection:
-    """Read every row from the hosts. IntegrityError when they hold more or fewer than it says."""
+    """Read every row from the hosts.
+
+    IntegrityError when they hold more or fewer than the snapshot says, InputError for vectors that
+    are not finite or not of unit norm: no step that follows meets one.
+    """
     vectors = np.empty((snapshot.rows, snapshot.dim), np.float32)
     images = np.empty((snapshot.rows, 16), np.uint8)
     listings: list[str] = []
     for part in searcher.stored(snapshot):
+        codec.check(part.vectors)
         span = slice(len(listings), len(listings) + len(part.listings))
         listings += part.listings
         if len(listings) <= snapshot.rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics import crowds
 from analytics import layout as optimiser
 from analytics.neighbours import Graph
 from cql.progress import Progress, silent
@@ -65,13 +67,42 @@ def layout(
 
     `start` (N, dims) holds an earlier layout in its own units, NaN for rows that it did not have:
     those begin at the weighted mean of their neighbours, the others move a little, and what the
-    whole was turned or shifted by is undone.
+    whole was turned or shifted by is undone. A crowd of equal rows is laid out as one
+    (`analytics.crowds`).
     """
+    found = crowds.find(vectors, graph)
+
+    def edges() -> optimiser.Edges:
+        made = edges_of(graph, neighbours, threads)
+        return made if found is None else found.edges(made)
+
+    if found is not None:
+        vectors = vectors[found.kept]
+        start = None if start is None else found.start(start)
     if start is not None and _known(start).any():
-        return _again(
-            vectors, graph, start, seed=seed, neighbours=neighbours, min_dist=min_dist,
+        placed = _again(
+            vectors, edges(), start, seed=seed, min_dist=min_dist,
             epochs=AGAIN_EPOCHS if epochs is None else epochs, threads=threads, progress=progress,
         )  # fmt: skip
+    else:
+        placed = _anew(
+            vectors, edges, seed=seed, dims=dims, min_dist=min_dist, epochs=epochs,
+            threads=threads, progress=progress,
+        )  # fmt: skip
+    return placed if found is None else placed[found.of]
+
+
+def _anew(
+    vectors: NDArray[np.float32],
+    edges: Callable[[], optimiser.Edges],
+    *,
+    seed: int,
+    dims: int,
+    min_dist: float,
+    epochs: int | None,
+    threads: int | None,
+    progress: Progress,
+) -> NDArray[np.float32]:
     count = len(vectors)
     begin = principal(vectors, dims)
     if count < SMALL or not begin.any():
@@ -80,7 +111,7 @@ def layout(
     noise = np.random.default_rng(seed).normal(scale=1e-4, size=begin.shape)
     begin = (begin * (10.0 / np.abs(begin).max()) + noise).astype(np.float32)
     return optimiser.optimise(
-        edges_of(graph, neighbours, threads),
+        edges(),
         begin,
         seed=seed,
         shape=optimiser.curve(min_dist),
@@ -92,18 +123,16 @@ def layout(
 
 def _again(
     vectors: NDArray[np.float32],
-    graph: Graph,
+    edges: optimiser.Edges,
     start: NDArray[np.float32],
     *,
     seed: int,
-    neighbours: int,
     min_dist: float,
     epochs: int,
     threads: int | None,
     progress: Progress,
 ) -> NDArray[np.float32]:
     known = _known(start)
-    edges = edges_of(graph, neighbours, threads)
     begin = filled(vectors, edges, start, seed=seed)
     moved = optimiser.optimise(
         edges,

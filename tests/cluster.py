@@ -236,12 +236,14 @@ def seen(find: Searcher, request: Request) -> Answer:
     return [(hit.listing_id, str(hit.image_id), hit.score) for hit in result.hits]
 
 
-def fill(store: Store, settings: Settings) -> tuple[list[Image], NDArray[np.float32]]:
+def fill(
+    store: Store, settings: Settings, *, listings: int = LISTINGS
+) -> tuple[list[Image], NDArray[np.float32]]:
     """Write listings, images and features of random near groups; images and vectors by row."""
     model = describe(MODEL, settings)
     store.put_model(model)
     random = np.random.default_rng(7)
-    owners = [f"l{n:03d}" for n in range(LISTINGS) for _ in range(int(random.integers(1, 5)))]
+    owners = [f"l{n:03d}" for n in range(listings) for _ in range(int(random.integers(1, 5)))]
     centres = random.normal(size=(12, model.dim))
     vectors = centres[random.integers(0, 12, len(owners))]
     vectors = vectors + random.normal(scale=0.5, size=vectors.shape)

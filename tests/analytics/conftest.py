@@ -446,7 +446,8 @@ class World:
         names = sorted(set(self.owners))
         made = []
         for number, group in enumerate(g for g in np.array_split(names, cuts) if len(g)):
-            rows = [n for n, own in enumerate(self.owners) if own in set(group.tolist())]
+            held = set(group.tolist())
+            rows = [n for n, own in enumerate(self.owners) if own in held]
             ids = b"".join(self.images[n].bytes for n in rows)
             done = shards.write(
                 shelf.folder(self.settings, snapshot_id),

@@ -192,6 +192,22 @@ def test_reasons_of_all_rows_take_no_square() -> None:
     assert seconds(60_000) < 8
 
 
+def test_a_hundred_thousand_equal_rows_are_equally_strange_in_seconds() -> None:
+    count = 100_000
+    vectors = np.repeat(unit(np.random.default_rng(9), 1, 6), count, axis=0)
+    graph = Graph(
+        np.maximum(np.arange(5), np.arange(5)[None] + (np.arange(count)[:, None] < 5)),
+        np.ones((count, 5), np.float32),
+    )
+    start = time.process_time()
+    for owners in (np.zeros(count, np.int64), np.arange(count) // 4):
+        found = outliers.score(graph, none(count), k=5, owners=owners, vectors=vectors)
+        assert (found.score == 1.0).all()
+        assert not found.kinds.any()
+    assert len(list(reasons(found, none(count), np.full(count, -1), []))) == count
+    assert time.process_time() - start < 20
+
+
 def test_a_photo_unlike_the_others_of_its_listing_stands_out() -> None:
     rng = np.random.default_rng(12)
     count = 120

@@ -2,19 +2,22 @@
 
 `python -m tests.bench.soak --minutes 15 --users 8` (`make soak`). Every answer is checked: each
 score against the vectors of the image that won, and the order and completeness of the hits
-against all listings that nobody changes.
+against all listings that nobody changes, and those that came or went before the moment up to which
+the answer takes changes in.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
@@ -37,13 +40,21 @@ K = 20
 GROWTH = 1.5
 """Most that p95 and memory may grow from the first third of a run to the last one."""
 
+LARGE = 64 << 20
+"""Bytes from which a process is one that may grow: a few pages more of a small one say nothing."""
+
 _PAUSE_S = 0.05
 _KEPT = 200
+_SURE = 1e-6
+"""Sums in another order differ by less."""
 
 
 @dataclass
 class Tally:
-    """What a run saw. `answers`: (seconds since the start, seconds it took)."""
+    """What a run saw. `answers`: (seconds since the start, seconds it took).
+
+    `memory`: of each process (seconds since the start, resident bytes).
+    """
 
     answers: list[tuple[float, float]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -51,12 +62,28 @@ class Tally:
     added: int = 0
     deleted: int = 0
     sold: int = 0
-    memory: list[tuple[float, int]] = field(default_factory=list)
+    memory: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+
+@dataclass
+class Fresh:
+    """A listing that came while users asked: its vectors, and when it was written whole.
+
+    `going`: when its deletion began, `gone`: when that was done.
+    """
+
+    vectors: NDArray[np.float64]
+    there: datetime
+    going: datetime | None = None
+    gone: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """The figures of a run; `ok` when nothing was wrong and nothing grew."""
+    """The figures of a run; `ok` when nothing was wrong, nothing refused and nothing grew.
+
+    Of each large process `memory_mb` in the last third of the run, and what it is of the second.
+    """
 
     minutes: float
     users: int
@@ -69,7 +96,8 @@ class Report:
     p50_ms: float
     p95_ms: float
     p95_growth: float
-    memory_growth: float
+    memory_mb: dict[str, float]
+    memory_growth: dict[str, float]
     ok: bool
 
 
@@ -79,9 +107,12 @@ class Soak:
     def __init__(self, service: Service) -> None:
         self.service, self.dataset = service, service.dataset
         self.vectors = np.array(service.vectors)
+        self.wide = self.vectors.astype(np.float64)
         keys = self.dataset.image_keys(np.arange(self.dataset.rows))
         self.rows = {UUID(bytes=key.tobytes()): row for row, key in enumerate(keys)}
-        self.fresh: dict[UUID, NDArray[np.float32]] = {}
+        self.images: dict[UUID, NDArray[np.float32]] = {}
+        self.fresh: dict[str, Fresh] = {}
+        self.traded: set[str] = set()
         self.tally = Tally()
         self._stop = threading.Event()
         self._began = 0.0
@@ -140,21 +171,53 @@ class Soak:
             return "hits are out of order"
         for hit in result.hits:
             row = self.rows.get(hit.image_id)
-            vector = self.vectors[row] if row is not None else self.fresh.get(hit.image_id)
+            vector = self.vectors[row] if row is not None else self.images.get(hit.image_id)
             if vector is None:
                 return f"image {hit.image_id} was never added"
             true = np.float32((wide @ vector.astype(np.float64)).max())
-            if abs(float(true) - hit.score) > 1e-6:
+            if abs(float(true) - hit.score) > _SURE:
                 return f"image {hit.image_id} scores {true}, the hit says {hit.score}"
+        found = {hit.listing_id for hit in result.hits}
+        least = result.hits[-1].score + _SURE if len(result.hits) == K else -np.inf
         if request.in_stock:
             missing = [hit.listing_id for hit in result.hits if not hit.inventory]
-            return f"{missing[0]} was not in stock when it was read" if missing else ""
-        scores = (self.vectors.astype(np.float64) @ wide.T).max(axis=1)
-        best = np.maximum.reduceat(scores, self.dataset.starts[:-1])
-        last = result.hits[-1].score
-        above = {self.dataset.listing_id(int(n)) for n in np.flatnonzero(best > last + 1e-6)}
-        lost = above - {hit.listing_id for hit in result.hits}
-        return f"{min(lost)} is better than the last hit and not among them" if lost else ""
+            if missing:
+                return f"{missing[0]} was not in stock when it was read"
+        best = np.maximum.reduceat((self.wide @ wide.T).max(axis=1), self.dataset.starts[:-1])
+        above = {int(number) for number in np.flatnonzero(best > least)}
+        if request.in_stock:
+            above = {number for number in above if self.dataset.rare(number)}
+        lost = {self.dataset.listing_id(number) for number in above} - found
+        if request.in_stock:
+            lost -= self.traded
+        elif not result.behind:
+            lost |= self._missed(result, wide, least) - found
+        if lost:
+            return f"{min(lost)} is better than the last hit and not among them"
+        gone = self._gone(result) & found
+        return f"{min(gone)} was deleted before and is a hit" if gone else ""
+
+    def _missed(self, result: Result, wide: NDArray[np.float64], least: float) -> set[str]:
+        """Fresh listings that are better than the last hit and were there all the time."""
+        known = result.followed_at
+        if known is None:
+            return set()
+        return {
+            name
+            for name, own in list(self.fresh.items())
+            if own.there < known
+            and own.going is None
+            and float((own.vectors @ wide.T).max()) > least
+        }
+
+    def _gone(self, result: Result) -> set[str]:
+        """Fresh listings that were deleted before what the answer takes in."""
+        known = result.followed_at
+        return {
+            name
+            for name, own in list(self.fresh.items())
+            if known is not None and own.gone is not None and own.gone < known
+        }
 
     def _ingest(self) -> None:
         """Add listings of a few photos that are like those there, and delete old ones again."""
@@ -167,13 +230,17 @@ class Soak:
             near /= np.linalg.norm(near, axis=1, keepdims=True)
             vectors = near.astype(np.float32)
             images = photos_of([name] * len(rows))
-            self.fresh.update(zip((each.image_id for each in images), vectors, strict=True))
+            self.images.update(zip((each.image_id for each in images), vectors, strict=True))
             store.put_listings([Listing(listing_id=name, title=name)])
             put_photos(store, MODEL, images, vectors)
+            self.fresh[name] = Fresh(vectors.astype(np.float64), datetime.now(UTC))
             self.tally.added += len(images)
             held.append(name)
             if len(held) > _KEPT:
-                store.delete_listing(held.pop(0))
+                oldest = self.fresh[held.pop(0)]
+                oldest.going = datetime.now(UTC)
+                store.delete_listing(f"soak{number - 1 - _KEPT:06d}")
+                oldest.gone = datetime.now(UTC)
                 self.tally.deleted += 1
             self._stop.wait(0.2)
 
@@ -185,24 +252,45 @@ class Soak:
             level = store.stock([name]).get(name)
             if level is not None:
                 left = max(0, level.inventory - 1) if level.inventory else 3
+                self.traded.add(name)
                 store.set_stock(name, left, etag=level.etag)
                 self.tally.sold += 1
             self._stop.wait(0.1)
 
     def _watch(self) -> None:
         while not self._stop.wait(5.0):
-            size = psutil.Process().memory_info().rss
-            for pid in self.service.host_pids():
-                if psutil.pid_exists(pid):
-                    size += psutil.Process(pid).memory_info().rss
-            self.tally.memory.append((time.monotonic() - self._began, size))
+            at = time.monotonic() - self._began
+            hosts = set(self.service.host_pids())
+            for process in (own := psutil.Process(), *own.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    size = float(process.memory_info().rss)
+                    name = f"{_named(process, hosts)} {process.pid}"
+                    self.tally.memory.setdefault(name, []).append((at, size))
+
+
+def _named(process: psutil.Process, hosts: set[int]) -> str:
+    if process.pid in hosts:
+        return "host"
+    words = " ".join(process.cmdline())
+    if "java" in process.name():
+        return "spark" if "spark" in words.lower().partition("-cp")[0] else "cassandra"
+    return "users" if process.pid == psutil.Process().pid else "python"
 
 
 def judge(tally: Tally, *, minutes: float, users: int) -> Report:
     """Compare the last third of a run with its second: the first one still warms up."""
     times = np.array([took for _, took in tally.answers])
     growth = _growth(tally.answers, minutes, lambda values: float(np.percentile(values, 95)))
-    memory = _growth(tally.memory, minutes, lambda values: float(np.median(values)))
+    held = {
+        name: float(np.median([size for at, size in seen if at >= 40 * minutes]))
+        for name, seen in tally.memory.items()
+        if _thirds(seen, minutes)
+    }
+    grown = {
+        name: _growth(tally.memory[name], minutes, lambda values: float(np.median(values)))
+        for name, size in held.items()
+        if size >= LARGE
+    }
     return Report(
         minutes=minutes,
         users=users,
@@ -215,22 +303,35 @@ def judge(tally: Tally, *, minutes: float, users: int) -> Report:
         p50_ms=round(1000 * float(np.median(times)), 1),
         p95_ms=round(1000 * float(np.percentile(times, 95)), 1),
         p95_growth=round(growth, 3),
-        memory_growth=round(memory, 3),
-        ok=not tally.wrong and not tally.refused and max(growth, memory) <= GROWTH,
+        memory_mb={name: round(held[name] / 2**20, 1) for name in grown},
+        memory_growth={name: round(value, 3) for name, value in grown.items()},
+        ok=not tally.wrong
+        and not tally.refused
+        and bool(grown)
+        and max(growth, *grown.values()) <= GROWTH,
     )
 
 
 def _growth(
-    seen: list[tuple[float, float]] | list[tuple[float, int]],
+    seen: Sequence[tuple[float, float]],
     minutes: float,
     figure: Callable[[NDArray[np.float64]], float],
 ) -> float:
+    parts = _thirds(seen, minutes)
+    if parts is None:
+        raise ValueError(f"a soak of {minutes:g} minutes is too short to compare its thirds")
+    middle, last = parts
+    return figure(last) / figure(middle)
+
+
+def _thirds(
+    seen: Sequence[tuple[float, float]], minutes: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Values of the second and of the last third of a run; None where one has none."""
     third = 20 * minutes
     middle = np.array([value for at, value in seen if third <= at < 2 * third], float)
     last = np.array([value for at, value in seen if at >= 2 * third], float)
-    if not len(middle) or not len(last):
-        raise ValueError(f"a soak of {minutes:g} minutes is too short to compare its thirds")
-    return figure(last) / figure(middle)
+    return (middle, last) if len(middle) and len(last) else None
 
 
 def main(arguments: list[str] | None = None) -> int:

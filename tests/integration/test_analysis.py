@@ -20,6 +20,7 @@ from analytics.analysis import analyse
 from analytics.appended import Tables
 from analytics.hosts import Hosts
 from analytics.latecomers import Latecomers
+from analytics.making import STEPS
 from analytics.search import Searcher
 from analytics.steps import KEPT
 from analytics.tiles import MapTable, Selection
@@ -37,30 +38,30 @@ pytestmark = pytest.mark.service
 
 
 CHILD = """
-import pickle, sys
+import pickle, sys, time
 from analytics.analysis import analyse
 from cql.store import Store
 settings = pickle.loads(bytes.fromhex(sys.argv[1]))
 def told(step, *_):
-    print(step, flush=True)
+    if step == sys.argv[4]:
+        print(step, flush=True)
+        time.sleep(60)
 with Store.open(settings) as store:
-    analyse(None, settings, store, model_id=sys.argv[2], progress=told)
+    analyse(None, settings, store, model_id=sys.argv[2], seed=int(sys.argv[3]), progress=told)
 """
 
 
-def killed_in(step: str, settings: Settings) -> None:
-    """Analyse in a process that is killed (-9) as soon as it says that a step begins."""
+def killed_in(step: str, settings: Settings, *, seed: int) -> None:
+    """Analyse in a process that waits where a step begins, and is killed (-9) there."""
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD, pickle.dumps(settings).hex(), MODEL],
+        [sys.executable, "-c", CHILD, pickle.dumps(settings).hex(), MODEL, str(seed), step],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip() == step:
-                process.kill()
-                break
+        assert process.stdout.readline().strip() == step
+        process.kill()
     assert process.returncode == -signal.SIGKILL
 
 
@@ -124,20 +125,24 @@ def test_a_collection_gets_a_map(spark: SparkSession, settings: Settings, store:
     try:
         hosts.start(shards.build(spark, settings, store, MODEL))
         hosts.ready(90)
-        killed_in("layout", settings)
-        assert store.live("map") is None
+        first = analyse(spark, settings, store, model_id=MODEL)
         kept: list[str] = []
+        for step in ("layout", "changes"):  # by then all but the map's own row is stored
+            killed_in(step, settings, seed=2)
+            assert store.live("map") == first.map_id
+            assert [version.map_id for version in store.maps()] == [first.map_id]
         made = analyse(
             spark,
             settings,
             store,
             model_id=MODEL,
+            seed=2,
             progress=lambda step, _done, _total, message="": (
                 kept.append(step) if message == KEPT else None
             ),
         )
-        assert kept == ["collect", "graph", "before"]
-        again = analyse(spark, settings, store, model_id=MODEL)
+        assert kept == [step.name for step in STEPS]
+        again = analyse(spark, settings, store, model_id=MODEL, seed=2)
         arrived(settings, store, vectors[:2], [image.image_id for image in images[:2]])
     finally:
         hosts.stop()
