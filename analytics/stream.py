@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from analytics.compiler import compiled
 from cql import codec
 from cql.errors import InputError, IntegrityError
+
+_BLOCK = 256
+"""Rows whose blobs are compared with their sums, checked and copied while the cache holds them."""
+
+_SURELY = 1.9 * codec.NORM_TOLERANCE
+"""A square of a norm that is nearer to 1 than this is of a norm within the tolerance."""
 
 
 def cut(batches: Iterable[pa.RecordBatch], shard_rows: int) -> Iterator[pa.Table]:
@@ -68,27 +76,29 @@ def decode(
     crcs = table["crc32c"].to_numpy()
     at = 0
     for chunk in table["feature_vector"].chunks:
-        part = slice(at, at + len(chunk))
-        found = _rows(chunk, crcs[part], dim)
-        if places is None:
-            vectors[part] = found
-        else:
-            vectors[places[part]] = found
-        at = part.stop
-    check_vectors(vectors, dim, "stored features")
+        for start in range(0, len(chunk), _BLOCK):
+            found = _rows(chunk.slice(start, _BLOCK), crcs[at + start :], dim)
+            check_vectors(found, dim, f"stored features from row {at + start}")
+            own = slice(at + start, at + start + len(found))
+            if places is None:
+                vectors[own] = found
+            else:
+                vectors[places[own]] = found
+        at += len(chunk)
     return vectors
 
 
 def _rows(chunk: pa.BinaryArray, crcs: NDArray[np.int64], dim: int) -> NDArray[np.float32]:
     """The vectors of an array of blobs, (N, dim): a view of its memory where that can be."""
-    width = 4 * dim
+    width, sums = 4 * dim, crcs[: len(chunk)].tolist()
     _, places, data = chunk.buffers()
     offsets = np.frombuffer(places, "<i4")[chunk.offset : chunk.offset + len(chunk) + 1]
     if chunk.null_count or (np.diff(offsets) != width).any() or data is None:
-        return codec.decode(chunk.to_pylist(), crcs.tolist(), dim=dim)
-    raw = data.slice(int(offsets[0]), width * len(chunk)).to_pybytes()
-    codec.verify([raw[at : at + width] for at in range(0, len(raw), width)], crcs.tolist())
-    return np.frombuffer(data, "<f4", len(chunk) * dim, int(offsets[0])).reshape(-1, dim)
+        return codec.decode(chunk.to_pylist(), sums, dim=dim)
+    first = int(offsets[0])
+    view = memoryview(data)
+    codec.verify((bytes(view[at : at + width]) for at in range(first, offsets[-1], width)), sums)
+    return np.frombuffer(data, "<f4", len(chunk) * dim, first).reshape(-1, dim)
 
 
 def uuid_bytes(ids: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:
@@ -105,7 +115,23 @@ def check_vectors(vectors: NDArray[Any], dim: int, name: str) -> None:
             f"{vectors.shape}: extract again with the snapshot's model"
         )
     for start in range(0, len(vectors), 16_384):
+        block = vectors[start : start + 16_384]
+        if _are_units(block):
+            continue
         try:
-            codec.check(vectors[start : start + 16_384])
+            codec.check(block)
         except InputError as error:
             raise IntegrityError(f"{name}, from row {start}: {error}") from error
+
+
+@partial(compiled, fast=("reassoc", "contract"))
+def _are_units(vectors: NDArray[np.float32]) -> bool:
+    """Whether `codec.check` would surely find nothing: it takes a third of its time."""
+    for row in range(vectors.shape[0]):
+        total = 0.0
+        for at in range(vectors.shape[1]):
+            total += np.float64(vectors[row, at]) * np.float64(vectors[row, at])
+        # A NaN or an infinity makes this false.
+        if not abs(total - 1) <= _SURELY:
+            return False
+    return True
