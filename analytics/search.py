@@ -19,6 +19,7 @@ from analytics.kernels import Images, merge_images
 from analytics.placement import ROLE, cover
 from analytics.pointers import LIVE, version_of
 from analytics.request import K_MAX, Request, check_examples
+from analytics.shared import Shared
 from cql.errors import InputError, IntegrityError, NotFoundError, UnavailableError
 from cql.records import NAMESPACE, Hit, Query, Service, Snapshot
 from cql.settings import Settings
@@ -102,6 +103,9 @@ class Searcher:
         self._pool = Pool(settings)
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="scatter")
         self._known: dict[UUID, Snapshot] = {}
+        # Queries that arrive together read once where they go.
+        self._default = Shared(self._read_default)
+        self._map = Shared(lambda: store.live("map"))
 
     @property
     def settings(self) -> Settings:
@@ -131,6 +135,20 @@ class Searcher:
         for a name that several have.
         """
         version = self._store.live(LIVE) if model is None else version_of(self._store, model)
+        return self._named(version)
+
+    def _standing(self, model: str | None) -> tuple[Snapshot, list[Service]]:
+        """The live snapshot of a model, as `snapshot`, and the hosts' rows."""
+        if model is not None:
+            return self.snapshot(model), self._store.services(ROLE)
+        version, services = self._default()
+        return self._named(version), services
+
+    def _read_default(self) -> tuple[UUID | None, list[Service]]:
+        services = self._threads.submit(self._store.services, ROLE)
+        return self._store.live(LIVE), services.result()
+
+    def _named(self, version: UUID | None) -> Snapshot:
         if version is None:
             raise UnavailableError(
                 "a snapshot must be live before anything can be searched, none is: "
@@ -159,10 +177,12 @@ class Searcher:
         """
         began = time.monotonic()
         request.check()
-        # Who hosts what is read while the examples are.
-        services = self._threads.submit(self._store.services, ROLE)
-        snapshot = self.snapshot(request.model)
-        request = self._fixed(request, snapshot)
+        drawn = None
+        if request.selects and request.map_id is None:
+            # Which map a selection is about is read while the rest is.
+            drawn = self._threads.submit(self._map)
+        snapshot, services = self._standing(request.model)
+        request = self._fixed(request, snapshot, drawn)
         examples = resolve(self._store, request, snapshot.model_id)
         found = self._scan(request, examples, request.k, (snapshot, services))
         hits = found.hits
@@ -234,13 +254,15 @@ class Searcher:
                     listings=[names[owner] for owner in reply.arrays["owners"]],
                 )
 
-    def _fixed(self, request: Request, snapshot: Snapshot) -> Request:
+    def _fixed(
+        self, request: Request, snapshot: Snapshot, drawn: Future[UUID | None] | None
+    ) -> Request:
         """The request with the map of its selection and the id of its model: its spec says them."""
         if request.model is not None:
             request = replace(request, model=snapshot.model_id)
         if not request.selects:
             return replace(request, map_id=None)
-        map_id = request.map_id or self._store.live("map")
+        map_id = request.map_id if drawn is None else drawn.result()
         if map_id is None:
             raise InputError(
                 "a selection is about a map, none is live yet: run `sightline analyse`, or search "
@@ -253,7 +275,7 @@ class Searcher:
         request: Request,
         examples: Examples,
         k: int,
-        known: tuple[Snapshot, Future[list[Service]]] | None = None,
+        known: tuple[Snapshot, list[Service]] | None = None,
     ) -> _Scan:
         snapshot, replies = self._scatter(
             "scan",
@@ -323,7 +345,7 @@ class Searcher:
         model_id: str | None = None,
         snapshot: Snapshot | None = None,
         only: Sequence[int] | None = None,
-        known: tuple[Snapshot, Future[list[Service]]] | None = None,
+        known: tuple[Snapshot, list[Service]] | None = None,
     ) -> tuple[Snapshot, list[Message]]:
         """Ask hosts that cover every shard (or `only` those) once; wait for hosts that recover.
 
@@ -341,7 +363,7 @@ class Searcher:
                     f"examples of model {model_id} must meet a snapshot of it, the live one is of "
                     f"{asked.model_id}: ask again"
                 )
-            rows = self._store.services(ROLE) if known is None else known[1].result()
+            rows = self._store.services(ROLE) if known is None else known[1]
             known = None
             plan = cover(rows, asked)
             left = deadline - time.monotonic()
@@ -407,11 +429,10 @@ class Searcher:
             seconds=seconds,
             created_at=datetime.now(UTC),
         )
-        done = self._store.publish(query, attempt, hits)
-        read: list[Hit] = []
+        done, read = self._store.publish_and_read(query, attempt, hits, limit=_PAGE)
         while len(read) < len(hits):
-            page = self._store.hits(
-                query_id, attempt, limit=_PAGE, after=read[-1] if read else None
+            page = (
+                self._store.hits(query_id, attempt, limit=_PAGE, after=read[-1]) if read else None
             )
             if not page:
                 raise UnavailableError(

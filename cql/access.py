@@ -153,27 +153,30 @@ class Access:
         named = [(block,) for block in blocks(dict.fromkeys(keys), KEYS)]
         return [row for rows in self.many(statement, named) for row in rows]
 
-    def together(self, *pairs: tuple[Statement, Sequence[Any]]) -> None:
-        """Run repeatable writes at once; returns when all of them are done.
+    def together(self, *pairs: tuple[Statement, Sequence[Any]]) -> list[list[Any]]:
+        """Run repeatable statements at once; the first page of each one's rows when all are done.
 
         Raises:
             UnavailableError: one of them was not carried out, the others may have been.
         """
         bound = [self._prepare(statement).bind(values) for statement, values in pairs]
 
-        def send() -> None:
+        def send() -> list[list[Any]]:
             # All are awaited before the first error is told: a retry must not meet its old self.
             waiting = [self._session.execute_async(each) for each in bound]
+            found: list[list[Any]] = []
             failed: list[Exception] = []
             for each in waiting:
                 try:
-                    each.result()
+                    found.append(list(each.result().current_rows))
                 except Exception as error:  # noqa: BLE001 - raised again below
                     failed.append(error)
             if failed:
                 raise failed[0]
+            return found
 
-        self._retried(send)
+        rows: list[list[Any]] = self._retried(send)
+        return rows
 
     def write(self, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
         """Write any number of rows, a bounded number at once; returns how many."""

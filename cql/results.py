@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from cassandra.query import UNSET_VALUE
@@ -175,11 +176,7 @@ class Results(Duplicates):
     def put_query(self, query: Query) -> Query:
         """Write a query as asked; returns it with its time."""
         stored = replace(query, created_at=query.created_at or now())
-        day = _day(stored.created_at)
-        self._access.together(
-            (cql.PUT_QUERY, values_of(stored, _QUERY)),
-            (cql.PUT_QUERY_DAY, (day, stored.created_at, stored.query_id, stored.name)),
-        )
+        self._access.together(*_written(stored))
         return stored
 
     def query(self, query_id: UUID) -> Query:
@@ -228,6 +225,15 @@ class Results(Duplicates):
         Raises:
             InputError: a score is not a finite number, or one listing comes twice.
         """
+        return self.publish_and_read(query, attempt, hits, limit=0)[0]
+
+    def publish_and_read(
+        self, query: Query, attempt: UUID, hits: Iterable[Hit], *, limit: int
+    ) -> tuple[Query, list[Hit]]:
+        """As `publish`, and the first `limit` (at most 2,000) hits as `hits` reads them.
+
+        They are read while the query is written: both come after the hits.
+        """
         rows = list(hits)
         listings = {hit.listing_id for hit in rows}
         if len(listings) != len(rows):
@@ -252,7 +258,16 @@ class Results(Duplicates):
                     for hit in block
                 ),
             )
-        return self.put_query(replace(query, state="done", attempt=attempt, hits=len(rows)))
+        done = replace(
+            query,
+            state="done",
+            attempt=attempt,
+            hits=len(rows),
+            created_at=query.created_at or now(),
+        )
+        page = [(cql.HITS, (query.query_id, attempt, limit))] if limit and rows else []
+        found = self._access.together(*_written(done), *page)
+        return done, [_hit(row) for row in found[-1]] if page else []
 
     def hits(
         self, query_id: UUID, attempt: UUID, *, limit: int, after: Hit | None = None
@@ -267,16 +282,7 @@ class Results(Duplicates):
             rows = list(self._access.each(cql.HITS_TIED, *key, after.listing_id, limit))
             if len(rows) < limit:
                 rows += self._access.each(cql.HITS_BELOW, *key, limit - len(rows))
-        return [
-            Hit(
-                score=row.score,
-                listing_id=row.listing_id,
-                image_id=row.image_id,
-                inventory=row.inventory,
-                stock_read_at=utc(row.stock_read_at),
-            )
-            for row in rows
-        ]
+        return [_hit(row) for row in rows]
 
     def hits_of(
         self, query: Query, *, limit: int, after: Hit | None = None, read: int = 0
@@ -313,6 +319,22 @@ class Results(Duplicates):
 
     def _query_days(self) -> int:
         return self._access.settings.query_ttl_days + 2
+
+
+def _written(query: Query) -> tuple[tuple[cql.Statement, tuple[Any, ...]], ...]:
+    """The statements that write a query, with their values."""
+    day = (_day(query.created_at), query.created_at, query.query_id, query.name)
+    return (cql.PUT_QUERY, values_of(query, _QUERY)), (cql.PUT_QUERY_DAY, day)
+
+
+def _hit(row: Any) -> Hit:
+    return Hit(
+        score=row.score,
+        listing_id=row.listing_id,
+        image_id=row.image_id,
+        inventory=row.inventory,
+        stock_read_at=utc(row.stock_read_at),
+    )
 
 
 def _day(moment: datetime | None) -> int:
