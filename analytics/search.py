@@ -20,6 +20,7 @@ from analytics.placement import ROLE, cover
 from analytics.pointers import LIVE, version_of
 from analytics.request import K_MAX, Request, check_examples
 from analytics.shared import Shared
+from cql.access import now
 from cql.errors import InputError, IntegrityError, NotFoundError, UnavailableError
 from cql.records import NAMESPACE, Hit, Query, Service, Snapshot
 from cql.settings import Settings
@@ -326,11 +327,11 @@ class Searcher:
         for at in range(0, len(hits), _PAGE):
             some = hits[at : at + _PAGE]
             levels = self._store.stock([hit.listing_id for hit in some])
-            now = datetime.now(UTC)
+            moment = now()
             for hit in some:
                 level = levels.get(hit.listing_id)
                 if level is not None and level.inventory > 0:
-                    kept.append(replace(hit, inventory=level.inventory, stock_read_at=now))
+                    kept.append(replace(hit, inventory=level.inventory, stock_read_at=moment))
             if len(kept) >= k:
                 break
         return kept[:k]

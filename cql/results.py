@@ -176,7 +176,7 @@ class Results(Duplicates):
     def put_query(self, query: Query) -> Query:
         """Write a query as asked; returns it with its time."""
         stored = replace(query, created_at=query.created_at or now())
-        self._access.together(*_written(stored))
+        self._access.run(cql.PUT_QUERY, *_written(stored))
         return stored
 
     def query(self, query_id: UUID) -> Query:
@@ -230,12 +230,13 @@ class Results(Duplicates):
     def publish_and_read(
         self, query: Query, attempt: UUID, hits: Iterable[Hit], *, limit: int
     ) -> tuple[Query, list[Hit]]:
-        """As `publish`, and the first `limit` (at most 2,000) hits as `hits` reads them.
+        """As `publish`, and the first `limit` (at most 2,000) hits in clustering order, read back.
 
-        They are read while the query is written: both come after the hits.
+        They are read while the query is written: both come after the hits. What is not there is
+        left out. A row is known by its listing, so that nothing else of it need be read.
         """
         rows = list(hits)
-        listings = {hit.listing_id for hit in rows}
+        listings = {hit.listing_id: hit for hit in rows}
         if len(listings) != len(rows):
             raise InputError(f"a listing is one hit, got {len(rows)} hits of {len(listings)}")
         for hit in rows:
@@ -265,9 +266,12 @@ class Results(Duplicates):
             hits=len(rows),
             created_at=query.created_at or now(),
         )
-        page = [(cql.HITS, (query.query_id, attempt, limit))] if limit and rows else []
-        found = self._access.together(*_written(done), *page)
-        return done, [_hit(row) for row in found[-1]] if page else []
+        write = (cql.PUT_QUERY, _written(done))
+        if not limit or not rows:
+            self._access.run(write[0], *write[1])
+            return done, []
+        _, names = self._access.together(write, (cql.HIT_NAMES, (query.query_id, attempt, limit)))
+        return done, [listings[row.listing_id] for row in names]
 
     def hits(
         self, query_id: UUID, attempt: UUID, *, limit: int, after: Hit | None = None
@@ -282,7 +286,16 @@ class Results(Duplicates):
             rows = list(self._access.each(cql.HITS_TIED, *key, after.listing_id, limit))
             if len(rows) < limit:
                 rows += self._access.each(cql.HITS_BELOW, *key, limit - len(rows))
-        return [_hit(row) for row in rows]
+        return [
+            Hit(
+                score=row.score,
+                listing_id=row.listing_id,
+                image_id=row.image_id,
+                inventory=row.inventory,
+                stock_read_at=utc(row.stock_read_at),
+            )
+            for row in rows
+        ]
 
     def hits_of(
         self, query: Query, *, limit: int, after: Hit | None = None, read: int = 0
@@ -321,20 +334,10 @@ class Results(Duplicates):
         return self._access.settings.query_ttl_days + 2
 
 
-def _written(query: Query) -> tuple[tuple[cql.Statement, tuple[Any, ...]], ...]:
-    """The statements that write a query, with their values."""
+def _written(query: Query) -> tuple[Any, ...]:
+    """The values of `PUT_QUERY`."""
     day = (_day(query.created_at), query.created_at, query.query_id, query.name)
-    return (cql.PUT_QUERY, values_of(query, _QUERY)), (cql.PUT_QUERY_DAY, day)
-
-
-def _hit(row: Any) -> Hit:
-    return Hit(
-        score=row.score,
-        listing_id=row.listing_id,
-        image_id=row.image_id,
-        inventory=row.inventory,
-        stock_read_at=utc(row.stock_read_at),
-    )
+    return values_of(query, _QUERY) + day
 
 
 def _day(moment: datetime | None) -> int:

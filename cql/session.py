@@ -18,6 +18,7 @@ from cassandra.cluster import (
     Cluster,
     ExecutionProfile,
     NoHostAvailable,
+    ResultSet,
     Session,
 )
 from cassandra.policies import (
@@ -89,6 +90,12 @@ def named_rows(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]
     The driver makes a class for each answer: that costs more than reading a row.
     """
     return list(map(_row(tuple(names)), rows))
+
+
+def was_applied(answer: ResultSet) -> bool:
+    """Whether a compare-and-set was carried out: the first column of its only row."""
+    (row,) = answer.current_rows
+    return bool(row[0])
 
 
 def endpoint_file(settings: Settings) -> Path:
