@@ -17,7 +17,7 @@ from cql import codec
 from cql.errors import InputError, IntegrityError
 
 _BLOCK = 256
-"""Rows whose blobs are compared with their sums, checked and copied while the cache holds them."""
+"""Rows that are compared with their sums, checked and copied while the cache holds them."""
 
 _SURELY = 1.9 * codec.NORM_TOLERANCE
 """A square of a norm that is nearer to 1 than this is of a norm within the tolerance."""
@@ -58,34 +58,53 @@ def cut(batches: Iterable[pa.RecordBatch], shard_rows: int) -> Iterator[pa.Table
         yield pa.concat_tables(held)
 
 
-def decode(
-    table: pa.Table, dim: int, *, places: NDArray[np.intp] | None = None
-) -> NDArray[np.float32]:
-    """Decode the blobs of a table of features, (N, dim); IntegrityError for one that is damaged.
+class Rows:
+    """Vectors (N, dim) float32 of a stream, decoded as they come and kept until they are written.
 
-    `places`: where each row of the table goes (default: in order).
+    They take the place of the batches that brought them: these can be reused at once.
     """
-    for column, rule in (("dim", dim), ("dtype", "float32")):
-        seen = set(table[column].unique().to_pylist())
-        if seen - {rule}:
-            raise IntegrityError(
-                f"{column} of every feature must be {rule}, saw {sorted(map(str, seen))}: "
-                "extract again with one model"
-            )
-    vectors = np.empty((len(table), dim), np.float32)
-    crcs = table["crc32c"].to_numpy()
-    at = 0
-    for chunk in table["feature_vector"].chunks:
-        for start in range(0, len(chunk), _BLOCK):
-            found = _rows(chunk.slice(start, _BLOCK), crcs[at + start :], dim)
-            check_vectors(found, dim, f"stored features from row {at + start}")
-            own = slice(at + start, at + start + len(found))
-            if places is None:
-                vectors[own] = found
-            else:
-                vectors[places[own]] = found
-        at += len(chunk)
-    return vectors
+
+    def __init__(self, dim: int, *, room: int) -> None:
+        self._held = np.empty((room, dim), np.float32)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take in a batch of features; IntegrityError for one that is damaged."""
+        dim = self._held.shape[1]
+        for column, rule in (("dim", dim), ("dtype", "float32")):
+            seen = set(batch.column(column).unique().to_pylist())
+            if seen - {rule}:
+                raise IntegrityError(
+                    f"{column} of every feature must be {rule}, saw {sorted(map(str, seen))}: "
+                    "extract again with one model"
+                )
+        self._make_room(len(batch))
+        blobs, crcs = batch.column("feature_vector"), batch.column("crc32c").to_numpy()
+        for start in range(0, len(batch), _BLOCK):
+            found = _rows(blobs.slice(start, _BLOCK), crcs[start:], dim)
+            check_vectors(found, dim, f"stored features from row {start} of a batch")
+            self._held[self._count : self._count + len(found)] = found
+            self._count += len(found)
+
+    def first(self, count: int) -> NDArray[np.float32]:
+        """The first `count` that came: a view, until `drop` or `add`."""
+        return self._held[: min(count, self._count)]
+
+    def drop(self, count: int) -> None:
+        """Forget the first `count`."""
+        left = self._count - count
+        self._held[:left] = self._held[count : self._count].copy()
+        self._count = left
+
+    def _make_room(self, count: int) -> None:
+        needed = self._count + count
+        if needed > len(self._held):
+            larger = np.empty((needed + needed // 4, self._held.shape[1]), np.float32)
+            larger[: self._count] = self._held[: self._count]
+            self._held = larger
 
 
 def _rows(chunk: pa.BinaryArray, crcs: NDArray[np.int64], dim: int) -> NDArray[np.float32]:
