@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,7 +21,13 @@ from analytics.pointers import LIVE, version_of
 from analytics.request import K_MAX, Request, check_examples
 from analytics.shared import Shared
 from cql.access import now
-from cql.errors import InputError, IntegrityError, NotFoundError, UnavailableError
+from cql.errors import (
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    SightlineError,
+    UnavailableError,
+)
 from cql.records import NAMESPACE, Hit, Query, Service, Snapshot
 from cql.settings import Settings
 from cql.store import Store
@@ -96,6 +102,18 @@ class _Scan:
     behind: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Standing:
+    """A live snapshot, and the rows of hosts that were read with its pointer."""
+
+    snapshot: Snapshot
+    services: list[Service]
+
+
+class _MovedError(Exception):
+    """Another snapshot is live than the one that was asked."""
+
+
 class Searcher:
     """Asks the shard hosts of a live snapshot. Thread-safe; needs neither Spark nor torch."""
 
@@ -106,6 +124,7 @@ class Searcher:
         self._known: dict[UUID, Snapshot] = {}
         # Queries that arrive together read once where they go.
         self._default = Shared(self._read_default)
+        self._last: _Standing | None = None
         self._map = Shared(lambda: store.live("map"))
 
     @property
@@ -138,12 +157,13 @@ class Searcher:
         version = self._store.live(LIVE) if model is None else version_of(self._store, model)
         return self._named(version)
 
-    def _standing(self, model: str | None) -> tuple[Snapshot, list[Service]]:
+    def _standing(self, model: str | None) -> _Standing:
         """The live snapshot of a model, as `snapshot`, and the hosts' rows."""
         if model is not None:
-            return self.snapshot(model), self._store.services(ROLE)
+            return _Standing(self.snapshot(model), self._store.services(ROLE))
         version, services = self._default()
-        return self._named(version), services
+        self._last = _Standing(self._named(version), services)
+        return self._last
 
     def _read_default(self) -> tuple[UUID | None, list[Service]]:
         services = self._threads.submit(self._store.services, ROLE)
@@ -178,14 +198,38 @@ class Searcher:
         """
         began = time.monotonic()
         request.check()
+        guess = self._last if request.model is None and self._default.idle else None
+        if guess is not None:
+            # Hosts are asked what the last query was, while it is read whether that still holds.
+            read = self._threads.submit(self._standing, None)
+
+            def holds() -> bool:
+                return read.result().snapshot.snapshot_id == guess.snapshot.snapshot_id
+
+            try:
+                return self._answered(request, guess, began, holds)
+            except (SightlineError, _MovedError):
+                if holds():
+                    raise
+        return self._answered(request, self._standing(request.model), began, lambda: True)
+
+    def _answered(
+        self, request: Request, standing: _Standing, began: float, holds: Callable[[], bool]
+    ) -> Result:
+        """`search` of the snapshot that stands; _MovedError, and nothing published, unless `holds`.
+
+        It is asked when the hosts have answered.
+        """
         drawn = None
         if request.selects and request.map_id is None:
             # Which map a selection is about is read while the rest is.
             drawn = self._threads.submit(self._map)
-        snapshot, services = self._standing(request.model)
+        snapshot = standing.snapshot
         request = self._fixed(request, snapshot, drawn)
         examples = resolve(self._store, request, snapshot.model_id)
-        found = self._scan(request, examples, request.k, (snapshot, services))
+        found = self._scan(request, examples, request.k, standing)
+        if not holds():
+            raise _MovedError
         hits = found.hits
         if request.in_stock:
             hits, found = self._refilled(request, examples, found)
@@ -276,7 +320,7 @@ class Searcher:
         request: Request,
         examples: Examples,
         k: int,
-        known: tuple[Snapshot, list[Service]] | None = None,
+        known: _Standing | None = None,
     ) -> _Scan:
         snapshot, replies = self._scatter(
             "scan",
@@ -346,7 +390,7 @@ class Searcher:
         model_id: str | None = None,
         snapshot: Snapshot | None = None,
         only: Sequence[int] | None = None,
-        known: tuple[Snapshot, list[Service]] | None = None,
+        known: _Standing | None = None,
     ) -> tuple[Snapshot, list[Message]]:
         """Ask hosts that cover every shard (or `only` those) once; wait for hosts that recover.
 
@@ -356,7 +400,7 @@ class Searcher:
         deadline = time.monotonic() + self._settings.query_deadline_s
         pause, seen = 0.05, "no hosts are registered for it"
         while True:
-            asked = snapshot or (known[0] if known is not None else self.snapshot(model))
+            asked = snapshot or (known.snapshot if known is not None else self.snapshot(model))
             for each in arrays.values():
                 check_examples(each, asked.dim)
             if model_id is not None and asked.model_id != model_id:
@@ -364,7 +408,7 @@ class Searcher:
                     f"examples of model {model_id} must meet a snapshot of it, the live one is of "
                     f"{asked.model_id}: ask again"
                 )
-            rows = self._store.services(ROLE) if known is None else known[1]
+            rows = self._store.services(ROLE) if known is None else known.services
             known = None
             plan = cover(rows, asked)
             left = deadline - time.monotonic()

@@ -23,6 +23,11 @@ class Shared(Generic[T]):
         self._running: Future[T] | None = None
         self._next: Future[T] | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody reads: who asks now would read alone."""
+        return self._running is None
+
     def __call__(self) -> T:
         """What is read now; the error of that read is raised to all who share it."""
         with self._lock:
