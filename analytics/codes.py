@@ -75,8 +75,10 @@ def unwritten(rows: int, dim: int) -> Codes:
 
 def encode_into(codes: Codes, at: int, vectors: NDArray[np.float32]) -> None:
     """Code rows float32 (R, D) as rows `at` and following of `codes`."""
-    values, scales, residuals = (part[at : at + len(vectors)] for part in codes)
-    _encode(np.ascontiguousarray(vectors), values, scales, residuals)
+    own = slice(at, at + len(vectors))
+    _encode(
+        np.ascontiguousarray(vectors), codes.values[own], codes.scales[own], codes.residuals[own]
+    )
 
 
 def encode_queries(queries: NDArray[np.float32]) -> QueryCodes:

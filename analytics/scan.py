@@ -162,7 +162,9 @@ def _states(asks: Sequence[Ask], examples: NDArray[np.float32], codes: QueryCode
     states, start = [], 0
     for ask in asks:
         own = slice(start, start + len(ask.positives) + len(ask.negatives))
-        coded = QueryCodes(*(part[own] for part in codes))
+        coded = QueryCodes(
+            codes.values[own], codes.scales[own], codes.offsets[own], codes.slopes[own]
+        )
         states.append(_State(ask, examples[own], coded, np.empty(ask.k, np.float32)))
         start = own.stop
     return states
