@@ -121,6 +121,8 @@ class Searcher:
         self._settings, self._store = settings, store
         self._pool = Pool(settings)
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="scatter")
+        # One reading at a time needs it, for whose end all of the others may wait.
+        self._second = ThreadPoolExecutor(1, thread_name_prefix="standing")
         self._known: dict[UUID, Snapshot] = {}
         # Queries that arrive together read once where they go.
         self._default = Shared(self._read_default)
@@ -135,6 +137,7 @@ class Searcher:
     def close(self) -> None:
         """Close the connections to the hosts."""
         self._threads.shutdown()
+        self._second.shutdown()
         self._pool.close()
 
     def __enter__(self) -> Self:
@@ -166,7 +169,7 @@ class Searcher:
         return self._last
 
     def _read_default(self) -> tuple[UUID | None, list[Service]]:
-        services = self._threads.submit(self._store.services, ROLE)
+        services = self._second.submit(self._store.services, ROLE)
         return self._store.live(LIVE), services.result()
 
     def _named(self, version: UUID | None) -> Snapshot:

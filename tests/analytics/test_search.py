@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -244,6 +245,33 @@ def test_a_query_is_of_the_snapshot_that_is_live_when_it_is_asked(world: Make) -
         del one.store.pointers["snapshot"]
         with pytest.raises(UnavailableError, match="must be live"):
             find.search(Request(vectors=vectors[:1], k=5))
+
+
+def test_more_queries_at_once_than_threads(world: Make) -> None:
+    """Each waits for what is live; whoever reads that waits for none of them."""
+    one = world()
+    vectors, owners = ragged()
+    one.fill(vectors, owners)
+    one.host()
+    read, live = [0], one.store.live
+
+    def slowly(name: str) -> UUID | None:
+        read[0] += 1
+        time.sleep(0.05)
+        return live(name)
+
+    with searcher(one) as find, ThreadPoolExecutor(100) as pool:
+        first = find.search(Request(vectors=vectors[:1], k=3))
+        one.store.live = slowly  # type: ignore[method-assign]
+        start = threading.Barrier(100)
+
+        def ask(number: int) -> Any:
+            start.wait()
+            return find.search(Request(vectors=vectors[:1], k=3, name=str(number)))
+
+        found = list(pool.map(ask, range(100), timeout=30))
+    assert all(seen(each) == seen(first) for each in found)
+    assert read[0] < 100, "queries that come together must share readings"
 
 
 def test_the_default_model_may_change_between_queries(world: Make) -> None:
