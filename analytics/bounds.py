@@ -222,12 +222,15 @@ class Found(NamedTuple):
     """What a scan notes of A plans: listings that can be hits, and how good the best surely are.
 
     `listings` int64, `lower` and `upper` float32 (A, L), of each row `counts` int64 (A,) filled.
+    `rows` int64 (A, L): the only row that can win its listing and be its score, -1 where the scan
+    does not know one.
     `limits` float32 (A,): what an upper bound must reach. `best` float32 (A, k): heaps of lower
     bounds, `held` int64 (A,) of each filled; `sizes` int64 (A,): how many a plan wants, 0 where
     that is more than there are listings.
     """
 
     listings: NDArray[np.int64]
+    rows: NDArray[np.int64]
     lower: NDArray[np.float32]
     upper: NDArray[np.float32]
     counts: NDArray[np.int64]
@@ -238,9 +241,12 @@ class Found(NamedTuple):
 
 
 @compiled
-def _note(found: Found, ask: int, listing: int, least: np.float32, most: np.float32) -> None:
+def _note(
+    found: Found, ask: int, listing: int, row: int, least: np.float32, most: np.float32
+) -> None:
     place = found.counts[ask]
     found.listings[ask, place] = listing
+    found.rows[ask, place] = row
     found.lower[ask, place] = least
     found.upper[ask, place] = most
     found.counts[ask] = place + 1
@@ -250,6 +256,18 @@ def _note(found: Found, ask: int, listing: int, least: np.float32, most: np.floa
         found.held[ask] = keep_largest(found.best[ask, :size], found.held[ask], own)
         if found.held[ask] == size:
             found.limits[ask] = max(found.limits[ask], found.best[ask, 0])
+
+
+@compiled
+def _only(reach: NDArray[np.float32], first: int, last: int, least: np.float32) -> int:
+    """The only one of places first to last that reaches `least`; -1 where there are several."""
+    only = -1
+    for at in range(first, last):
+        if reach[at] >= least:
+            if only >= 0:
+                return -1
+            only = at
+    return only
 
 
 @compiled
@@ -280,7 +298,8 @@ def _note_best(
             most = max(most, reach[row])
         if most >= found.limits[ask] and most > LOWEST:
             least = _surely(scores, shift, start, end, residuals, queries, plan)
-            _note(found, ask, listing, least, most)
+            only = _only(reach, start - shift, end - shift, least)
+            _note(found, ask, listing, shift + only if only >= 0 else -1, least, most)
 
 
 @compiled
@@ -307,7 +326,7 @@ def _note_any(
             high,
         )  # fmt: skip
         if taken and most >= found.limits[ask]:
-            _note(found, ask, listing, least, most)
+            _note(found, ask, listing, -1, least, most)
 
 
 @compiled

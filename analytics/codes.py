@@ -59,14 +59,26 @@ def width(dim: int) -> int:
 
 def encode(vectors: NDArray[np.float32]) -> Codes:
     """Code rows: float32 (N, D), finite and not zero."""
-    rows, dim = vectors.shape
-    codes = Codes(
+    codes = unwritten(*vectors.shape)
+    encode_into(codes, 0, vectors)
+    return codes
+
+
+def unwritten(rows: int, dim: int) -> Codes:
+    """Room for the codes of rows of `dim` numbers."""
+    return Codes(
         np.zeros((rows, width(dim)), np.int8),
         np.empty(rows, np.float32),
         np.empty(rows, np.float32),
     )
-    _encode(np.ascontiguousarray(vectors), codes.values, codes.scales, codes.residuals)
-    return codes
+
+
+def encode_into(codes: Codes, at: int, vectors: NDArray[np.float32]) -> None:
+    """Code rows float32 (R, D) as rows `at` and following of `codes`."""
+    own = slice(at, at + len(vectors))
+    _encode(
+        np.ascontiguousarray(vectors), codes.values[own], codes.scales[own], codes.residuals[own]
+    )
 
 
 def encode_queries(queries: NDArray[np.float32]) -> QueryCodes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,12 +86,30 @@ class _State:
     codes: QueryCodes
     best: NDArray[np.float32]
     held: int = 0
-    found: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]] = field(default_factory=list)
+    found: list[_Noted] = field(default_factory=list)
 
     @property
     def threshold(self) -> float:
         """The k-th best lower bound: nothing below it can be a hit."""
         return float(self.best[0]) if self.held == self.best.size else -np.inf
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Noted:
+    """Listings of one block as `bounds.Found` has them: their only rows, and upper bounds."""
+
+    number: int
+    listings: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    upper: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plans:
+    """The plans int64 (A, 7) of all asks for one block, with the masks whose addresses they say."""
+
+    numbers: NDArray[np.int64]
+    masks: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
 
 def best_listings(
@@ -100,27 +118,37 @@ def best_listings(
     """Find the k best listings of every ask in one pass; exact, ties by listing id."""
     if not asks:
         return []
-    states = [_state(ask) for ask in asks]
-    together = _stack([state.codes for state in states])
+    every = np.concatenate([part for ask in asks for part in (ask.positives, ask.negatives)])
+    examples = np.ascontiguousarray(every, np.float32)
+    codes = encode_queries(examples)
+    states = _states(asks, examples, codes)
+    plans = [_plans(asks, number) for number in range(len(blocks))]
     thresholds = np.full(len(asks), -np.inf, np.float32)
+    wanted = np.array([ask.k for ask in asks])
     lock = threading.Lock()
     scanned = 0
 
     def run(task: tuple[int, int, int]) -> None:
         nonlocal scanned
         number, first, last = task
-        done, found = _bound(
-            blocks[number], number, asks, together, thresholds, first=first, last=last
+        # Nothing is learned from fewer listings than a query wants.
+        sizes = np.where(wanted <= last - first, wanted, 0)
+        found = _room(thresholds, sizes, last - first)
+        block = blocks[number]
+        done = bounds.scan(
+            block.codes, block.offsets, first, last, codes, plans[number].numbers, found
         )
         with lock:
             scanned += done
-            for at, state in enumerate(states):
-                count = int(found.counts[at])
-                if not count:
-                    continue
-                own = slice(count)
+            for at in np.flatnonzero(found.counts):
+                state, own = states[at], slice(found.counts[at])
                 state.found.append(
-                    (number, found.listings[at, own].copy(), found.upper[at, own].copy())
+                    _Noted(
+                        number,
+                        found.listings[at, own].copy(),
+                        found.rows[at, own].copy(),
+                        found.upper[at, own].copy(),
+                    )
                 )
                 state.held = keep_largest(state.best, state.held, found.lower[at, own])
                 thresholds[at] = state.threshold
@@ -130,13 +158,40 @@ def best_listings(
     return _settle(blocks, states, scanned, each)
 
 
-def _state(ask: Ask) -> _State:
-    examples = np.ascontiguousarray(np.concatenate([ask.positives, ask.negatives]), np.float32)
-    return _State(ask, examples, encode_queries(examples), np.empty(ask.k, np.float32))
+def _states(asks: Sequence[Ask], examples: NDArray[np.float32], codes: QueryCodes) -> list[_State]:
+    states, start = [], 0
+    for ask in asks:
+        own = slice(start, start + len(ask.positives) + len(ask.negatives))
+        coded = QueryCodes(
+            codes.values[own], codes.scales[own], codes.offsets[own], codes.slopes[own]
+        )
+        states.append(_State(ask, examples[own], coded, np.empty(ask.k, np.float32)))
+        start = own.stop
+    return states
 
 
-def _stack(codes: Sequence[QueryCodes]) -> QueryCodes:
-    return QueryCodes(*map(np.concatenate, zip(*codes, strict=True)))
+def _plans(asks: Sequence[Ask], number: int) -> _Plans:
+    masks = [(ask.mask(number), ask.eligible(number)) for ask in asks]
+    made: list[bounds.Plan] = []
+    for ask, own in zip(asks, masks, strict=True):
+        made.append(_plan(ask, made[-1].end if made else 0, *own))
+    return _Plans(np.array(made, np.int64), masks)
+
+
+def _room(thresholds: NDArray[np.float32], sizes: NDArray[np.int64], most: int) -> bounds.Found:
+    """Room for what a scan of at most `most` listings notes."""
+    shape = len(sizes), most
+    return bounds.Found(
+        listings=np.empty(shape, np.int64),
+        rows=np.empty(shape, np.int64),
+        lower=np.empty(shape, np.float32),
+        upper=np.empty(shape, np.float32),
+        counts=np.zeros(len(sizes), np.int64),
+        limits=thresholds.copy(),
+        best=np.empty((len(sizes), int(sizes.max())), np.float32),
+        held=np.zeros(len(sizes), np.int64),
+        sizes=sizes,
+    )
 
 
 def _tasks(blocks: Sequence[Block]) -> list[tuple[int, int, int]]:
@@ -151,39 +206,6 @@ def _tasks(blocks: Sequence[Block]) -> list[tuple[int, int, int]]:
             tasks.append((number, first, last))
             first, size = last, min(2 * size, _TASK_ROWS)
     return tasks
-
-
-def _bound(
-    block: Block,
-    number: int,
-    asks: Sequence[Ask],
-    queries: QueryCodes,
-    thresholds: NDArray[np.float32],
-    *,
-    first: int,
-    last: int,
-) -> tuple[int, bounds.Found]:
-    held = [(ask.mask(number), ask.eligible(number)) for ask in asks]  # while addresses are used
-    plans, start = [], 0
-    for ask, masks in zip(asks, held, strict=True):
-        plans.append(_plan(ask, start, *masks))
-        start = plans[-1].end
-    count, size = len(asks), last - first
-    # Nothing is learned from fewer listings than a query wants.
-    sizes = np.array([ask.k if ask.k <= size else 0 for ask in asks])
-    found = bounds.Found(
-        listings=np.empty((count, size), np.int64),
-        lower=np.empty((count, size), np.float32),
-        upper=np.empty((count, size), np.float32),
-        counts=np.zeros(count, np.int64),
-        limits=thresholds.copy(),
-        best=np.empty((count, int(sizes.max())), np.float32),
-        held=np.zeros(count, np.int64),
-        sizes=sizes,
-    )
-    numbers = np.array(plans, np.int64)
-    done = bounds.scan(block.codes, block.offsets, first, last, queries, numbers, found)
-    return done, found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,8 +233,14 @@ def _settle(
     blocks: Sequence[Block], states: Sequence[_State], scanned: int, each: Map
 ) -> list[Listings]:
     """Score what the bounds left: where that is much, roughly first, then what is left of it."""
-    parts = [part for state in states for part in _left(state, len(blocks))]
-    pieces = list(each(lambda part: _narrowed(blocks[part[1]], *part), parts))
+    pieces: list[_Piece] = []
+    open_: list[tuple[_State, int, NDArray[np.int64]]] = []
+    for state in states:
+        for number, listings, rows in _left(state, len(blocks)):
+            known = rows >= 0
+            pieces += _sure(state, number, listings[known], rows[known])
+            open_ += [(state, number, part) for part in _cut(listings[~known])]
+    pieces += each(lambda part: _narrowed(blocks[part[1]], *part), open_)
     read = {id(state): 0 for state in states}
     for piece in pieces:
         read[id(piece.state)] += len(piece.rows)
@@ -220,13 +248,41 @@ def _settle(
     if many:
         pieces = [piece for piece in pieces if read[id(piece.state)] <= _FEW_ROWS]
         pieces += _likely(blocks, many, each)
-    exact = list(each(lambda piece: _score(blocks[piece.number], piece, exact=True), pieces))
     found: dict[int, list[_Scored]] = {id(state): [] for state in states}
-    for piece, (value, winners) in zip(pieces, exact, strict=True):
-        found[id(piece.state)].append(_Scored(piece.number, piece.chosen, value, winners))
+    groups = _grouped(pieces)
+    exact = each(
+        lambda group: [_score(blocks[piece.number], piece, exact=True) for piece in group], groups
+    )
+    for group, scored in zip(groups, exact, strict=True):
+        for piece, (value, winners) in zip(group, scored, strict=True):
+            found[id(piece.state)].append(_Scored(piece.number, piece.chosen, value, winners))
     return [
         _ranked(blocks, found[id(state)], state.ask.k, scanned, read[id(state)]) for state in states
     ]
+
+
+def _sure(
+    state: _State, number: int, listings: NDArray[np.int64], rows: NDArray[np.int64]
+) -> list[_Piece]:
+    """Pieces of listings that have one row each."""
+    return [
+        _Piece(state, number, listings[part], rows[part], np.arange(len(listings[part]) + 1))
+        for part in (slice(at, at + _SETTLED) for at in range(0, len(listings), _SETTLED))
+    ]
+
+
+def _grouped(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
+    """Pieces that one call settles together: of one ask and not many listings."""
+    groups: list[list[_Piece]] = []
+    size = 0
+    for piece in sorted(pieces, key=lambda each: id(each.state)):
+        size += len(piece.chosen)
+        if groups and groups[-1][0].state is piece.state and size <= _SETTLED:
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+            size = len(piece.chosen)
+    return groups
 
 
 def _likely(blocks: Sequence[Block], pieces: Sequence[_Piece], each: Map) -> list[_Piece]:
@@ -260,18 +316,22 @@ def _ranked(
     blocks: Sequence[Block], scored: Sequence[_Scored], k: int, scanned: int, rescored: int
 ) -> Listings:
     cut = _kth([each.values for each in scored], k)
-    scores: list[float] = []
+    values: list[float] = []
     names: list[str] = []
     images = []
-    for each in scored:
-        kept = np.flatnonzero(each.values >= cut)
-        scores += each.values[kept].tolist()
-        names += blocks[each.number].listings.take(each.chosen[kept]).to_pylist()
-        images.append(blocks[each.number].images[each.winners[kept]])
-    order = sorted(range(len(scores)), key=lambda at: (-scores[at], names[at]))[:k]
+    for number in dict.fromkeys(each.number for each in scored):
+        own = [each for each in scored if each.number == number]
+        found = np.concatenate([each.values for each in own])
+        kept = np.flatnonzero(found >= cut)
+        chosen = np.concatenate([each.chosen for each in own])[kept]
+        winners = np.concatenate([each.winners for each in own])[kept]
+        values += found[kept].tolist()
+        names += blocks[number].listings.take(chosen).to_pylist()
+        images.append(blocks[number].images[winners])
+    order = sorted(range(len(values)), key=lambda at: (-values[at], names[at]))[:k]
     won = np.concatenate(images) if images else np.empty((0, 16), np.uint8)
     return Listings(
-        scores=np.array([scores[at] for at in order], np.float32),
+        scores=np.array([values[at] for at in order], np.float32),
         ids=[names[at] for at in order],
         images=won[order],
         scanned=scanned,
@@ -279,16 +339,17 @@ def _ranked(
     )
 
 
-def _left(state: _State, blocks: int) -> list[tuple[_State, int, NDArray[np.int64]]]:
-    """Listings whose upper bound reaches the final threshold, in pieces: (state, block, which)."""
+def _left(state: _State, blocks: int) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """Listings whose upper bound reaches the final threshold: block, which, their only rows."""
     threshold = state.threshold
-    pieces = []
     for number in range(blocks):
-        own = [listings[upper >= threshold] for at, listings, upper in state.found if at == number]
+        own = [(noted, noted.upper >= threshold) for noted in state.found if noted.number == number]
         if own:
-            chosen = np.sort(np.concatenate(own))
-            pieces += [(state, number, part) for part in _cut(chosen)]
-    return pieces
+            listings = np.concatenate([noted.listings[near] for noted, near in own])
+            rows = np.concatenate([noted.rows[near] for noted, near in own])
+            # Rows are read as they lie.
+            order = np.argsort(listings)
+            yield number, listings[order], rows[order]
 
 
 def _narrowed(block: Block, state: _State, number: int, chosen: NDArray[np.int64]) -> _Piece:

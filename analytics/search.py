@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +19,15 @@ from analytics.kernels import Images, merge_images
 from analytics.placement import ROLE, cover
 from analytics.pointers import LIVE, version_of
 from analytics.request import K_MAX, Request, check_examples
-from cql.errors import InputError, IntegrityError, NotFoundError, UnavailableError
+from analytics.shared import Shared
+from cql.access import now
+from cql.errors import (
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    SightlineError,
+    UnavailableError,
+)
 from cql.records import NAMESPACE, Hit, Query, Service, Snapshot
 from cql.settings import Settings
 from cql.store import Store
@@ -94,6 +102,18 @@ class _Scan:
     behind: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Standing:
+    """A live snapshot, and the rows of hosts that were read with its pointer."""
+
+    snapshot: Snapshot
+    services: list[Service]
+
+
+class _MovedError(Exception):
+    """Another snapshot is live than the one that was asked."""
+
+
 class Searcher:
     """Asks the shard hosts of a live snapshot. Thread-safe; needs neither Spark nor torch."""
 
@@ -101,7 +121,13 @@ class Searcher:
         self._settings, self._store = settings, store
         self._pool = Pool(settings)
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="scatter")
+        # One reading at a time needs it, for whose end all of the others may wait.
+        self._second = ThreadPoolExecutor(1, thread_name_prefix="standing")
         self._known: dict[UUID, Snapshot] = {}
+        # Queries that arrive together read once where they go.
+        self._default = Shared(self._read_default)
+        self._last: _Standing | None = None
+        self._map = Shared(lambda: store.live("map"))
 
     @property
     def settings(self) -> Settings:
@@ -111,6 +137,7 @@ class Searcher:
     def close(self) -> None:
         """Close the connections to the hosts."""
         self._threads.shutdown()
+        self._second.shutdown()
         self._pool.close()
 
     def __enter__(self) -> Self:
@@ -131,6 +158,21 @@ class Searcher:
         for a name that several have.
         """
         version = self._store.live(LIVE) if model is None else version_of(self._store, model)
+        return self._named(version)
+
+    def _standing(self, model: str | None) -> _Standing:
+        """The live snapshot of a model, as `snapshot`, and the hosts' rows."""
+        if model is not None:
+            return _Standing(self.snapshot(model), self._store.services(ROLE))
+        version, services = self._default()
+        self._last = _Standing(self._named(version), services)
+        return self._last
+
+    def _read_default(self) -> tuple[UUID | None, list[Service]]:
+        services = self._second.submit(self._store.services, ROLE)
+        return self._store.live(LIVE), services.result()
+
+    def _named(self, version: UUID | None) -> Snapshot:
         if version is None:
             raise UnavailableError(
                 "a snapshot must be live before anything can be searched, none is: "
@@ -159,12 +201,38 @@ class Searcher:
         """
         began = time.monotonic()
         request.check()
-        # Who hosts what is read while the examples are.
-        services = self._threads.submit(self._store.services, ROLE)
-        snapshot = self.snapshot(request.model)
-        request = self._fixed(request, snapshot)
+        guess = self._last if request.model is None and self._default.idle else None
+        if guess is not None:
+            # Hosts are asked what the last query was, while it is read whether that still holds.
+            read = self._threads.submit(self._standing, None)
+
+            def holds() -> bool:
+                return read.result().snapshot.snapshot_id == guess.snapshot.snapshot_id
+
+            try:
+                return self._answered(request, guess, began, holds)
+            except (SightlineError, _MovedError):
+                if holds():
+                    raise
+        return self._answered(request, self._standing(request.model), began, lambda: True)
+
+    def _answered(
+        self, request: Request, standing: _Standing, began: float, holds: Callable[[], bool]
+    ) -> Result:
+        """`search` of the snapshot that stands; _MovedError, and nothing published, unless `holds`.
+
+        It is asked when the hosts have answered.
+        """
+        drawn = None
+        if request.selects and request.map_id is None:
+            # Which map a selection is about is read while the rest is.
+            drawn = self._threads.submit(self._map)
+        snapshot = standing.snapshot
+        request = self._fixed(request, snapshot, drawn)
         examples = resolve(self._store, request, snapshot.model_id)
-        found = self._scan(request, examples, request.k, (snapshot, services))
+        found = self._scan(request, examples, request.k, standing)
+        if not holds():
+            raise _MovedError
         hits = found.hits
         if request.in_stock:
             hits, found = self._refilled(request, examples, found)
@@ -234,13 +302,15 @@ class Searcher:
                     listings=[names[owner] for owner in reply.arrays["owners"]],
                 )
 
-    def _fixed(self, request: Request, snapshot: Snapshot) -> Request:
+    def _fixed(
+        self, request: Request, snapshot: Snapshot, drawn: Future[UUID | None] | None
+    ) -> Request:
         """The request with the map of its selection and the id of its model: its spec says them."""
         if request.model is not None:
             request = replace(request, model=snapshot.model_id)
         if not request.selects:
             return replace(request, map_id=None)
-        map_id = request.map_id or self._store.live("map")
+        map_id = request.map_id if drawn is None else drawn.result()
         if map_id is None:
             raise InputError(
                 "a selection is about a map, none is live yet: run `sightline analyse`, or search "
@@ -253,7 +323,7 @@ class Searcher:
         request: Request,
         examples: Examples,
         k: int,
-        known: tuple[Snapshot, Future[list[Service]]] | None = None,
+        known: _Standing | None = None,
     ) -> _Scan:
         snapshot, replies = self._scatter(
             "scan",
@@ -304,11 +374,11 @@ class Searcher:
         for at in range(0, len(hits), _PAGE):
             some = hits[at : at + _PAGE]
             levels = self._store.stock([hit.listing_id for hit in some])
-            now = datetime.now(UTC)
+            moment = now()
             for hit in some:
                 level = levels.get(hit.listing_id)
                 if level is not None and level.inventory > 0:
-                    kept.append(replace(hit, inventory=level.inventory, stock_read_at=now))
+                    kept.append(replace(hit, inventory=level.inventory, stock_read_at=moment))
             if len(kept) >= k:
                 break
         return kept[:k]
@@ -323,7 +393,7 @@ class Searcher:
         model_id: str | None = None,
         snapshot: Snapshot | None = None,
         only: Sequence[int] | None = None,
-        known: tuple[Snapshot, Future[list[Service]]] | None = None,
+        known: _Standing | None = None,
     ) -> tuple[Snapshot, list[Message]]:
         """Ask hosts that cover every shard (or `only` those) once; wait for hosts that recover.
 
@@ -333,7 +403,7 @@ class Searcher:
         deadline = time.monotonic() + self._settings.query_deadline_s
         pause, seen = 0.05, "no hosts are registered for it"
         while True:
-            asked = snapshot or (known[0] if known is not None else self.snapshot(model))
+            asked = snapshot or (known.snapshot if known is not None else self.snapshot(model))
             for each in arrays.values():
                 check_examples(each, asked.dim)
             if model_id is not None and asked.model_id != model_id:
@@ -341,7 +411,7 @@ class Searcher:
                     f"examples of model {model_id} must meet a snapshot of it, the live one is of "
                     f"{asked.model_id}: ask again"
                 )
-            rows = self._store.services(ROLE) if known is None else known[1].result()
+            rows = self._store.services(ROLE) if known is None else known.services
             known = None
             plan = cover(rows, asked)
             left = deadline - time.monotonic()
@@ -407,11 +477,10 @@ class Searcher:
             seconds=seconds,
             created_at=datetime.now(UTC),
         )
-        done = self._store.publish(query, attempt, hits)
-        read: list[Hit] = []
+        done, read = self._store.publish_and_read(query, attempt, hits, limit=_PAGE)
         while len(read) < len(hits):
-            page = self._store.hits(
-                query_id, attempt, limit=_PAGE, after=read[-1] if read else None
+            page = (
+                self._store.hits(query_id, attempt, limit=_PAGE, after=read[-1]) if read else None
             )
             if not page:
                 raise UnavailableError(

@@ -22,12 +22,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analytics.blocks import Block
-from analytics.codes import Codes, encode, width
+from analytics.codes import Codes, encode_into, unwritten, width
 from analytics.identity import halves
 from analytics.pointers import live_snapshots
 from analytics.rowfile import RowFile
 from analytics.shelf import folder, here, is_whole, numbered, sha256
-from analytics.stream import check_vectors, cut, decode, uuid_bytes
+from analytics.stream import Rows, check_vectors, cut, uuid_bytes
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
 from cql.records import NAMESPACE, Shard, Snapshot
@@ -48,7 +48,7 @@ _PARTS = (
 _SMALLEST = 4096
 """Rows below which a shard is not split to keep more cores busy."""
 
-_CHUNK = 2**20
+_CHUNK = 2**19
 
 _TABLE = pa.schema(
     [
@@ -144,22 +144,33 @@ def write(
     Returns rows, listings, first_listing, last_listing and files (name to sha256).
     """
     order = _order(pa.array(listings, pa.string()), images)
-    return _write(path, stem, listings[order], images[order], vectors[order])
+    return _write(path, stem, listings[order], images[order], vectors, order)
 
 
-def _write(
+def _write(  # noqa: PLR0917 - as `write`
     path: Path,
     stem: str,
     listings: NDArray[np.object_],
     images: NDArray[np.uint8],
     vectors: NDArray[np.float32],
+    order: NDArray[np.intp],
 ) -> dict[str, Any]:
-    """`write` for rows that are in order."""
+    """`write` where listings and images are in order; vector `order[n]` is that of row n."""
     starts = np.flatnonzero(np.r_[True, listings[1:] != listings[:-1]])
     path.mkdir(parents=True, exist_ok=True)
-    codes = encode(vectors)
+    rows, dim = vectors.shape
+    codes = unwritten(rows, dim)
+
+    def parts() -> Iterator[NDArray[np.float32]]:
+        # Put in order, coded, hashed and written while the processor's caches hold them.
+        step = max(1, _CHUNK // (4 * dim))
+        for at in range(0, rows, step):
+            part = np.ascontiguousarray(vectors[order[at : at + step]], "<f4")
+            encode_into(codes, at, part)
+            yield part
+
     contents: tuple[Any, ...] = (
-        np.ascontiguousarray(vectors, "<f4"),
+        _Parts(np.dtype("<f4"), (rows, dim), parts()),
         codes.values,
         codes.scales,
         codes.residuals,
@@ -180,27 +191,25 @@ def _write(
     }
 
 
-def _put(target: Path, content: NDArray[Any] | pa.Table) -> str:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Parts:
+    """An array in pieces, of which `parts` are the rows in order."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    parts: Iterator[NDArray[Any]]
+
+
+def _put(target: Path, content: NDArray[Any] | _Parts | pa.Table) -> str:
     """Write a file, which appears whole; its sha256.
 
     It is not forced to the disk: whoever opens it compares it with its sha256, and what a machine
     lost with its power is built again.
     """
     draft = target.with_name(f".{target.name}.{os.getpid()}.{time.time_ns()}")
-    with draft.open("wb") as file:
-        if isinstance(content, np.ndarray):
-            head = io.BytesIO()
-            np.lib.format.write_array_header_1_0(
-                head, np.lib.format.header_data_from_array_1_0(content)
-            )
-            parts: tuple[Any, ...] = (head.getvalue(), content.reshape(-1).view(np.uint8))
-        else:
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_file(sink, content.schema) as writer:
-                writer.write_table(content)
-            parts = (sink.getvalue(),)
-        digest = hashlib.sha256()
-        for part in parts:
+    digest = hashlib.sha256()
+    with draft.open("wb", buffering=0) as file:
+        for part in _bytes(content):
             for at in range(0, len(part), _CHUNK):
                 # Hashed while the processor's caches hold it.
                 piece = part[at : at + _CHUNK]
@@ -208,6 +217,28 @@ def _put(target: Path, content: NDArray[Any] | pa.Table) -> str:
                 file.write(piece)
     draft.replace(target)
     return digest.hexdigest()
+
+
+def _bytes(content: NDArray[Any] | _Parts | pa.Table) -> Iterator[Any]:
+    """What a file of an array (.npy) or a table (Arrow) has in it, in pieces."""
+    if isinstance(content, pa.Table):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, content.schema) as writer:
+            writer.write_table(content)
+        yield sink.getvalue()
+        return
+    if isinstance(content, np.ndarray):
+        content = _Parts(content.dtype, content.shape, iter([content]))
+    head = io.BytesIO()
+    described = {
+        "descr": np.lib.format.dtype_to_descr(content.dtype),
+        "fortran_order": False,
+        "shape": content.shape,
+    }
+    np.lib.format.write_array_header_1_0(head, described)
+    yield head.getvalue()
+    for part in content.parts:
+        yield part.reshape(-1).view(np.uint8)
 
 
 def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
@@ -364,15 +395,15 @@ def _task(
     partition = context.partitionId() if context is not None else 0
     path = folder(here(settings), snapshot_id)
     machine = own_address(settings)
-    for number, table in enumerate(cut(batches, settings.shard_rows)):
+    rows = Rows(dim, room=settings.shard_rows)
+    for number, table in enumerate(cut(_without_vectors(batches, rows), settings.shard_rows)):
         images = uuid_bytes(table.column("image_id"))
         listings = table.column("listing_id").to_numpy(zero_copy_only=False)
         stem = f"{partition:05d}-{number:05d}"
         order = _order(table.column("listing_id"), images)
-        places = np.empty_like(order)
-        places[order] = np.arange(len(order))
-        vectors = decode(table, dim, places=places)
-        made = _write(path, stem, listings[order], images[order], vectors)
+        vectors = rows.first(len(table))
+        made = _write(path, stem, listings[order], images[order], vectors, order)
+        rows.drop(len(table))
         mark = int(table.column("mark").to_numpy().astype(object).sum()) % 2**64
         yield pa.record_batch(
             [
@@ -381,6 +412,13 @@ def _task(
             ],
             names=["shard", "mark"],
         )
+
+
+def _without_vectors(batches: Iterator[pa.RecordBatch], rows: Rows) -> Iterator[pa.RecordBatch]:
+    """What is left of each batch when `rows` has its vectors."""
+    for batch in batches:
+        rows.add(batch)
+        yield batch.select(["listing_id", "image_id", "mark"])
 
 
 def _order(listings: pa.Array | pa.ChunkedArray, images: NDArray[np.uint8]) -> NDArray[np.intp]:

@@ -25,9 +25,16 @@ from cassandra.cluster import NoHostAvailable, ResultSet, Session
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.connection import ConnectionException
 from cassandra.protocol import ErrorMessage
-from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
+from cassandra.query import (
+    UNSET_VALUE,
+    BatchStatement,
+    BatchType,
+    BoundStatement,
+    PreparedStatement,
+)
 
 from cql.errors import ConflictError, UnavailableError
+from cql.session import was_applied
 from cql.settings import Settings
 from cql.statements import Statement
 
@@ -153,27 +160,30 @@ class Access:
         named = [(block,) for block in blocks(dict.fromkeys(keys), KEYS)]
         return [row for rows in self.many(statement, named) for row in rows]
 
-    def together(self, *pairs: tuple[Statement, Sequence[Any]]) -> None:
-        """Run repeatable writes at once; returns when all of them are done.
+    def together(self, *pairs: tuple[Statement, Sequence[Any]]) -> list[list[Any]]:
+        """Run repeatable statements at once; the first page of each one's rows when all are done.
 
         Raises:
             UnavailableError: one of them was not carried out, the others may have been.
         """
         bound = [self._prepare(statement).bind(values) for statement, values in pairs]
 
-        def send() -> None:
+        def send() -> list[list[Any]]:
             # All are awaited before the first error is told: a retry must not meet its old self.
             waiting = [self._session.execute_async(each) for each in bound]
+            found: list[list[Any]] = []
             failed: list[Exception] = []
             for each in waiting:
                 try:
-                    each.result()
+                    found.append(list(each.result().current_rows))
                 except Exception as error:  # noqa: BLE001 - raised again below
                     failed.append(error)
             if failed:
                 raise failed[0]
+            return found
 
-        self._retried(send)
+        rows: list[list[Any]] = self._retried(send)
+        return rows
 
     def write(self, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
         """Write any number of rows, a bounded number at once; returns how many."""
@@ -187,7 +197,7 @@ class Access:
         """Write rows of one partition in unlogged batches, bounded in rows and in bytes."""
         prepared = self._prepare(statement)
         written = 0
-        for block in _bounded(prepared.bind(row) for row in rows):
+        for block in _bounded(_bound(prepared, rows)):
             group = BatchStatement(BatchType.UNLOGGED)
             for bound in block:
                 group.add(bound)
@@ -241,7 +251,7 @@ class Access:
         prepared = self._prepare(statement)
         for attempt in range(TRIES):
             try:
-                return bool(self._session.execute(prepared.bind(values)).was_applied)
+                return was_applied(self._session.execute(prepared.bind(values)))
             except Unauthorized as error:
                 raise _translated(error) from error
             except Unavailable as error:
@@ -281,7 +291,7 @@ class Access:
         applied = []
         for at, (success, result) in enumerate(results):
             if success:
-                applied.append(bool(result.was_applied))
+                applied.append(was_applied(result))
             elif isinstance(result, (*_TRANSIENT, ErrorMessage)):
                 done = partial(settled, at)
                 applied.append(bool(done()) or self.cas(statement, rows[at], settled=done))
@@ -362,6 +372,19 @@ def blocks(items: Iterable[Row], size: int) -> Iterator[list[Row]]:
     source = iter(items)
     while block := list(islice(source, size)):
         yield block
+
+
+def _bound(prepared: PreparedStatement, rows: Iterable[Sequence[Any]]) -> Iterator[BoundStatement]:
+    """Bind many rows, every value given: as `prepared.bind` does, in half of its time."""
+    writers = [column.type.serialize for column in prepared.column_metadata]
+    version = prepared.protocol_version
+    for row in rows:
+        bound = BoundStatement(prepared)
+        bound.values = [
+            value if value is None or value is UNSET_VALUE else write(value, version)
+            for write, value in zip(writers, row, strict=True)
+        ]
+        yield bound
 
 
 def _bounded(rows: Iterable[BoundStatement]) -> Iterator[list[BoundStatement]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import google_crc32c
 import numpy as np
@@ -45,7 +45,7 @@ def decode(blobs: Sequence[bytes], crcs: Sequence[int], *, dim: int) -> NDArray[
     return flat.reshape(len(blobs), dim).astype(np.float32)
 
 
-def verify(blobs: Sequence[bytes], crcs: Sequence[int]) -> None:
+def verify(blobs: Iterable[bytes], crcs: Sequence[int]) -> None:
     """`IntegrityError` where a stored vector's CRC-32C is not what was stored with it."""
     value = google_crc32c.value
     wrong = [
@@ -53,7 +53,7 @@ def verify(blobs: Sequence[bytes], crcs: Sequence[int]) -> None:
     ]
     if wrong:
         raise IntegrityError(
-            f"stored vectors must match their CRC-32C, {len(wrong)} of {len(blobs)} do not "
+            f"stored vectors must match their CRC-32C, {len(wrong)} of {len(crcs)} do not "
             f"(first: row {wrong[0]}): extract their images again"
         )
 

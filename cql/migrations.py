@@ -16,6 +16,7 @@ from cassandra.cluster import Session
 from cql import statements
 from cql.errors import InputError, IntegrityError, UnavailableError
 from cql.records import NAMESPACE
+from cql.session import was_applied
 from cql.settings import Settings
 
 FOLDER = Path(__file__).with_name("schema")
@@ -139,4 +140,4 @@ def _lock(session: Session, keyspace: str) -> Iterator[None]:
 
 
 def _applied(session: Session, statement: str, values: tuple[UUID]) -> bool:
-    return bool(session.execute(statement, values).was_applied)
+    return was_applied(session.execute(statement, values))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from cassandra.query import UNSET_VALUE
@@ -180,11 +181,7 @@ class Results(Duplicates, Placed):
     def put_query(self, query: Query) -> Query:
         """Write a query as asked; returns it with its time."""
         stored = replace(query, created_at=query.created_at or now())
-        day = _day(stored.created_at)
-        self._access.together(
-            (cql.PUT_QUERY, values_of(stored, _QUERY)),
-            (cql.PUT_QUERY_DAY, (day, stored.created_at, stored.query_id, stored.name)),
-        )
+        self._access.run(cql.PUT_QUERY, *_written(stored))
         return stored
 
     def query(self, query_id: UUID) -> Query:
@@ -233,8 +230,18 @@ class Results(Duplicates, Placed):
         Raises:
             InputError: a score is not a finite number, or one listing comes twice.
         """
+        return self.publish_and_read(query, attempt, hits, limit=0)[0]
+
+    def publish_and_read(
+        self, query: Query, attempt: UUID, hits: Iterable[Hit], *, limit: int
+    ) -> tuple[Query, list[Hit]]:
+        """As `publish`, and the first `limit` (at most 2,000) hits in clustering order, read back.
+
+        They are read while the query is written: both come after the hits. What is not there is
+        left out. A row is known by its listing, so that nothing else of it need be read.
+        """
         rows = list(hits)
-        listings = {hit.listing_id for hit in rows}
+        listings = {hit.listing_id: hit for hit in rows}
         if len(listings) != len(rows):
             raise InputError(f"a listing is one hit, got {len(rows)} hits of {len(listings)}")
         for hit in rows:
@@ -257,7 +264,19 @@ class Results(Duplicates, Placed):
                     for hit in block
                 ),
             )
-        return self.put_query(replace(query, state="done", attempt=attempt, hits=len(rows)))
+        done = replace(
+            query,
+            state="done",
+            attempt=attempt,
+            hits=len(rows),
+            created_at=query.created_at or now(),
+        )
+        write = (cql.PUT_QUERY, _written(done))
+        if not limit or not rows:
+            self._access.run(write[0], *write[1])
+            return done, []
+        _, names = self._access.together(write, (cql.HIT_NAMES, (query.query_id, attempt, limit)))
+        return done, [listings[row.listing_id] for row in names]
 
     def hits(
         self, query_id: UUID, attempt: UUID, *, limit: int, after: Hit | None = None
@@ -318,6 +337,12 @@ class Results(Duplicates, Placed):
 
     def _query_days(self) -> int:
         return self._access.settings.query_ttl_days + 2
+
+
+def _written(query: Query) -> tuple[Any, ...]:
+    """The values of `PUT_QUERY`."""
+    day = (_day(query.created_at), query.created_at, query.query_id, query.name)
+    return values_of(query, _QUERY) + day
 
 
 def _day(moment: datetime | None) -> int:

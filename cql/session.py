@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from cassandra import ConsistencyLevel, DriverException, ProtocolVersion
 from cassandra.auth import PlainTextAuthProvider
@@ -15,6 +18,7 @@ from cassandra.cluster import (
     Cluster,
     ExecutionProfile,
     NoHostAvailable,
+    ResultSet,
     Session,
 )
 from cassandra.policies import (
@@ -23,7 +27,7 @@ from cassandra.policies import (
     RetryPolicy,
     TokenAwarePolicy,
 )
-from cassandra.query import BoundStatement
+from cassandra.query import BoundStatement, named_tuple_factory
 
 from cql.errors import UnavailableError
 from cql.settings import Settings
@@ -47,6 +51,15 @@ class Endpoint:
         return f"Endpoint({','.join(self.hosts)}:{self.port} as {self.user})"
 
 
+class Wide(Cluster.connection_class):  # type: ignore[misc]  # the driver has no types
+    """The driver's connection, which sends and takes in a request of some kilobytes at once.
+
+    Its pieces are of 4 KiB, and each of them waits for the interpreter's lock anew.
+    """
+
+    in_buffer_size = out_buffer_size = 64 * 1024
+
+
 class Once(RetryPolicy):  # type: ignore[misc]  # the driver has no types
     """The driver's policy, but a compare-and-set that lost its connection is not sent again.
 
@@ -62,6 +75,27 @@ class Once(RetryPolicy):  # type: ignore[misc]  # the driver has no types
             return self.RETHROW, None
         decided: tuple[int, object] = super().on_request_error(query, consistency, error, retry_num)
         return decided
+
+
+@lru_cache(maxsize=512)
+def _row(names: tuple[str, ...]) -> Callable[[Iterable[Any]], Any]:
+    made = named_tuple_factory(names, [(None,) * len(names)])
+    make: Callable[[Iterable[Any]], Any] = made[0]._make
+    return make
+
+
+def named_rows(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:
+    """Rows as named tuples, of one class for the same names.
+
+    The driver makes a class for each answer: that costs more than reading a row.
+    """
+    return list(map(_row(tuple(names)), rows))
+
+
+def was_applied(answer: ResultSet) -> bool:
+    """Whether a compare-and-set was carried out: the first column of its only row."""
+    (row,) = answer.current_rows
+    return bool(row[0])
 
 
 def endpoint_file(settings: Settings) -> Path:
@@ -134,20 +168,22 @@ def open_session(target: Endpoint, *, connect_timeout_s: float = 10.0) -> Sessio
         serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
         request_timeout=REQUEST_TIMEOUT_S,
         retry_policy=Once(),
+        row_factory=named_rows,
     )
     auth = PlainTextAuthProvider(target.user, target.password) if target.user else None
     cluster = Cluster(
         target.hosts,
         port=target.port,
         auth_provider=auth,
+        connection_class=Wide,
         protocol_version=ProtocolVersion.V5,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         connect_timeout=connect_timeout_s,
         control_connection_timeout=connect_timeout_s,
         # A restarted Cassandra is found again within a second; the default backs off to minutes.
         reconnection_policy=ConstantReconnectionPolicy(1.0, max_attempts=None),
-        # The driver sends a request in pieces of 4 KiB. The second piece would wait 40 ms for the
-        # delayed acknowledgement of the first.
+        # The second piece of a large request would wait 40 ms for the delayed acknowledgement of
+        # the first.
         sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     )
     try:

@@ -25,6 +25,12 @@ def _insert(table: str, columns: str, suffix: str = "") -> Statement:
     return Statement(text, repeatable="IF " not in suffix)
 
 
+def _batched(*statements: Statement) -> Statement:
+    """Writes as one unlogged batch; its values are those of all, in order."""
+    inside = "; ".join(each.text for each in statements)
+    return Statement(f"BEGIN UNLOGGED BATCH {inside}; APPLY BATCH")
+
+
 def _cas(text: str) -> Statement:
     return Statement(text, repeatable=False)
 
@@ -375,13 +381,16 @@ SERVICES = Statement("SELECT * FROM {keyspace}.services WHERE role = ?")
 WITHDRAW = Statement("DELETE FROM {keyspace}.services WHERE role = ? AND service_id = ?")
 
 # Results
-PUT_QUERY = _insert(
-    "{results}.queries",
-    "query_id spec name model_id snapshot_id state attempt hits rows rows_scanned seconds "
-    "created_at",
+# One request for both rows: either may be there without the other, as after two requests.
+PUT_QUERY = _batched(
+    _insert(
+        "{results}.queries",
+        "query_id spec name model_id snapshot_id state attempt hits rows rows_scanned seconds "
+        "created_at",
+    ),
+    _insert("{results}.queries_by_day", "day created_at query_id name"),
 )
 QUERY = Statement("SELECT * FROM {results}.queries WHERE query_id = ?")
-PUT_QUERY_DAY = _insert("{results}.queries_by_day", "day created_at query_id name")
 # A name leaves with its row: a cell that outlives the others would show a row of nulls.
 QUERY_TTL = Statement("SELECT TTL(spec) AS ttl FROM {results}.queries WHERE query_id = ?")
 NAME_QUERY = Statement("UPDATE {results}.queries USING TTL ? SET name = ? WHERE query_id = ?")
@@ -395,6 +404,9 @@ PUT_HIT = _insert("{results}.query_results", HIT_COLUMNS)
 HITS = Statement(
     "SELECT score, listing_id, image_id, inventory, stock_read_at FROM {results}.query_results "
     "WHERE query_id = ? AND attempt = ? LIMIT ?"
+)
+HIT_NAMES = Statement(
+    "SELECT listing_id FROM {results}.query_results WHERE query_id = ? AND attempt = ? LIMIT ?"
 )
 HIT_COUNT = Statement(
     "SELECT count(*) AS hits FROM {results}.query_results WHERE query_id = ? AND attempt = ?"

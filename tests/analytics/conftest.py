@@ -224,6 +224,12 @@ class Memory(MemoryPlaced, MemoryLedger):
         self.asked[query.query_id] = stored
         return stored
 
+    def publish_and_read(
+        self, query: Query, attempt: UUID, hits: Iterable[Hit], *, limit: int
+    ) -> tuple[Query, list[Hit]]:
+        done = self.publish(query, attempt, hits)
+        return done, self.hits(query.query_id, attempt, limit=limit)
+
     def hits(
         self, query_id: UUID, attempt: UUID, *, limit: int, after: Hit | None = None
     ) -> list[Hit]:

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -221,6 +222,89 @@ def test_a_new_snapshot_takes_over_while_queries_run(world: Make) -> None:
     done.set()
     thread.join()
     assert not wrong
+
+
+def test_a_query_is_of_the_snapshot_that_is_live_when_it_is_asked(world: Make) -> None:
+    """Hosts are asked on trust, of what was live before: what does not hold is not published."""
+    one = world()
+    vectors, owners = ragged()
+    first = one.fill(vectors, owners, cuts=2)
+    one.host()
+    with searcher(one) as find:
+        for k in (3, 4):
+            assert find.search(Request(vectors=vectors[:1], k=k)).query.snapshot_id == (
+                first.snapshot_id
+            )
+        for cuts in (1, 3):
+            second = one.cut(cuts)
+            one.store.published.clear()
+            found = find.search(Request(vectors=vectors[:1], k=5))
+            assert found.query.snapshot_id == second.snapshot_id
+            assert seen(found) == naive(one, vectors[:1], 5, set())
+            assert list(one.store.published) == [(found.query.query_id, found.query.attempt)]
+        del one.store.pointers["snapshot"]
+        with pytest.raises(UnavailableError, match="must be live"):
+            find.search(Request(vectors=vectors[:1], k=5))
+
+
+def test_more_queries_at_once_than_threads(world: Make) -> None:
+    """Each waits for what is live; whoever reads that waits for none of them."""
+    one = world()
+    vectors, owners = ragged()
+    one.fill(vectors, owners)
+    one.host()
+    read, live = [0], one.store.live
+
+    def slowly(name: str) -> UUID | None:
+        read[0] += 1
+        time.sleep(0.05)
+        return live(name)
+
+    with searcher(one) as find, ThreadPoolExecutor(100) as pool:
+        first = find.search(Request(vectors=vectors[:1], k=3))
+        one.store.live = slowly  # type: ignore[method-assign]
+        start = threading.Barrier(100)
+
+        def ask(number: int) -> Any:
+            start.wait()
+            return find.search(Request(vectors=vectors[:1], k=3, name=str(number)))
+
+        found = list(pool.map(ask, range(100), timeout=30))
+    assert all(seen(each) == seen(first) for each in found)
+    assert read[0] < 100, "queries that come together must share readings"
+
+
+def test_the_default_model_may_change_between_queries(world: Make) -> None:
+    one = world()
+    vectors, owners = ragged()
+    one.fill(vectors, owners)
+    one.host()
+    image = one.images[5]
+    with searcher(one) as find:
+        find.search(Request(image_ids=(image,), k=3))
+        wide = unit(np.random.default_rng(1), len(owners), 24)
+        other = one.fill(wide, owners, model="other@1")
+        one.store.pointers["snapshot"] = other.snapshot_id
+        found = find.search(Request(image_ids=(image,), k=3))
+        assert found.query.model_id == "other@1"
+        assert seen(found) == naive(one, wide[5:6], 3, {owners[5]})
+        # Vectors of the model before meet the rule, and not a wait for it.
+        with pytest.raises(InputError, match="D=24"):
+            find.search(Request(vectors=vectors[:1], k=3))
+
+
+def test_hosts_may_change_between_queries(world: Make) -> None:
+    one = world()
+    vectors, owners = ragged()
+    one.fill(vectors, owners, cuts=3)
+    one.host(2)
+    with searcher(one) as find:
+        for _ in range(3):
+            assert seen(find.search(Request(vectors=vectors[:1], k=9))) == naive(
+                one, vectors[:1], 9, set()
+            )
+            one.close()
+            one.host(2)
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty", "gone"])

@@ -108,18 +108,71 @@ def table(vectors: np.ndarray) -> pa.Table:
     )
 
 
+def decoded(features: pa.Table, dim: int) -> np.ndarray:
+    rows = stream.Rows(dim, room=1)
+    for batch in features.to_batches():
+        rows.add(batch)
+    return rows.first(len(features))
+
+
 def test_decode_reads_what_was_encoded() -> None:
     vectors = unit(np.random.default_rng(3), 5, 8)
-    assert np.array_equal(stream.decode(table(vectors), 8), vectors)
+    assert np.array_equal(decoded(table(vectors), 8), vectors)
 
 
 def test_decode_finds_a_wrong_checksum_and_dimension() -> None:
     good = table(unit(np.random.default_rng(3), 5, 8))
     bad = good.set_column(5, "crc32c", pa.array([1, 2, 3, 4, 5], pa.int64()))
     with pytest.raises(IntegrityError, match="CRC"):
-        stream.decode(bad, 8)
+        decoded(bad, 8)
     with pytest.raises(IntegrityError, match="dim of every feature must be 4"):
-        stream.decode(good, 4)
+        decoded(good, 4)
+
+
+@pytest.mark.parametrize("chunks", [[700], [1, 300, 399], [0, 256, 444]])
+@pytest.mark.parametrize("room", [1, 300, 1000])
+def test_rows_are_kept_in_the_order_in_which_they_came(chunks: list[int], room: int) -> None:
+    """More than are looked at together, in batches of any size that are cut from larger arrays."""
+    vectors = unit(np.random.default_rng(6), 700, 5)
+    (whole,) = table(vectors).to_batches()
+    rows, came, gone = stream.Rows(5, room=room), 0, 0
+    for size in chunks:
+        rows.add(whole.slice(came, size))
+        came += size
+        assert len(rows) == came - gone
+        assert np.array_equal(rows.first(1000), vectors[gone:came])
+        rows.drop(size // 2)
+        gone += size // 2
+        assert np.array_equal(rows.first(100), vectors[gone : min(came, gone + 100)])
+
+
+@pytest.mark.parametrize("row", [0, 255, 256, 699])
+def test_decode_finds_a_damaged_row_wherever_it_is(row: int) -> None:
+    vectors = unit(np.random.default_rng(6), 700, 5)
+    good = table(vectors)
+    sums = good["crc32c"].to_pylist()
+    sums[row] ^= 1
+    at = good.schema.get_field_index("crc32c")
+    with pytest.raises(IntegrityError, match="CRC-32C"):
+        decoded(good.set_column(at, "crc32c", pa.array(sums, pa.int64())), 5)
+    for value in (np.nan, 1.0003, 0.0):
+        wrong = vectors.copy()
+        wrong[row] *= np.float32(value)
+        with pytest.raises(IntegrityError, match="unit L2 norm"):
+            stream.check_vectors(wrong, 5, "rows")
+
+
+def test_norms_at_the_edge_of_what_is_allowed_are_judged_alike() -> None:
+    """The quick look must say no more than the rule, and the rule decides what it leaves."""
+    rows = unit(np.random.default_rng(7), 1, 64)
+    for step in np.linspace(0.9998, 1.0002, 41):
+        scaled = (rows * step).astype(np.float32)
+        wrong = abs(np.linalg.norm(scaled.astype(np.float64)) - 1) > codec.NORM_TOLERANCE
+        if wrong:
+            with pytest.raises(IntegrityError):
+                stream.check_vectors(scaled, 64, "rows")
+        else:
+            stream.check_vectors(scaled, 64, "rows")
 
 
 def test_uuid_bytes() -> None:

@@ -192,21 +192,18 @@ class Bench:
     def build(self) -> list[Row]:
         """Making the snapshot, beside the same Spark read drained by tasks that keep nothing."""
         service = self.service
-
-        def make(_: int) -> None:
+        reads, builds = [], []
+        for _ in range(BUILDS):
+            began = time.perf_counter()
             made = shards.build(service.spark, service.settings, service.store, MODEL, reuse=False)
+            builds.append(time.perf_counter() - began)
+            # Taking the files away again is no part of it.
             service.store.delete_snapshot(made.snapshot_id)
             shutil.rmtree(shelf.folder(service.settings, made.snapshot_id))
-
-        seconds = measure.alternate(
-            {
-                "build": make,
-                "read": lambda _: service.features().mapInArrow(drain, "rows long").collect(),
-            },
-            BUILDS,
-            warm=0,
-        )
-        read, total = median(seconds["read"]), median(seconds["build"])
+            reads.append(
+                _timed(lambda: service.features().mapInArrow(drain, "rows long").collect())
+            )
+        read, total = median(reads), median(builds)
         quality: dict[str, Value] = {
             "read s": read,
             "build s": total,

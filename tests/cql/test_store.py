@@ -767,6 +767,26 @@ def test_hits_keep_what_was_read_about_stock(store: Store) -> None:
     assert store.hits(query.query_id, attempt, limit=9, after=hits[0]) == hits[1:]
 
 
+def test_what_is_published_is_read_back_in_cassandras_order(store: Store) -> None:
+    """Ties by listing, in the order of bytes; a missing row is missing; a score of -0 is 0."""
+    names = ["b", "a", "é", "z", "\U0001f600", "\uffff"]
+    hits = [
+        Hit(score=score, listing_id=f"{name}{score:g}", image_id=uuid4(), inventory=stock)
+        for score, stock in ((0.5, None), (-0.0, 3), (2.0, 0))
+        for name in names
+    ]
+    wanted = sorted(hits, key=lambda hit: (-hit.score, hit.listing_id.encode()))
+    query, attempt = a_query(), uuid4()
+    done, seen = store.publish_and_read(query, attempt, hits, limit=100)
+    assert seen == wanted == store.hits(query.query_id, attempt, limit=100)
+    assert store.query(query.query_id) == done
+    assert store.queries(1)[0].query_id == query.query_id
+    assert store.publish_and_read(query, uuid4(), hits, limit=4)[1] == wanted[:4]
+    assert store.publish_and_read(query, uuid4(), [], limit=4)[1] == []
+    again, few = store.publish_and_read(query, other := uuid4(), hits[:2], limit=9)
+    assert (again.attempt, again.hits, len(few)) == (other, 2, 2)
+
+
 def test_a_query_gets_another_name_until_it_expires(store: Store) -> None:
     query = store.put_query(replace(a_query(), name="trucks"))
     other = store.put_query(a_query())

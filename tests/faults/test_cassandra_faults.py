@@ -125,14 +125,14 @@ class Asking:
     def __init__(self, store: Store, vectors: NDArray[np.float32]) -> None:
         self._store, self._vectors = store, vectors
         self._find = Searcher(store.settings, store)
-        self._publish = store.publish
+        self._publish = store.publish_and_read
         self._stop = threading.Event()
         self.publishing = 0
         self.asked: list[Asked] = []
         self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(3)]
 
     def __enter__(self) -> Self:
-        self._store.publish = self._counted  # type: ignore[method-assign]
+        self._store.publish_and_read = self._counted  # type: ignore[method-assign]
         for thread in self._threads:
             thread.start()
         return self
@@ -146,10 +146,12 @@ class Asking:
     def right_since(self, moment: float) -> int:
         return sum(each.result is not None and each.at > moment for each in list(self.asked))
 
-    def _counted(self, query: Query, attempt: UUID, hits: Iterable[Hit]) -> Query:
+    def _counted(
+        self, query: Query, attempt: UUID, hits: Iterable[Hit], *, limit: int
+    ) -> tuple[Query, list[Hit]]:
         self.publishing += 1
         try:
-            return self._publish(query, attempt, hits)
+            return self._publish(query, attempt, hits, limit=limit)
         finally:
             self.publishing -= 1
 
