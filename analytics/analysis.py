@@ -83,7 +83,9 @@ def analyse(
         start = start_of(store, snapshot, seed)
         measured = len(store.measured())
         patched = store.patched(snapshot.model_id)
-        parameters_text = text(chosen, seed, data_of(snapshot), start, measured, patched)
+        parameters_text = text(
+            chosen, seed, data_of(snapshot), start, measured=measured, patched=patched
+        )
         map_id = identity(listings, parameters_text)
         stored = find(store, map_id)
         if stored is None:
@@ -142,7 +144,12 @@ def _made(making: Making, done: Mapping[str, Any]) -> Made:
         listings=making.listings,
         seed=making.seed,
         parameters=text(
-            making.chosen, making.seed, making.data, making.start, making.measured, making.patched
+            making.chosen,
+            making.seed,
+            making.data,
+            making.start,
+            measured=making.measured,
+            patched=making.patched,
         ),
         rows=done["collect"],
         placed=layout.placed,
@@ -213,7 +220,7 @@ def data_of(snapshot: Snapshot) -> str:
 
 
 def text(
-    chosen: Parameters, seed: int, data: str, start: UUID | None, measured: int, patched: int
+    chosen: Parameters, seed: int, data: str, start: UUID | None, *, measured: int, patched: int
 ) -> str:
     """The parameters of a map as it stores them: canonical JSON.
 

@@ -300,7 +300,7 @@ def _spots(making: Making, progress: Progress, rows: Collection, parts: Patches)
     return spots.find(parts, rows.owners, progress=progress)
 
 
-def _outliers(
+def _outliers(  # noqa: PLR0917 - a result of each step that it reads
     making: Making,
     _: Progress,
     near: Graph,

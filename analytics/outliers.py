@@ -86,7 +86,8 @@ def score(
 
     `looks` are measured of the pictures, `facets` are attributes of the rows, `owners` int64 (N,)
     their listings by number, `vectors` float32 (N, D) their features and `spots` what stands out in
-    a region of them: what is not given is no evidence. GLOSH is kept beside the score, not mixed in (docs/decisions/0003-outlier-score.md).
+    a region of them: what is not given is no evidence. GLOSH is kept beside the score, not mixed in
+    (docs/decisions/0003-outlier-score.md).
     """
     count = len(clusters.labels)
     k = min(k, graph.rows.shape[1])

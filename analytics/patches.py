@@ -41,9 +41,7 @@ def nothing(count: int) -> Patches:
     )
 
 
-def read(
-    store: Store, rows: Collection, model_id: str, *, progress: Progress = silent
-) -> Patches:
+def read(store: Store, rows: Collection, model_id: str, *, progress: Progress = silent) -> Patches:
     """Read the patches of all rows; images that the snapshot lacks are passed over.
 
     Patches of another shape than the first found, which an older version may have left, are passed

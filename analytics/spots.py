@@ -44,8 +44,9 @@ def find(
     """Compare every image with the other photos of its listing; `owners` int64 (N,) number these.
 
     The evidence of an image is the distance, as `apart` measures it, of the region that is farthest
-    from any there. A listing of more than `most` photos is cut, in order, into parts of at most so many
-    that are compared within, so that the work is O(N). Images without patches, or alone in their listing, have none.
+    from any there. A listing of more than `most` photos is cut, in order, into parts of at most so
+    many that are compared within, so that the work is O(N). Images without patches, or alone in
+    their listing, have none.
     """
     count = len(patches.codes)
     evidence, region = np.full(count, np.nan), np.full(count, -1)

@@ -188,7 +188,7 @@ class Collection:
         return {row.image_id for row in self._access.each(cql.MEASURED)}
 
     def delete_image(self, image_id: UUID) -> None:
-        """Remove an image everywhere: features, patches, thumbnail, measures, suggestions, row, index.
+        """Remove an image everywhere: features, patches, thumbnail, measures, suggestions, row.
 
         The index goes last, so that an interrupted delete can be repeated. NotFoundError where
         there is no such image. Decisions about it stay: they are a ledger.

@@ -1,4 +1,4 @@
-"""Models, feature vectors, patches and stock: what is known about images and listings besides pictures."""
+"""Models, features, patches and stock: what is known about images besides pictures."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ _GPU_AMOUNT = "spark.task.resource.gpu.amount"
 class ExtractReport:
     """What an extraction did. `present` images had features before; `images` have them now.
 
-    Of those, some may have lacked the features of their regions only. Times are seconds summed over threads; shares are of their sum.
+    Of those, some may have lacked the features of their regions only. Times are seconds summed over
+    threads; shares are of their sum.
     """
 
     model_id: str

@@ -101,9 +101,7 @@ def none(count: int) -> Clusters:
     return Clusters(np.full(count, -1), np.zeros(count), np.zeros(count))
 
 
-def scored(
-    count: int, owners: NDArray[np.int64], found: spots.Spots | None
-) -> outliers.Outliers:
+def scored(count: int, owners: NDArray[np.int64], found: spots.Spots | None) -> outliers.Outliers:
     """Outliers of rows that are all equally far from one another."""
     k = max(0, min(5, count - 1))
     rows = (np.arange(count)[:, None] + np.arange(1, k + 1)) % max(count, 1)
@@ -133,7 +131,9 @@ def test_a_small_thing_on_one_photo_leads_the_ranking_and_says_where_it_is() -> 
     assert outliers.KINDS[odd.kinds[40]] == "rare"
     assert '"region"' in told(odd, 40)
     text = list(reasons(odd, none(120), np.full(120, -1), []))[40]
-    said = "something in its lower right is less like the other photos of its listing than in 99.1 %"
+    said = (
+        "something in its lower right is less like the other photos of its listing than in 99.1 %"
+    )
     assert said in text
     # Another size of clusters says the same of it.
     row = Outlier(

@@ -104,9 +104,7 @@ def made(
             coded, scale = encode(each)
             codes.append(coded)
             scales.append(scale)
-    patches = Patches(
-        np.stack(codes), np.array(scales, np.float32), np.ones(len(data), bool), SIDE
-    )
+    patches = Patches(np.stack(codes), np.array(scales, np.float32), np.ones(len(data), bool), SIDE)
     return Planted(np.concatenate(vectors), appearance(figures), owners, truth, patches)
 
 

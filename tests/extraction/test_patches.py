@@ -1,4 +1,4 @@
-"""Features of regions: the same pass, a naive mean of each region, codes, and who is written first."""
+"""Features of regions: the same pass, a naive mean of each, codes, and what is written first."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -28,9 +28,7 @@ def small() -> Embedder:
 
 
 def test_one_pass_gives_the_features_and_those_of_regions(small: Embedder) -> None:
-    pixels = np.stack(
-        [small.transform.pixels(gradient(50 + n, 70 - n, seed=n)) for n in range(9)]
-    )
+    pixels = np.stack([small.transform.pixels(gradient(50 + n, 70 - n, seed=n)) for n in range(9)])
     vectors, regions = small.both(pixels)
     np.testing.assert_array_equal(vectors, small.forward(pixels))
     assert regions.shape == (9, REGIONS, WIDTH)
@@ -98,9 +96,7 @@ def test_patches_are_written_before_features_and_alone_where_these_are_there(
     for number in range(6):
         path, data = tmp_path / f"{number}.jpg", photo(number)
         path.write_bytes(data)
-        rows.append(
-            Photo("l", uuid4(), path.as_uri(), content_hash(data), whole=number % 2 == 1)
-        )
+        rows.append(Photo("l", uuid4(), path.as_uri(), content_hash(data), whole=number % 2 == 1))
     seen: list[Row | Feature] = []
     tally = Pipeline(small, SETTINGS, seen.extend, patches=seen.extend).run(rows)
     assert (tally.images, tally.failures) == (6, [])
