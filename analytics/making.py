@@ -58,7 +58,7 @@ class Parameters:
     all are laid out in full; above, landmarks are, and the rest around them.
     """
 
-    version: int = 6
+    version: int = 5
     neighbours: int = 30
     map_neighbours: int = 15
     map_min_dist: float = 0.1
@@ -442,6 +442,7 @@ STEPS: tuple[Step[Making], ...] = (
         make=_outliers,
         reads=("graph", "clusters", "collect", "appearance", "spots"),
         writes=Outliers,
+        version=2,
         depends=_chosen("version", "outlier_neighbours"),
     ),
     Step(
