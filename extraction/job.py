@@ -136,15 +136,13 @@ def _missing(
 ) -> tuple[DataFrame, int, int]:
     """Images that lack something under the model (cached), how many images there are and lack it.
 
-    `whole` of a row says that its image has features: only those of its regions are missing.
+    `whole` of a row is null where its image has no features; else only its regions lack theirs.
     """
-    from pyspark.sql.functions import lit
-
     keys = ["listing_id", "image_id"]
 
     def own(table: str, name: str) -> DataFrame:
         frame = sparks.read(spark, settings, table)
-        return frame.where(frame.model_id == model_id).select(*keys, lit(True).alias(name))
+        return frame.where(frame.model_id == model_id).select(*keys, frame.dim.alias(name))
 
     images = sparks.read(spark, settings, "images").select(*keys, "uri", "content_hash")
     frame = images.join(own("features", "whole"), keys, "left")
@@ -275,7 +273,7 @@ def _task(
                 UUID(str(row.image_id)),
                 row.uri,
                 row.content_hash,
-                whole=bool(row.whole),
+                whole=row.whole is not None,
             )
             for row in rows
         )
