@@ -15,9 +15,9 @@ from cql.store import Store
 pytestmark = pytest.mark.service
 
 
-def patches(listing_id: str, model_id: str, **changes: object) -> Patches:
+def patches(listing_id: str, model_id: str) -> Patches:
     codes = bytes(range(2 * 2 * 5))
-    made = Patches(
+    return Patches(
         listing_id=listing_id,
         model_id=model_id,
         image_id=uuid4(),
@@ -27,7 +27,6 @@ def patches(listing_id: str, model_id: str, **changes: object) -> Patches:
         dim=5,
         crc32c=codec.crc32c(codes),
     )
-    return replace(made, **changes)
 
 
 def image(of: Patches) -> tuple[Image, Thumbnail]:
