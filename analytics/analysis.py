@@ -82,7 +82,10 @@ def analyse(
         listings = read_listings(store, snapshot.listings, progress)
         start = start_of(store, snapshot, seed)
         measured = len(store.measured())
-        parameters_text = text(chosen, seed, data_of(snapshot), start, measured)
+        patched = store.patched(snapshot.model_id)
+        parameters_text = text(
+            chosen, seed, data_of(snapshot), start, measured=measured, patched=patched
+        )
         map_id = identity(listings, parameters_text)
         stored = find(store, map_id)
         if stored is None:
@@ -99,6 +102,7 @@ def analyse(
                 previous=store.live("map"),
                 start=start,
                 measured=measured,
+                patched=patched,
                 plant=plant,
             )
             folder = _work(settings) / str(map_id)
@@ -139,7 +143,14 @@ def _made(making: Making, done: Mapping[str, Any]) -> Made:
         previous=making.previous,
         listings=making.listings,
         seed=making.seed,
-        parameters=text(making.chosen, making.seed, making.data, making.start, making.measured),
+        parameters=text(
+            making.chosen,
+            making.seed,
+            making.data,
+            making.start,
+            measured=making.measured,
+            patched=making.patched,
+        ),
         rows=done["collect"],
         placed=layout.placed,
         trust=layout.trust,
@@ -204,13 +215,16 @@ def identity(listings: Mapping[str, Listing], parameters: str) -> UUID:
     return uuid5(NAMESPACE, f"map\0{texts.hexdigest()}\0{parameters}")
 
 
-def text(chosen: Parameters, seed: int, data: str, start: UUID | None, measured: int) -> str:
+def text(
+    chosen: Parameters, seed: int, data: str, start: UUID | None, *, measured: int, patched: int
+) -> str:
     """The parameters of a map as it stores them: canonical JSON.
 
-    Measures follow from the images: how many have them says which were taken in.
+    Measures and patches follow from the images: how many have them says which were taken in.
     """
     facts = {
         "seed": seed, "data": data, "start": str(start) if start else "", "measured": measured,
+        "patched": patched,
     }  # fmt: skip
     return json.dumps({**asdict(chosen), **facts}, sort_keys=True)
 

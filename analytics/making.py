@@ -21,7 +21,9 @@ from analytics import (
     kept,
     landmarks,
     outliers,
+    patches,
     projection,
+    spots,
 )
 from analytics.appearance import Appearance
 from analytics.clustering import Clusters
@@ -32,7 +34,9 @@ from analytics.identity import places
 from analytics.linking import SPARK_ROWS
 from analytics.neighbours import Collection, Graph, collect, graph
 from analytics.outliers import Outliers
+from analytics.patches import Patches
 from analytics.search import Searcher
+from analytics.spots import Spots
 from analytics.steps import Step
 from analytics.tiles import MapTable
 from analytics.tree import Linkage
@@ -69,7 +73,8 @@ class Making:
     """What every step of a map is given. `previous` is the map that was live when it began.
 
     `start`: the map whose layout this one starts from, so that images stay where they were.
-    `measured`: how many pictures have measures; `plant` makes copies of some, on which the
+    `measured`: how many pictures have measures, `patched`: how many have features of their regions;
+    `plant` makes copies of some, on which the
     threshold of near-duplicates is chosen. A step in a process of its own gets neither `store`,
     `searcher`, `spark`, `listings` nor `plant`.
     """
@@ -86,6 +91,7 @@ class Making:
     previous: UUID | None
     start: UUID | None = None
     measured: int = 0
+    patched: int = 0
     plant: Plant | None = None
 
     @property
@@ -284,13 +290,27 @@ def _appearance(making: Making, _: Progress, rows: Collection) -> Appearance:
     return appearance.read(making.store, rows)
 
 
-def _outliers(  # noqa: PLR0917 - one argument a step
+def _patches(making: Making, progress: Progress, rows: Collection) -> Patches:
+    if making.store is None:
+        raise UnavailableError("a step that reads patches must run in the engine")
+    if not making.patched:
+        return patches.nothing(len(rows.listings))
+    return patches.read(making.store, rows, making.snapshot.model_id, progress=progress)
+
+
+def _spots(making: Making, progress: Progress, rows: Collection, parts: Patches) -> Spots:
+    del making
+    return spots.find(parts, rows.owners, progress=progress)
+
+
+def _outliers(  # noqa: PLR0917 - a result of each step that it reads
     making: Making,
     progress: Progress,
     near: Graph,
     found: Clusters,
     rows: Collection,
     seen: Appearance,
+    strange: Spots,
 ) -> Outliers:
     facets, owners = appearance.facets(rows.listings, making.listings)
     return outliers.score(
@@ -302,6 +322,7 @@ def _outliers(  # noqa: PLR0917 - one argument a step
         owners=owners,
         vectors=rows.vectors,
         progress=progress,
+        spots=strange,
     )
 
 
@@ -414,10 +435,26 @@ STEPS: tuple[Step[Making], ...] = (
         depends=lambda making: {"measured": making.measured},
     ),
     Step(
+        name="patches",
+        make=_patches,
+        reads=("collect",),
+        writes=Patches,
+        depends=lambda making: {"patched": making.patched},
+    ),
+    Step(
+        name="spots",
+        make=_spots,
+        apart=True,
+        reads=("collect", "patches"),
+        writes=Spots,
+        depends=_chosen("version"),
+    ),
+    Step(
         name="outliers",
         make=_outliers,
-        reads=("graph", "clusters", "collect", "appearance"),
+        reads=("graph", "clusters", "collect", "appearance", "spots"),
         writes=Outliers,
+        version=2,
         depends=_chosen("version", "outlier_neighbours"),
     ),
     Step(

@@ -40,6 +40,14 @@ class Collection:
         """Image id of a row."""
         return UUID(bytes=self.images[row].tobytes())
 
+    @property
+    def owners(self) -> NDArray[np.int64]:
+        """The listing of each row by number, int64 (N,), in the order of their first rows."""
+        numbers: dict[str, int] = {}
+        return np.array(
+            [numbers.setdefault(name, len(numbers)) for name in self.listings], np.int64
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:

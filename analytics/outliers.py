@@ -1,8 +1,8 @@
 """Outlier scores over all rows: one ranking from features, pictures and attributes.
 
-Three families of evidence: far from its neighbours (mean distance, and LOF: far compared with
-how far those are) and from the other photos of its listing, strange as a photo, and attributes
-that disagree with the neighbours'.
+Four families of evidence: far from its neighbours (mean distance, and LOF: far compared with
+how far those are) and from the other photos of its listing, a spot in the picture that none of
+those shows, strange as a photo, and attributes that disagree with the neighbours'.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from analytics.evidence import (
     together,
 )
 from analytics.neighbours import Graph
+from analytics.spots import Spots
 from cql.progress import Progress, silent
 
 NEIGHBOURS = 30
@@ -36,14 +37,17 @@ handful show how far they are from everything else."""
 LIMIT = 0.05
 """Tail probability at which a family of evidence says of what sort an outlier is."""
 
-WEIGHTS = {"rare": 3.0, "photo": 1.0, "category": 0.25}
-"""Of the families in the score: docs/decisions/0007-outlier-evidence.md has the figures."""
+WEIGHTS = {"rare": 3.0, "photo": 1.0, "spot": 1.0, "category": 0.25}
+"""Of the families in the score: docs/decisions/0007-outlier-evidence.md has the figures, and
+0009-regional-outliers.md those of spots."""
 
 SPOILT = 0.02
 """Tail probability at which a bad photo explains whatever else is strange about an image."""
 
 KINDS = ("", "photo", "category", "rare")
 """Sorts of outliers: none stands out, a bad photo, a wrong category, a rare thing."""
+
+_SORTS = {"spot": "rare"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +69,7 @@ class Outliers:
     chance: NDArray[np.float64]
     kinds: NDArray[np.int64]
     disagreement: Disagreement | None = None
+    spots: Spots | None = None
 
 
 def score(
@@ -76,14 +81,16 @@ def score(
     facets: Facets | None = None,
     owners: NDArray[np.int64] | None = None,
     vectors: NDArray[np.float32] | None = None,
+    spots: Spots | None = None,
     progress: Progress = silent,
 ) -> Outliers:
     """Score every row by how unlikely its evidence is in this collection.
 
     `looks` are measured of the pictures, `facets` are attributes of the rows, `owners` int64 (N,)
-    their listings by number and `vectors` float32 (N, D) their features: what is not given is no
-    evidence. GLOSH is kept beside the score, not mixed in (docs/decisions/0003-outlier-score.md).
-    `progress` hears of the step outliers between any two parts of the work.
+    their listings by number, `vectors` float32 (N, D) their features and `spots` what stands out in
+    a region of them: what is not given is no evidence. GLOSH is kept beside the score, not mixed in
+    (docs/decisions/0003-outlier-score.md). `progress` hears of the step outliers between any two
+    parts of the work.
     """
     count = len(clusters.labels)
     k = min(k, graph.rows.shape[1])
@@ -108,7 +115,12 @@ def score(
         found = category_evidence(graph.rows[:, :k], owners, facets, progress=progress)
         families["category"] = tails["category"] = bounded_tail(found.strength)
     progress("outliers", 0, 0, "combining")
-    chance = combine(list(families.values()), [WEIGHTS[name] for name in families])
+    chance = _combined(families)
+    if spots is not None and not np.isnan(spots.evidence).all():
+        families["spot"] = tails["region"] = tail(spots.evidence)
+        # An image with nothing to compare must not seem less strange for that.
+        seen = ~np.isnan(spots.evidence)
+        chance[seen] = _combined(families)[seen]
     return Outliers(
         percentile(-np.log(chance)),
         distance,
@@ -119,7 +131,12 @@ def score(
         chance,
         _kinds(families, count),
         found,
+        spots,
     )
+
+
+def _combined(families: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    return combine(list(families.values()), [WEIGHTS[name] for name in families])
 
 
 def lof(graph: Graph, *, k: int = NEIGHBOURS, progress: Progress = silent) -> NDArray[np.float64]:
@@ -169,7 +186,7 @@ def _kinds(families: Mapping[str, NDArray[np.float64]], count: int) -> NDArray[n
     if not count:
         return np.empty(0, np.int64)
     values = np.stack([families[name] for name in names])
-    numbers = np.array([KINDS.index(name) for name in names])
+    numbers = np.array([KINDS.index(_SORTS.get(name, name)) for name in names])
     found = np.where(values.min(axis=0) <= LIMIT, numbers[np.argmin(values, axis=0)], 0)
     if "photo" in families:
         found[families["photo"] <= SPOILT] = KINDS.index("photo")

@@ -21,6 +21,8 @@ SELDOM = 0.1
 
 _PLACES = ("at the edge of “", "its cluster is “", "in no cluster")
 _SIBLINGS = "less like the other photos of its listing than "
+_SPOT = "something in its "
+_ROWS, _COLUMNS = ("upper", "", "lower"), ("left", "", "right")
 _PHOTO = {
     "blurred": "Blurred: less detail for its contrast than {} of all images",
     "dark": "Dark: darker than {} of all images",
@@ -46,6 +48,7 @@ def reasons(
     far = below(found.distance)
     photo = _photo(found)
     alone = below(-found.tails["siblings"]) if "siblings" in found.tails else None
+    spot = _spots(found)
     differs = _differences(clusters, near, names, facets)
     for row in range(len(found.distance)):
         kind = KINDS[found.kinds[row]]
@@ -58,6 +61,8 @@ def reasons(
         text += _place(clusters, near, names, row)
         if kind == "rare" and alone is not None and found.tails["siblings"][row] <= LIMIT:
             text += f"; {_SIBLINGS}{_percent(alone[row])}"
+        if kind == "rare" and spot[row]:
+            text += f"; {spot[row]}"
         if kind and kind != "category" and differs[row]:
             text += f"; {differs[row]}"
         yield text[0].upper() + text[1:]
@@ -75,7 +80,7 @@ def restated(
     for row, each in enumerate(told):
         parts = each.reason.split("; ")
         at = next((n for n, part in enumerate(parts) if part.startswith(_PLACES)), len(parts))
-        alone = [part for part in parts[at + 1 :] if part.startswith(_SIBLINGS)]
+        alone = [part for part in parts[at + 1 :] if part.startswith((_SIBLINGS, _SPOT))]
         text = "; ".join(parts[:at]) + _place(clusters, near, names, row)
         text += "".join(f"; {part}" for part in alone)
         if each.kind and each.kind != "category" and differs[row]:
@@ -99,6 +104,28 @@ def evidence(found: Outliers, row: int) -> str:
         if values[row] <= LIMIT
     }
     return json.dumps(strong) if strong else ""
+
+
+def where(region: int, side: int) -> str:
+    """The place of a region in words, as "upper left"; "centre" for the middle."""
+    row, column = (3 * each // side for each in divmod(region, side))
+    words = f"{_ROWS[row]} {_COLUMNS[column]}".strip()
+    return {"": "centre", "upper": "upper part", "lower": "lower part"}.get(words, words)
+
+
+def _spots(found: Outliers) -> list[str]:
+    """What is said of the strangest region of each picture, "" where it is none."""
+    texts = [""] * len(found.distance)
+    if found.spots is None or "region" not in found.tails:
+        return texts
+    share = below(-found.tails["region"])
+    for row in np.flatnonzero(found.tails["region"] <= LIMIT):
+        place = where(int(found.spots.region[row]), found.spots.side)
+        texts[row] = (
+            f"{_SPOT}{place} is less like the other photos of its listing than in "
+            f"{_percent(float(share[row]))} of all images"
+        )
+    return texts
 
 
 def _photo(found: Outliers) -> list[str]:

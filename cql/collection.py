@@ -192,7 +192,7 @@ class Collection:
         return {row.image_id for row in self._access.each(cql.MEASURED)}
 
     def delete_image(self, image_id: UUID) -> None:
-        """Remove an image everywhere: features, thumbnail, measures, suggestions, row and index.
+        """Remove an image everywhere: features, patches, thumbnail, measures, suggestions, row.
 
         The index goes last, so that an interrupted delete can be repeated. NotFoundError where
         there is no such image. Decisions about it stay: they are a ledger.
@@ -209,6 +209,7 @@ class Collection:
             self.listing(listing_id)
         self._delete_images(listing_id, [image.image_id for image in images])
         self._access.run(cql.DELETE_FEATURES, listing_id)
+        self._access.run(cql.DELETE_ALL_PATCHES, listing_id)
         self._access.cas(
             cql.DELETE_STOCK,
             (listing_id,),
@@ -225,6 +226,12 @@ class Collection:
             if row.image_id in gone
         ]
         self._access.write(cql.DELETE_FEATURE, keys)
+        patches = [
+            (listing_id, row.model_id, row.image_id)
+            for row in self._access.each(cql.PATCH_KEYS, listing_id)
+            if row.image_id in gone
+        ]
+        self._access.write(cql.DELETE_PATCHES, patches)
         self._access.write(cql.DELETE_THUMBNAIL, ((each,) for each in image_ids))
         self._access.write(cql.DELETE_MEASURES, ((listing_id, each) for each in image_ids))
         # The lists by concept first: their keys are known from the suggestions alone.

@@ -115,6 +115,24 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Patches:
+    """Features of the regions of one image under one model, `side` a side, row by row.
+
+    `codes` are int8 (side * side, dim), row by row from the upper left; a number is its code times
+    `scale`, which is at least 0.
+    """
+
+    listing_id: str
+    model_id: str
+    image_id: UUID
+    codes: bytes
+    scale: float
+    side: int
+    dim: int
+    crc32c: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stock:
     """How many of a listing are for sale now."""
 

@@ -120,6 +120,12 @@ class Settings:
         "Model that embeds images: `sightline-small`, `timm:<name>`, or "
         "`file:<path>.safetensors:<architecture>`.",
     )
+    patches: str = _setting(
+        "on",
+        "Whether extraction also keeps features of the regions of each picture, which show a small "
+        "strange thing in an ordinary picture.",
+        choices=("on", "off"),
+    )
     batch_size: int = _setting(64, "Images in one forward pass.", low=1, high=4096)
     max_image_pixels: int = _setting(120_000_000, "A picture with more pixels is refused.", low=1)
     max_image_mb: int = _setting(256, "A file larger than this is refused, MiB.", low=1)

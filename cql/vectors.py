@@ -1,7 +1,8 @@
-"""Models, feature vectors and stock: what is known about images and listings besides pictures."""
+"""Models, features, patches and stock: what is known about images besides pictures."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from uuid import UUID, uuid4
@@ -13,7 +14,7 @@ from cql import statements as cql
 from cql.access import Access, blocks, conflict, record, values_of
 from cql.collection import Collection
 from cql.errors import InputError, IntegrityError, NotFoundError
-from cql.records import Feature, Model, Stock
+from cql.records import Feature, Model, Patches, Stock
 
 LISTING_BYTES = 100_000_000
 """Most bytes of vectors of one listing: it is one partition of Cassandra and one row group here."""
@@ -21,7 +22,7 @@ _MODEL = "model_id name architecture weights_sha256 transform dim"
 
 
 class Vectors(Collection):
-    """The part of the store about models, features and stock."""
+    """The part of the store about models, features, patches and stock."""
 
     _access: Access
 
@@ -125,6 +126,37 @@ class Vectors(Collection):
                     f"would have {sum(known.values()) / 1e6:.1f} MB: split it into listings"
                 )
 
+    # Patches
+
+    def put_patches(self, patches: Iterable[Patches]) -> int:
+        """Write the features of the regions of images; returns how many, when they are durable.
+
+        They are no change that a host follows: only the next map reads them.
+
+        Raises:
+            InputError: size, scale or CRC-32C are wrong.
+        """
+        return self._access.write(cql.PUT_PATCHES, (_patches_row(each) for each in patches))
+
+    def iter_patches(self, model_id: str) -> Iterator[Patches]:
+        """Patches of all images under a model; those of one listing follow each other.
+
+        Raises:
+            IntegrityError: stored bytes do not match their size or CRC-32C.
+        """
+        for row in self._access.each(cql.PATCHES, model_id):
+            found = record(Patches, row)
+            if _wrong(found):
+                raise IntegrityError(
+                    f"patches of image {found.image_id} must match their CRC-32C, they do not: "
+                    "delete the image and ingest it again"
+                )
+            yield found
+
+    def patched(self, model_id: str) -> int:
+        """How many images have patches under a model."""
+        return sum(1 for _ in self._access.each(cql.PATCHED, model_id))
+
     # Stock
 
     def load_stock(self, stock: Iterable[Stock]) -> int:
@@ -189,6 +221,26 @@ def _check(features: list[Feature]) -> None:
         except IntegrityError as error:
             raise InputError(f"these features cannot be stored: {error}") from error
         codec.check(np.asarray(vectors, np.float32))
+
+
+def _patches_row(each: Patches) -> tuple[object, ...]:
+    if _wrong(each):
+        raise InputError(
+            f"patches of D={each.dim}, {each.side} a side, must be {each.side**2 * each.dim} int8 "
+            f"with a finite scale and their CRC-32C, those of image {each.image_id} are not: "
+            "extract it again"
+        )
+    return values_of(each, cql.PATCH_COLUMNS)
+
+
+def _wrong(each: Patches) -> bool:
+    size = each.side * each.side * each.dim
+    return (
+        min(each.side, each.dim) < 1
+        or len(each.codes) != size
+        or not 0.0 <= each.scale < math.inf
+        or codec.crc32c(each.codes) != each.crc32c
+    )
 
 
 def _by_dim(features: list[Feature]) -> dict[int, list[Feature]]:

@@ -29,7 +29,8 @@ MAX_AFTER: Final = 1_000
 
 NUMBER_COLUMNS: Final = ("outlier_score", "membership", "knn_distance")
 _COLUMN = re.compile(
-    r"(?:cluster|group|label|trust|outlier_score|membership|knn_distance|attr:[^\x00-\x1f\x7f]{1,120})"
+    r"(?:cluster|group|placed|label|trust|outlier_score|membership|knn_distance"
+    r"|attr:[^\x00-\x1f\x7f]{1,120})"
 )
 _MODES: Final[dict[str, Mode]] = {"u": "union", "s": "subtract", "i": "intersect"}
 _LETTERS: Final = {mode: letter for letter, mode in _MODES.items()}

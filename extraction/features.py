@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from cql import codec
 from cql.errors import InputError
-from cql.records import Feature
+from cql.records import Feature, Patches
 from cql.settings import Settings
-from extraction import photos
+from extraction import patches, photos
 from extraction.decode import DecodeError, content_hash
 from extraction.models import Embedder
 from extraction.photos import ReadError
 
 Write = Callable[[Sequence[Feature]], object]
+Keep = Callable[[Sequence[Patches]], object]
 
 
 def _unheard(count: int) -> None:
@@ -35,12 +36,16 @@ def _unheard(count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """An image that lacks features: where its bytes are and what they must hash to."""
+    """An image that lacks features: where its bytes are and what they must hash to.
+
+    `whole`: it lacks only those of its regions.
+    """
 
     listing_id: str
     image_id: UUID
     uri: str
     content_hash: str
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +83,33 @@ class _Ready:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    photo: Photo
+    feature: Feature
+    patches: Patches | None
+
+
 class Pipeline:
-    """Features of photos under one model; `write` must return only when they are durable."""
+    """Features of photos under one model; `write` must return only when they are durable.
+
+    With `patches` it also makes the features of their regions, in the same pass, and gives them to
+    `patches` before the photo's own go to `write`: whoever has features has those of its regions.
+    """
 
     def __init__(
-        self, embedder: Embedder, settings: Settings, write: Write, *, threads: int = 1
+        self,
+        embedder: Embedder,
+        settings: Settings,
+        write: Write,
+        *,
+        patches: Keep | None = None,
+        threads: int = 1,
     ) -> None:
         self._embedder = embedder
         self._settings = settings
         self._write = write
+        self._patches = patches
         self._threads = max(1, threads)
 
     def run(self, rows: Iterable[Photo], *, done: Callable[[int], None] = _unheard) -> Tally:
@@ -136,12 +159,16 @@ class Pipeline:
             reason = str(error)
         return _Ready(photo, time.perf_counter() - start, pixels, reason)
 
-    def _embed(self, batch: list[_Ready], tally: Tally) -> list[tuple[Photo, Feature]]:
+    def _embed(self, batch: list[_Ready], tally: Tally) -> list[_Made]:
         good = [ready for ready in batch if ready.pixels is not None]
         if not good:
             return []
         start = time.perf_counter()
-        vectors = self._embedder.forward(np.stack([r.pixels for r in good if r.pixels is not None]))
+        pixels = np.stack([ready.pixels for ready in good if ready.pixels is not None])
+        if self._patches is None:
+            vectors, regions = self._embedder.forward(pixels), None
+        else:
+            vectors, regions = self._embedder.both(pixels)
         tally.model_s += time.perf_counter() - start
         usable: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(vectors), axis=1)
         for row in np.flatnonzero(~usable):
@@ -161,35 +188,40 @@ class Pipeline:
             )
             for photo, blob, crc in zip(kept, blobs, sums, strict=True)
         ]
-        return list(zip(kept, features, strict=True))
+        coded: list[Patches | None] = [None] * len(kept)
+        if regions is not None:
+            coded = [
+                patches.record(photo.listing_id, model.model_id, photo.image_id, own)
+                for photo, own in zip(kept, regions[usable], strict=True)
+            ]
+        return [_Made(*each) for each in zip(kept, features, coded, strict=True)]
 
     def _store(
-        self,
-        features: list[tuple[Photo, Feature]],
-        photos_done: int,
-        tally: Tally,
-        done: Callable[[int], None],
+        self, made: list[_Made], photos_done: int, tally: Tally, done: Callable[[int], None]
     ) -> None:
         start = time.perf_counter()
-        refused = self._refused(features) if features else []
+        if self._patches is not None:
+            self._patches([each.patches for each in made if each.patches is not None])
+        fresh = [each for each in made if not each.photo.whole]
+        refused = self._refused(fresh) if fresh else []
         tally.write_s += time.perf_counter() - start
-        tally.images += len(features) - len(refused)
+        tally.images += len(made) - len(refused)
         tally.failures += refused
         done(photos_done)
 
-    def _refused(self, features: list[tuple[Photo, Feature]]) -> list[Failure]:
+    def _refused(self, made: list[_Made]) -> list[Failure]:
         """Write, and return what the store refuses: it names a rule that one listing breaks."""
         try:
-            self._write([feature for _, feature in features])
+            self._write([each.feature for each in made])
         except InputError as error:
-            listings = {photo.listing_id for photo, _ in features}
+            listings = {each.photo.listing_id for each in made}
             if len(listings) == 1:
-                return [Failure(photo, str(error)) for photo, _ in features]
+                return [Failure(each.photo, str(error)) for each in made]
             return [
                 failure
                 for name in sorted(listings)
                 for failure in self._refused(
-                    [each for each in features if each[0].listing_id == name]
+                    [each for each in made if each.photo.listing_id == name]
                 )
             ]
         return []

@@ -1,8 +1,9 @@
 """The extraction job: features that a model lacks, computed in Spark tasks, kept in Cassandra.
 
-Spark tells which images have no features under the model (an anti join of two connector reads), and
-runs tasks of a few hundred images each. A task writes its vectors through the store, batch by
-batch: what is acknowledged is durable, and a run that was stopped continues with what is missing.
+Spark tells which images have no features under the model, or none of their regions (joins of
+connector reads), and runs tasks of a few hundred images each. A task writes through the store,
+batch by batch: what is acknowledged is durable, and a run that was stopped continues with what is
+missing.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _GPU_AMOUNT = "spark.task.resource.gpu.amount"
 class ExtractReport:
     """What an extraction did. `present` images had features before; `images` have them now.
 
-    Times are seconds summed over threads; shares are of their sum.
+    Of those, some may have lacked the features of their regions only. Times are seconds summed over
+    threads; shares are of their sum.
     """
 
     model_id: str
@@ -95,7 +97,8 @@ def extract(
     progress("plan", 0, 0, model)
     record = models.describe(model, settings)
     store.put_model(record)
-    frame, images, missing = _missing(spark, settings, record.model_id)
+    regional = settings.patches == "on" and models.regional(model)
+    frame, images, missing = _missing(spark, settings, record.model_id, regional=regional)
     plan = _plan(spark.sparkContext, settings)
     tasks = _tasks(missing, plan)
     try:
@@ -107,6 +110,7 @@ def extract(
             plan=plan,
             tasks=tasks,
             total=missing,
+            regional=regional,
             progress=progress,
         )
     finally:
@@ -127,14 +131,26 @@ def extract(
     )
 
 
-def _missing(spark: SparkSession, settings: Settings, model_id: str) -> tuple[DataFrame, int, int]:
-    """Images without features under the model (cached), and how many images there are and lack."""
-    images = sparks.read(spark, settings, "images").select(
-        "listing_id", "image_id", "uri", "content_hash"
-    )
-    features = sparks.read(spark, settings, "features")
-    have = features.where(features.model_id == model_id).select("listing_id", "image_id")
-    frame = images.join(have, ["listing_id", "image_id"], "left_anti").persist()
+def _missing(
+    spark: SparkSession, settings: Settings, model_id: str, *, regional: bool
+) -> tuple[DataFrame, int, int]:
+    """Images that lack something under the model (cached), how many images there are and lack it.
+
+    `whole` of a row is null where its image has no features; else only its regions lack theirs.
+    """
+    keys = ["listing_id", "image_id"]
+
+    def own(table: str, name: str) -> DataFrame:
+        frame = sparks.read(spark, settings, table)
+        return frame.where(frame.model_id == model_id).select(*keys, frame.dim.alias(name))
+
+    images = sparks.read(spark, settings, "images").select(*keys, "uri", "content_hash")
+    frame = images.join(own("features", "whole"), keys, "left")
+    lacks = frame.whole.isNull()
+    if regional:
+        frame = frame.join(own("patches", "regions"), keys, "left")
+        lacks |= frame.regions.isNull()
+    frame = frame.where(lacks).persist()
     return frame, images.count(), frame.count()
 
 
@@ -176,6 +192,7 @@ def _run(
     tasks: int,
     progress: Progress,
     total: int,
+    regional: bool,
 ) -> Tally:
     """Run the tasks and tell progress meanwhile; a cancelled run cancels its Spark job."""
     tally = Tally()
@@ -188,7 +205,7 @@ def _run(
     group = f"extract-{uuid.uuid4()}"
     done = context.accumulator(0)
     rows = frame.repartition(tasks).rdd
-    work = rows.mapPartitions(_task(settings, model, plan, done.add))
+    work = rows.mapPartitions(_task(settings, model, plan, done.add, regional))
     results: list[Tally] = []
     errors: list[BaseException] = []
 
@@ -236,16 +253,28 @@ def _explained(error: BaseException) -> SightlineError:
 
 
 def _task(
-    settings: Settings, model: Model, plan: _Plan, done: Callable[[int], None]
+    settings: Settings, model: Model, plan: _Plan, done: Callable[[int], None], regional: bool
 ) -> Callable[[Iterable[Any]], Iterator[Tally]]:
     """The function that Spark runs on each partition of missing images."""
 
     def work(rows: Iterable[Any]) -> Iterator[Tally]:
         embedder = _warm_embedder(settings, model, plan)
         store = _warm_store(settings)
-        pipeline = Pipeline(embedder, settings, store.put_features, threads=plan.decode_threads)
+        pipeline = Pipeline(
+            embedder,
+            settings,
+            store.put_features,
+            patches=store.put_patches if regional else None,
+            threads=plan.decode_threads,
+        )
         photos = (
-            Photo(row.listing_id, UUID(str(row.image_id)), row.uri, row.content_hash)
+            Photo(
+                row.listing_id,
+                UUID(str(row.image_id)),
+                row.uri,
+                row.content_hash,
+                whole=row.whole is not None,
+            )
             for row in rows
         )
         yield pipeline.run(photos, done=done)
@@ -295,6 +324,8 @@ def _record(store: Store, failures: Iterable[Failure]) -> None:
     """Give the files of failed images their state, in each source that knows them."""
     sources = [source.source for source in store.sources()]
     for failure in failures:
+        if failure.photo.whole:
+            continue  # it has features: that its file is gone since takes nothing from the map
         for source in sources:
             known = store.file(source, failure.photo.uri)
             if known is not None and known.image_id == failure.photo.image_id:

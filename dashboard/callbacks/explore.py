@@ -323,7 +323,8 @@ def _selection(app: dash.Dash, services: Services) -> None:
         if turned and not any(clicks):
             return no_update
         if ctx.triggered_id == ids.EXPLORE_MAP and any(
-            each["id"]["side"] == "left" for each in ctx.inputs_list[1]
+            each["id"]["side"] == "right" and each["id"]["offset"] > gallery.PAGE
+            for each in ctx.inputs_list[1]
         ):
             return no_update  # somebody looks at a later page: it stays under their eyes
         offset = int(ctx.triggered_id["offset"]) if turned else 0

@@ -110,8 +110,7 @@ def placed(version: MapView) -> str:
     """What the page says of images that came after the map; nothing where none did."""
     if not version.placed:
         return ""
-    were = "was" if version.placed == 1 else "were"
-    return f"{plural(version.placed, 'image')} {were} placed on the map since it was made"
+    return f"{plural(version.placed, 'image')} newer than the map"
 
 
 def _toolbar(colour: str, columns: tuple[ColumnView, ...], version: MapView) -> html.Div:
@@ -144,6 +143,7 @@ def _toolbar(colour: str, columns: tuple[ColumnView, ...], version: MapView) -> 
                 id=ids.EXPLORE_PLACED,
                 className="explore__gap explore__placed",
                 role="status",
+                title="Placed on the map since it was made",
             ),
             Upload(id=ids.EXPLORE_UPLOAD, api=API),
         ],

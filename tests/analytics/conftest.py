@@ -41,6 +41,7 @@ from cql.records import (
     Model,
     NewOutlier,
     Outlier,
+    Patches,
     Query,
     Service,
     Shard,
@@ -77,6 +78,7 @@ class Memory(MemoryPlaced, MemoryLedger):
             tuple[UUID, UUID], tuple[Comparison, list[ClusterChange], list[NewOutlier]]
         ] = {}
         self.looks: dict[UUID, Measures] = {}
+        self.parts: dict[UUID, Patches] = {}
         self.runs: dict[UUID, DuplicateRun] = {}
         self.doubles: dict[UUID, tuple[list[DuplicateGroup], list[DuplicateMember]]] = {}
         self.work: dict[UUID, Job] = {}
@@ -338,6 +340,17 @@ class Memory(MemoryPlaced, MemoryLedger):
 
     def measured(self) -> set[UUID]:
         return set(self.looks)
+
+    def put_patches(self, patches: Iterable[Patches]) -> int:
+        found = {each.image_id: each for each in patches}
+        self.parts |= found
+        return len(found)
+
+    def iter_patches(self, model_id: str) -> Iterator[Patches]:
+        return iter([each for each in self.parts.values() if each.model_id == model_id])
+
+    def patched(self, model_id: str) -> int:
+        return sum(1 for _ in self.iter_patches(model_id))
 
     def put_duplicates(
         self,

@@ -238,7 +238,8 @@ def test_a_map_is_stored_whole_and_live(world: Make) -> None:
     assert (made.rows, made.rows_scored, made.clusters) == (90, 90, 3)
     assert list(dict.fromkeys(steps)) == [
         "texts", "collect", "graph", "before", "layout", "space", "tree", "clusters",
-        "appearance", "outliers", "curve", "duplicates", "store", "changes", "tiles",
+        "appearance", "patches", "spots", "outliers", "curve", "duplicates", "store", "changes",
+        "tiles",
     ]  # fmt: skip
     points = one.store.map_points[made.map_id]
     assert {point.image_id for point in points} == set(one.images)

@@ -107,6 +107,7 @@ def test_a_map_is_the_same_wherever_its_steps_run(
         "space",
         "tree",
         "clusters",
+        "spots",
         "duplicates",
     ]
     monkeypatch.setattr(analysis, "STEPS", only)

@@ -207,7 +207,7 @@ def contents(one: World, made: MapVersion) -> tuple[Any, ...]:
     """All that is stored of a map, and its table byte for byte."""
     table = one.settings.data_dir / "maps" / f"{made.map_id}.arrow"
     return (
-        replace(made, created_at=made.created_at.min, snapshot_id=made.map_id),
+        replace(made, created_at=made.created_at.min, snapshot_id=made.map_id, watermark=None),
         one.store.map_points[made.map_id],
         one.store.odd[made.map_id],
         one.store.clusters(made.map_id),

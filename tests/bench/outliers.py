@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import outliers
+from analytics import outliers, spots
 from analytics.clustering import Clusters
 from cql.settings import ROOT, Settings
 from extraction import models
@@ -86,15 +86,24 @@ def precision(planted: Planted) -> dict[str, float]:
     from sklearn.metrics import average_precision_score
 
     truth = planted.truth != ""
-    found = outliers.score(
-        planting.graph(planted.vectors, outliers.NEIGHBOURS),
-        nothing(len(truth)),
-        looks=planted.seen.looks,
-        owners=planted.owners,
-        vectors=planted.vectors,
-    )
+    near = planting.graph(planted.vectors, outliers.NEIGHBOURS)
+
+    def scored(strange: spots.Spots | None) -> outliers.Outliers:
+        return outliers.score(
+            near,
+            nothing(len(truth)),
+            looks=planted.seen.looks,
+            owners=planted.owners,
+            vectors=planted.vectors,
+            spots=strange,
+        )
+
+    strange = spots.find(planted.patches, planted.owners)
+    found = scored(strange)
     values: Mapping[str, NDArray[np.floating]] = {
         "score": -np.log(found.chance),
+        "without spots": -np.log(scored(None).chance),
+        "spots": np.nan_to_num(strange.evidence, nan=0.0),
         "distance": found.distance,
         "lof": found.lof,
     }

@@ -16,10 +16,12 @@ from analytics.appearance import Appearance
 from analytics.copies import Pictures
 from analytics.evidence import Looks
 from analytics.neighbours import Graph
+from analytics.patches import Patches
 from cql.settings import Settings
 from extraction.decode import DecodeError, inspect
 from extraction.measures import Figures
 from extraction.models import Embedder
+from extraction.patches import SIDE, encode
 
 BAD = ("blurred", "dark", "overexposed", "blank")
 _BLOCK = 2_000
@@ -27,12 +29,16 @@ _BLOCK = 2_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planted:
-    """N photos: vectors, what was measured, listings by number, and what was planted ("": not)."""
+    """N photos: vectors, what was measured, listings by number, and what was planted ("": not).
+
+    `patches` are coded as extraction codes them.
+    """
 
     vectors: NDArray[np.float32]
     seen: Appearance
     owners: NDArray[np.int64]
     truth: NDArray[np.str_]
+    patches: Patches
 
 
 def grocery_with_foreign(
@@ -87,11 +93,19 @@ def made(
     """Measure and embed photos as ingest and extraction do."""
     settings = Settings()
     figures = [inspect(each, settings).figures for each in data]
-    parts = [
-        embedder.embed([embedder.read(each, settings) for each in data[start : start + 32]])
-        for start in range(0, len(data), 32)
-    ]
-    return Planted(np.concatenate(parts), appearance(figures), owners, truth)
+    vectors, codes, scales = [], [], []
+    for start in range(0, len(data), 32):
+        pictures = [embedder.read(each, settings) for each in data[start : start + 32]]
+        own, regions = embedder.both(
+            np.stack([embedder.transform.pixels(picture) for picture in pictures])
+        )
+        vectors.append(own)
+        for each in regions:
+            coded, scale = encode(each)
+            codes.append(coded)
+            scales.append(scale)
+    patches = Patches(np.stack(codes), np.array(scales, np.float32), np.ones(len(data), bool), SIDE)
+    return Planted(np.concatenate(vectors), appearance(figures), owners, truth, patches)
 
 
 def appearance(figures: Sequence[Figures]) -> Appearance:

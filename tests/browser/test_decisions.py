@@ -60,7 +60,7 @@ class Served:
         page.on(
             "console",
             lambda line: (
-                said.append(line.text)
+                said.append(f"{line.text} {line.location}")
                 if line.type in {"error", "warning"} and DRIVER not in line.text
                 else None
             ),

@@ -544,6 +544,7 @@ def arrive(store: MemoryStore, count: int) -> list[UUID]:
         model = store.images[first.exemplars[0]]
         store.images[image_id] = replace(model, image_id=image_id, listing_id="listing-000")
         store.thumbnails[image_id] = store.thumbnails[model.image_id]
+        store.vectors_[image_id] = store.vectors_[model.image_id]
         points.append(
             MapPoint(
                 image_id=image_id,

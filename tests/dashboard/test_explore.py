@@ -132,7 +132,7 @@ def test_what_is_placed_comes_onto_the_page(page: Page) -> None:
     assert version is not None
     body, _ = page.fill()
     assert '"placed": 0' in body
-    assert "since it was made" not in body
+    assert "newer than the map" not in body
     look = {
         f"{ids.EXPLORE_LOOK}.n_intervals": 1,
         f"{ids.EXPLORE_MAP}.mapId": str(version.map_id),
@@ -144,7 +144,7 @@ def test_what_is_placed_comes_onto_the_page(page: Page) -> None:
     page.later()
     found = page.call(*wanted, values=look)
     assert found[ids.EXPLORE_MAP]["placed"] == 2
-    assert "2 images were placed on the map since it" in found[ids.EXPLORE_PLACED]["children"]
+    assert "2 images newer than the map" in found[ids.EXPLORE_PLACED]["children"]
     assert '"placed": 2' in page.fill()[0]
     # The map, its columns, its counts, the gallery and the details have them.
     client = page.client

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from cql import codec
+from cql import statements as cql
 from cql.errors import InputError
 from cql.progress import CancelledError
 from cql.records import Feature, Image
@@ -106,6 +107,29 @@ def test_extraction_equals_a_naive_loop_resumes_and_records_failures(
     )
     assert len(naive) == 100
     np.testing.assert_allclose(vectors(store, report.model_id, images), naive, atol=1e-5)
+
+    # Regions come with the features. Where only they are missing, only they are written.
+    def coded() -> dict[object, NDArray[np.float32]]:
+        return {
+            each.image_id: np.frombuffer(each.codes, np.int8) * np.float32(each.scale)
+            for each in store.iter_patches(report.model_id)
+        }
+
+    regions = coded()
+    assert set(regions) == {image.image_id for image in images}
+    before = written(store, settings)
+    lost = [(image.listing_id, report.model_id, image.image_id) for image in images[:3]]
+    store._access.write(cql.DELETE_PATCHES, lost)
+    plain = settings.replace(patches="off")
+    assert extract(spark, plain, store, model=MODEL).images == 0
+    report = extract(spark, settings, store, model=MODEL)
+    assert (report.present, report.images, report.failed) == (97, 3, 0)
+    assert store.patched(report.model_id) == 100
+    for image_id, found in coded().items():
+        # Off by a step of the code at most: a batch of another size rounds otherwise.
+        step = np.abs(regions[image_id]).max() / 127
+        np.testing.assert_allclose(found, regions[image_id], atol=1.01 * step)
+    assert written(store, settings) == before
 
 
 def test_a_listing_that_the_store_refuses_fails_alone(
