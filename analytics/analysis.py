@@ -87,7 +87,16 @@ def analyse(
             chosen, seed, data_of(snapshot), start, measured=measured, patched=patched
         )
         map_id = identity(listings, parameters_text)
-        stored = find(store, map_id)
+        stored, gone = find(store, map_id), 0
+        while stored is not None and (left := vanished(store, stored)):
+            # The same data again, but that map shows images which were placed on it and deleted.
+            gone += left
+            parameters_text = text(
+                chosen, seed, data_of(snapshot), start,
+                measured=measured, patched=patched, gone=gone,
+            )  # fmt: skip
+            map_id = identity(listings, parameters_text)
+            stored = find(store, map_id)
         if stored is None:
             making = Making(
                 settings=settings,
@@ -103,6 +112,7 @@ def analyse(
                 start=start,
                 measured=measured,
                 patched=patched,
+                gone=gone,
                 plant=plant,
             )
             folder = _work(settings) / str(map_id)
@@ -150,6 +160,7 @@ def _made(making: Making, done: Mapping[str, Any]) -> Made:
             making.start,
             measured=making.measured,
             patched=making.patched,
+            gone=making.gone,
         ),
         rows=done["collect"],
         placed=layout.placed,
@@ -216,17 +227,39 @@ def identity(listings: Mapping[str, Listing], parameters: str) -> UUID:
 
 
 def text(
-    chosen: Parameters, seed: int, data: str, start: UUID | None, *, measured: int, patched: int
+    chosen: Parameters,
+    seed: int,
+    data: str,
+    start: UUID | None,
+    *,
+    measured: int,
+    patched: int,
+    gone: int = 0,
 ) -> str:
     """The parameters of a map as it stores them: canonical JSON.
 
-    Measures and patches follow from the images: how many have them says which were taken in.
+    Measures and patches follow from the images: how many have them says which were taken in. `gone`
+    tells a map from one of the same data on which so many deleted images still stand.
     """
     facts = {
         "seed": seed, "data": data, "start": str(start) if start else "", "measured": measured,
         "patched": patched,
     }  # fmt: skip
+    if gone:
+        facts["gone"] = gone
     return json.dumps({**asdict(chosen), **facts}, sort_keys=True)
+
+
+def vanished(store: Store, version: MapVersion) -> int:
+    """How many images that were placed on a map since it was made have no features any more."""
+    lost = 0
+    for batch in store.placed_batches(version.map_id):
+        keys = [
+            (point.listing_id, version.model_id, point.image_id)
+            for point in store.placed_points(batch)
+        ]
+        lost += sum(each is None for each in store.features_at(keys))
+    return lost
 
 
 def find(store: Store, map_id: UUID) -> MapVersion | None:

@@ -70,8 +70,8 @@ class Tables:
             self._look(map_id, kept, max_age_s)
             while kept.taken < len(kept.batches):
                 new = kept.batches[kept.taken :]
-                points = [point for batch in new for point in _points(self._store, batch)]
-                kept.table = extended(self._store, kept.table, points)
+                batches = [_points(self._store, batch) for batch in new]
+                kept.table = extended(self._store, kept.table, *batches)
                 kept.taken += len(new)
             return kept.table
 
@@ -111,11 +111,13 @@ def _points(store: Store, batch: PlacedBatch) -> list[MapPoint]:
     return sorted(store.placed_points(batch), key=lambda point: point.image_id.bytes)
 
 
-def extended(store: Store, table: MapTable, points: Sequence[MapPoint]) -> MapTable:
+def extended(store: Store, table: MapTable, *batches: Sequence[MapPoint]) -> MapTable:
     """A table with more rows behind those that it has; their listings' attributes are read.
 
-    The column `placed` says which came later. N + M values of each column are copied.
+    The column `placed` says which came later. N + M values of each column are copied. Codes are
+    given batch by batch, so that they mean the same wherever and whenever the table is read.
     """
+    points = [point for batch in batches for point in batch]
     if not points:
         return table
     images = np.frombuffer(b"".join(point.image_id.bytes for point in points), np.uint8)
@@ -132,8 +134,13 @@ def extended(store: Store, table: MapTable, points: Sequence[MapPoint]) -> MapTa
     for name, column in known.items():
         if name.startswith("attr:"):
             key = name.removeprefix("attr:")
-            texts = [held[own].attributes.get(key, "") if own in held else "" for own in owners]
-            columns[name], added[name] = attributes.extend(column, texts)
+            codes, wider = [], column
+            for batch in batches:
+                own = (held.get(point.listing_id) for point in batch)
+                texts = ["" if each is None else each.attributes.get(key, "") for each in own]
+                wider, values = attributes.extend(wider, texts)
+                codes.append(values)
+            columns[name], added[name] = wider, np.concatenate(codes)
     columns[PLACED] = Column(
         name=PLACED,
         label="Placed on the map",
@@ -213,14 +220,17 @@ def _categories(
     """Codes of the columns `cluster` and `group` for cluster numbers, as the map has them."""
     keys = known["cluster"].keys
     codes = {int(key): code for code, key in enumerate(keys)}
-    found = {"cluster": np.array([codes[number] for number in numbers.tolist()], np.float32)}
+    none = codes.get(-1, len(keys) - 1)
+    found = {"cluster": np.array([codes.get(n, none) for n in numbers.tolist()], np.float32)}
     if "group" in known:
         group = dict.fromkeys(codes, float(known["group"].keys.index("-1")))
         made = table.clusters[: table.made]
         first = np.unique(made, return_index=True)
         of = table.numbers("group")[first[1]].tolist()
         group.update(zip(first[0].tolist(), of, strict=True))
-        found["group"] = np.array([group[number] for number in numbers.tolist()], np.float32)
+        found["group"] = np.array(
+            [group.get(n, group.get(-1, np.nan)) for n in numbers.tolist()], np.float32
+        )
     return found
 
 

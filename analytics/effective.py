@@ -65,7 +65,7 @@ class Views:
         self._store = store
         self.standing = standing or Standing(store)
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[UUID, str], View] = OrderedDict()
+        self._kept: OrderedDict[tuple[UUID, str, int], View] = OrderedDict()
         self._regrouped: OrderedDict[tuple[UUID, str, int], Regrouped] = OrderedDict()
 
     def token(self, *, max_age_s: float = 0.0) -> str:
@@ -85,16 +85,19 @@ class Views:
 
         `table` and `clusters` give it as the analysis left it, with `late` images placed since.
         """
-        key = (map_id, _with(self.token(max_age_s=max_age_s), late))
+        key = (map_id, self.token(max_age_s=max_age_s), late)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         # Another thread may have read since: what is shown is what the token says.
         held = self.standing.moment(*_SHOWN)
-        key = (map_id, _with(held.token(*_SHOWN), late))
-        made = self._make(table, clusters(), held, key[1])
+        key = (map_id, held.token(*_SHOWN), late)
+        made = self._make(table, clusters(), held, _with(key[1], late))
         with self._lock:
+            # A view of fewer images keeps columns of its own, and nobody asks for it again.
+            for old in [each for each in self._kept if each[0] == map_id and each[2] < late]:
+                del self._kept[old]
             self._kept[key] = made
             while len(self._kept) > VIEWS:
                 self._kept.popitem(last=False)

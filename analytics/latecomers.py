@@ -22,9 +22,9 @@ from analytics.appended import Tables
 from analytics.search import Searcher
 from analytics.tiles import MapTable
 from cql import codec
-from cql.errors import ConflictError, NotFoundError
+from cql.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 from cql.progress import Progress, silent
-from cql.records import Change, MapVersion, PlacedBatch
+from cql.records import Change, Feature, MapVersion, PlacedBatch
 from cql.settings import Settings
 from cql.store import Store
 
@@ -67,7 +67,9 @@ class Latecomers:
             NotFoundError: no snapshot of the map's model is live, or the map holds no space of its
                 clusters.
         """
-        with self._lock:
+        while not self._lock.acquire(timeout=1.0):
+            progress("place", 0, 0, "waiting")
+        try:
             live = self._store.live("map")
             if live is None:
                 return 0
@@ -79,8 +81,12 @@ class Latecomers:
                 tables = Tables(self._settings, self._store, most=1)
                 self._watch = _Watch(version, tables, _begin(self._store, version))
             return self._place(self._watch, progress)
+        finally:
+            self._lock.release()
 
     def _place(self, watch: _Watch, progress: Progress) -> int:
+        if watch.bare:
+            return 0
         began = datetime.now(UTC)
         changes = list(watch.arrived(self._store, began + OVERLAP))
         wanted = watch.missing(changes)
@@ -88,6 +94,8 @@ class Latecomers:
         if wanted:
             progress("place", 0, len(wanted))
         for start in range(0, len(wanted), BLOCK):
+            if start and self._store.live("map") != watch.version.map_id:
+                return done  # the map that is live now has them, or gets them next
             block = wanted[start : start + BLOCK]
             last = start + BLOCK >= len(wanted)
             read_to = began if last else watch.read_to
@@ -110,21 +118,25 @@ class Latecomers:
             return 0  # they were deleted since, or have features of other models
         snapshot = self._searcher.snapshot(version.model_id)
         found = [each for each in found if each.dim == snapshot.dim]
-        vectors: NDArray[np.float32] = codec.decode(
-            [each.vector for each in found], [each.crc32c for each in found], dim=snapshot.dim
-        )
+        found, vectors = _decoded(found, snapshot.dim)
+        if not found:
+            return 0
         if watch.ground is None:
-            watch.ground = Ground(self._settings, self._store, version, watch.tables)
+            try:
+                watch.ground = Ground(self._settings, self._store, version, watch.tables)
+            except NotFoundError:
+                watch.bare = True
+                raise
         table = watch.tables.table(version.map_id)
         near, gaps = nearest(
             self._searcher, version.model_id, vectors, table, watch.ground.neighbours
         )
-        # Hosts that hold nothing of the map's cannot say where anything belongs.
-        there = np.flatnonzero(near[:, 0] >= 0)
-        if not len(there):
-            return 0
-        found = [found[row] for row in there]
-        points = list(watch.ground.points(table, found, near[there], gaps[there]))
+        if (near[:, 0] < 0).any():
+            raise UnavailableError(
+                "hosts must hold images of the map to say what is near a new one, they hold none: "
+                "analyse again if this lasts"
+            )
+        points = list(watch.ground.points(table, found, near, gaps))
         known = watch.tables.batches(version.map_id)
         batch = PlacedBatch(
             map_id=version.map_id,
@@ -143,7 +155,8 @@ class Latecomers:
 class _Watch:
     """The live map, and what of the change log it has: all before `read_to`, and what was `seen`.
 
-    The ground is laid when there is an image to place: an engine that waits reads no map.
+    The ground is laid when there is an image to place: an engine that waits reads no map. `bare`:
+    it cannot be laid, the map was made before spaces were stored.
     """
 
     version: MapVersion
@@ -151,6 +164,7 @@ class _Watch:
     read_to: datetime
     seen: dict[UUID, datetime] = field(default_factory=dict)
     ground: Ground | None = None
+    bare: bool = False
 
     def arrived(self, store: Store, until: datetime) -> Iterator[Change]:
         """New features that the log tells of, but for those that were taken in before."""
@@ -179,6 +193,18 @@ class _Watch:
         self.seen |= {each.change_id: each.at for each in changes}
         least = self.read_to - OVERLAP
         self.seen = {key: at for key, at in self.seen.items() if at >= least}
+
+
+def _decoded(features: Sequence[Feature], dim: int) -> tuple[list[Feature], NDArray[np.float32]]:
+    """Features with their vectors (M, dim); one that is damaged is left out, and said."""
+    found, vectors = [], []
+    for each in features:
+        try:
+            vectors.append(codec.decode([each.vector], [each.crc32c], dim=dim))
+            found.append(each)
+        except IntegrityError as error:
+            log.warning("image %s is not placed on the map: %s", each.image_id, error)
+    return found, np.concatenate(vectors) if vectors else np.empty((0, dim), np.float32)
 
 
 def nearest(

@@ -74,9 +74,9 @@ class Making:
 
     `start`: the map whose layout this one starts from, so that images stay where they were.
     `measured`: how many pictures have measures, `patched`: how many have features of their regions;
-    `plant` makes copies of some, on which the
-    threshold of near-duplicates is chosen. A step in a process of its own gets neither `store`,
-    `searcher`, `spark`, `listings` nor `plant`.
+    `gone`: how many deleted images still stand on a map of the same data; `plant` makes copies of
+    some images, on which the threshold of near-duplicates is chosen. A step in a process of its own
+    gets neither `store`, `searcher`, `spark`, `listings` nor `plant`.
     """
 
     settings: Settings
@@ -92,6 +92,7 @@ class Making:
     start: UUID | None = None
     measured: int = 0
     patched: int = 0
+    gone: int = 0
     plant: Plant | None = None
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -31,7 +31,7 @@ from cql.errors import (
 from cql.records import NAMESPACE, Hit, Query, Service, Snapshot
 from cql.settings import Settings
 from cql.store import Store
-from cql.wire import Message, Pool
+from cql.wire import HEARTBEAT_S, Message, Pool
 
 __all__ = ["K_MAX", "Neighbours", "Request", "Result", "Searcher", "Stored", "check_examples"]
 
@@ -104,14 +104,19 @@ class _Scan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Standing:
-    """A live snapshot, and the rows of hosts that were read with its pointer."""
+    """A live snapshot, and the rows of hosts that were read with its pointer, at `read_at`.
+
+    `trusted`: they are of a query before, and get one try.
+    """
 
     snapshot: Snapshot
     services: list[Service]
+    read_at: float = field(default_factory=time.monotonic)
+    trusted: bool = False
 
 
 class _MovedError(Exception):
-    """Another snapshot is live than the one that was asked."""
+    """What was asked on trust does not hold, or did not answer."""
 
 
 class Searcher:
@@ -202,16 +207,19 @@ class Searcher:
         began = time.monotonic()
         request.check()
         guess = self._last if request.model is None and self._default.idle else None
-        if guess is not None:
+        if guess is not None and began - guess.read_at < HEARTBEAT_S:
+            tried = replace(guess, trusted=True)
             # Hosts are asked what the last query was, while it is read whether that still holds.
             read = self._threads.submit(self._standing, None)
 
             def holds() -> bool:
-                return read.result().snapshot.snapshot_id == guess.snapshot.snapshot_id
+                return read.result().snapshot.snapshot_id == tried.snapshot.snapshot_id
 
             try:
-                return self._answered(request, guess, began, holds)
-            except (SightlineError, _MovedError):
+                return self._answered(request, tried, began, holds)
+            except _MovedError:
+                pass  # it is asked again, of what was read meanwhile
+            except SightlineError:
                 if holds():
                     raise
         return self._answered(request, self._standing(request.model), began, lambda: True)
@@ -412,7 +420,7 @@ class Searcher:
                     f"{asked.model_id}: ask again"
                 )
             rows = self._store.services(ROLE) if known is None else known.services
-            known = None
+            trusted, known = known is not None and known.trusted, None
             plan = cover(rows, asked)
             left = deadline - time.monotonic()
             if plan is not None and left > 0:
@@ -423,6 +431,8 @@ class Searcher:
                     return asked, self._call(method, asked, plan, values, arrays, timeout_s=left)
                 except UnavailableError as error:
                     seen = str(error)
+            if trusted:
+                raise _MovedError(seen)
             if deadline - time.monotonic() <= pause:
                 raise UnavailableError(
                     f"all {asked.shards} shards of snapshot {asked.snapshot_id} must answer within "

@@ -214,7 +214,9 @@ def _put(target: Path, content: NDArray[Any] | _Parts | pa.Table) -> str:
                 # Hashed while the processor's caches hold it.
                 piece = part[at : at + _CHUNK]
                 digest.update(piece)
-                file.write(piece)
+                rest = memoryview(piece)
+                while rest:  # unbuffered, a write may take less than it is given
+                    rest = rest[file.write(rest) :]
     draft.replace(target)
     return digest.hexdigest()
 
@@ -418,7 +420,9 @@ def _without_vectors(batches: Iterator[pa.RecordBatch], rows: Rows) -> Iterator[
     """What is left of each batch when `rows` has its vectors."""
     for batch in batches:
         rows.add(batch)
-        yield batch.select(["listing_id", "image_id", "mark"])
+        small = batch.select(["listing_id", "image_id", "mark"])
+        # A copy: slices would keep the memory of the whole batch, with its vectors.
+        yield small.take(pa.array(np.arange(len(small))))
 
 
 def _order(listings: pa.Array | pa.ChunkedArray, images: NDArray[np.uint8]) -> NDArray[np.intp]:

@@ -41,15 +41,18 @@ class Shared(Generic[T]):
                 else:
                     self._next = mine
         if first:
-            if before is not None:
-                before.exception()  # waits: whoever asks meanwhile still shares mine
-                with self._lock:
-                    self._running, self._next = mine, None
             try:
+                if before is not None:
+                    before.exception()  # waits: whoever asks meanwhile still shares mine
+                    with self._lock:
+                        self._running, self._next = mine, None
                 mine.set_result(self._read())
             except BaseException as error:  # noqa: BLE001 - raised below, and by those who share it
                 mine.set_exception(error)
             with self._lock:
+                # An interrupted wait leaves nobody waiting for what will never be read.
+                if self._next is mine:
+                    self._next = None
                 if self._running is mine:
                     self._running = None
         return mine.result()

@@ -127,7 +127,7 @@ class MapTable:
         self._images = raw.astype(np.uint8, copy=False).reshape(-1, 16)[: len(table)]
         self._listings = table["listing_id"].combine_chunks()
         self._made, self._late = len(table), np.empty(0, np.int64)
-        self._cache: OrderedDict[tuple[int, int, int], NDArray[np.int64]] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int, int, int], NDArray[np.int64]] = OrderedDict()
         self._lock = threading.Lock()
 
     @classmethod
@@ -238,14 +238,20 @@ class MapTable:
         """`cluster`, `group` where there are some, numbers, then `attr:<name>` by name."""
         return list(self._columns.values())
 
-    def tile(self, z: int, x: int, y: int, column: str = "cluster") -> bytes:
-        """The tile body of the map format (version 1); InputError for a tile that cannot exist."""
+    def tile(
+        self, z: int, x: int, y: int, column: str = "cluster", placed: int | None = None
+    ) -> bytes:
+        """The tile body of the map format (version 1); InputError for a tile that cannot exist.
+
+        `placed`: of the images that came later, so many are on it; None: all.
+        """
         values = self._values(column)
         if not 0 <= z <= BITS or not (0 <= x < 2**z and 0 <= y < 2**z):
             raise InputError(
                 f"a tile has 0 <= z <= {BITS} and 0 <= x, y < 2^z, got z={z} x={x} y={y}"
             )
-        total, rows = self._shown(z, x, y)
+        most = self.rows if placed is None else min(self.rows, self._made + placed)
+        total, rows = self._shown(z, x, y, most)
         return b"".join(
             (
                 struct.pack("<IIII", 1, len(rows), total, 0),
@@ -438,16 +444,17 @@ class MapTable:
         start, end = np.searchsorted(codes[self._late], ends).tolist()
         return low, high, self._late[start:end]
 
-    def _shown(self, z: int, x: int, y: int) -> tuple[int, NDArray[np.int64]]:
-        """How many rows a tile has, and those that it carries.
+    def _shown(self, z: int, x: int, y: int, most: int) -> tuple[int, NDArray[np.int64]]:
+        """How many of the first `most` rows a tile has, and those that it carries.
 
         Those are of the least rank, so that a child shows them as well.
         """
         low, high, late = self._span(z, x, y)
+        late = late[late < most]
         total = high - low + len(late)
         if total <= self._tile_points:
             return total, np.r_[np.arange(low, high), late]
-        key = (z, x, y)
+        key = (z, x, y, most)
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)

@@ -181,7 +181,7 @@ class Results(Duplicates, Placed):
     def put_query(self, query: Query) -> Query:
         """Write a query as asked; returns it with its time."""
         stored = replace(query, created_at=query.created_at or now())
-        self._access.run(cql.PUT_QUERY, *_written(stored))
+        self._access.together(*_written(stored))
         return stored
 
     def query(self, query_id: UUID) -> Query:
@@ -271,11 +271,13 @@ class Results(Duplicates, Placed):
             hits=len(rows),
             created_at=query.created_at or now(),
         )
-        write = (cql.PUT_QUERY, _written(done))
+        written = _written(done)
         if not limit or not rows:
-            self._access.run(write[0], *write[1])
+            self._access.together(*written)
             return done, []
-        _, names = self._access.together(write, (cql.HIT_NAMES, (query.query_id, attempt, limit)))
+        *_, names = self._access.together(
+            *written, (cql.HIT_NAMES, (query.query_id, attempt, limit))
+        )
         return done, [listings[row.listing_id] for row in names]
 
     def hits(
@@ -339,10 +341,10 @@ class Results(Duplicates, Placed):
         return self._access.settings.query_ttl_days + 2
 
 
-def _written(query: Query) -> tuple[Any, ...]:
-    """The values of `PUT_QUERY`."""
+def _written(query: Query) -> tuple[tuple[cql.Statement, tuple[Any, ...]], ...]:
+    """What writes the rows of a query, which may be there one without the other."""
     day = (_day(query.created_at), query.created_at, query.query_id, query.name)
-    return values_of(query, _QUERY) + day
+    return (cql.PUT_QUERY, values_of(query, _QUERY)), (cql.PUT_QUERY_DAY, day)
 
 
 def _day(moment: datetime | None) -> int:

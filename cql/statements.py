@@ -25,12 +25,6 @@ def _insert(table: str, columns: str, suffix: str = "") -> Statement:
     return Statement(text, repeatable="IF " not in suffix)
 
 
-def _batched(*statements: Statement) -> Statement:
-    """Writes as one unlogged batch; its values are those of all, in order."""
-    inside = "; ".join(each.text for each in statements)
-    return Statement(f"BEGIN UNLOGGED BATCH {inside}; APPLY BATCH")
-
-
 def _cas(text: str) -> Statement:
     return Statement(text, repeatable=False)
 
@@ -391,15 +385,13 @@ SERVICES = Statement("SELECT * FROM {keyspace}.services WHERE role = ?")
 WITHDRAW = Statement("DELETE FROM {keyspace}.services WHERE role = ? AND service_id = ?")
 
 # Results
-# One request for both rows: either may be there without the other, as after two requests.
-PUT_QUERY = _batched(
-    _insert(
-        "{results}.queries",
-        "query_id spec name model_id snapshot_id state attempt hits rows rows_scanned seconds "
-        "created_at",
-    ),
-    _insert("{results}.queries_by_day", "day created_at query_id name"),
+# Two requests, not a batch: a specification with vectors may be larger than batches may be.
+PUT_QUERY = _insert(
+    "{results}.queries",
+    "query_id spec name model_id snapshot_id state attempt hits rows rows_scanned seconds "
+    "created_at",
 )
+PUT_QUERY_DAY = _insert("{results}.queries_by_day", "day created_at query_id name")
 QUERY = Statement("SELECT * FROM {results}.queries WHERE query_id = ?")
 # A name leaves with its row: a cell that outlives the others would show a row of nulls.
 QUERY_TTL = Statement("SELECT TTL(spec) AS ttl FROM {results}.queries WHERE query_id = ?")

@@ -197,7 +197,7 @@ def _map(router: APIRouter, services: Services) -> None:
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"etag": etag, "cache-control": control})
         return Response(
-            services.tile(z, x, y, column, found),
+            services.tile(z, x, y, column, found, placed),
             media_type="application/octet-stream",
             headers={"etag": etag, "cache-control": control},
         )

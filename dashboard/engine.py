@@ -59,6 +59,9 @@ PLACE_LOOK_S = 5.0
 PLACE_AGAIN_S = 60.0
 """Seconds between two looks for images that are not on the map yet, and after one that failed."""
 
+PLACE_ROWS_S, PLACE_MOST_S = 20_000.0, 50.0
+"""Rows of the map for a second of rest once images were placed, and the longest rest."""
+
 MERGE_LOOK_S = 10.0
 MERGE_AGAIN_S = 300.0
 """Seconds between two looks at what changed, and after a merge that failed."""
@@ -192,7 +195,7 @@ class Engine:
             model=self._model_name(parameters),
             progress=progress,
         )
-        have = report.images + report.present
+        have = max(report.images + report.present, report.had)
         if not have:
             raise InputError(
                 "a collection needs one photo that can be read, it has none: ingest photos, "
@@ -370,8 +373,9 @@ class Engine:
         pause = PLACE_LOOK_S
         while not self._stop.wait(pause):
             try:
-                placed = self._latecomers.place()
-                pause = PLACE_LOOK_S
+                placed = self._latecomers.place(progress=self._unless_stopped)
+                # Every batch costs the readers of a large map a copy of its columns.
+                pause = PLACE_LOOK_S if not placed else max(PLACE_LOOK_S, self._rest_s())
                 if placed:
                     log.info("%d new images were placed on the map", placed)
             except SightlineError as error:
@@ -382,6 +386,16 @@ class Engine:
                     return  # what it works with is closed
                 log.exception("new images cannot be placed on the map")
                 pause = PLACE_AGAIN_S
+
+    def _unless_stopped(self, step: str, done: int, total: int, message: str = "") -> None:
+        del step, done, total, message
+        if self._stop.is_set():
+            raise CancelledError("the engine stops")
+
+    def _rest_s(self) -> float:
+        live = self._open_store.live("map")
+        rows = self._open_store.map(live).rows if live is not None else 0
+        return min(PLACE_MOST_S, rows / PLACE_ROWS_S)
 
     # Steps shared by the above
 

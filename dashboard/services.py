@@ -130,11 +130,20 @@ class Services:
             for column in table.columns()
         )
 
-    def tile(
-        self, z: int, x: int, y: int, column: str = "cluster", map_id: UUID | None = None
+    def tile(  # noqa: PLR0917 - place, then what of it
+        self,
+        z: int,
+        x: int,
+        y: int,
+        column: str = "cluster",
+        map_id: UUID | None = None,
+        placed: int | None = None,
     ) -> bytes:
-        """Tile body, format version 1. InputError for a tile or column that cannot exist."""
-        return self._atlas.table(map_id, max_age_s=TILE_TTL_S).tile(z, x, y, column)
+        """Tile body, format version 1. InputError for a tile or column that cannot exist.
+
+        `placed`: how many of the images that came later are on it, all where that is None.
+        """
+        return self._atlas.table(map_id, max_age_s=TILE_TTL_S).tile(z, x, y, column, placed)
 
     def tile_version(
         self, column: str, map_id: UUID, placed: int | None = None
@@ -149,7 +158,9 @@ class Services:
             late = self._atlas.late(map_id, max_age_s=0.0)
         decided = column in DECIDED
         base = self._atlas.token(map_id) if decided else str(map_id)
-        return f"{base}-{late}", placed == late and not decided
+        if placed is None:
+            return f"{base}-{late}", False
+        return f"{base}-{min(placed, late)}", placed <= late and not decided
 
     def rows(self, rows: Sequence[int], map_id: UUID | None = None) -> tuple[MapRow, ...]:
         """Ids, titles, places and cluster names of some rows, in the order asked."""

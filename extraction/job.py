@@ -38,10 +38,10 @@ _GPU_AMOUNT = "spark.task.resource.gpu.amount"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractReport:
-    """What an extraction did. `present` images had features before; `images` have them now.
+    """What an extraction did. `present` images lacked nothing before; `images` lack nothing now.
 
-    Of those, some may have lacked the features of their regions only. Times are seconds summed over
-    threads; shares are of their sum.
+    Of those, some may have lacked the features of their regions only: `had` images had features
+    before. Times are seconds summed over threads; shares are of their sum.
     """
 
     model_id: str
@@ -55,6 +55,7 @@ class ExtractReport:
     tasks: int
     device: str
     failures: tuple[Failure, ...] = field(default=())
+    had: int = 0
 
     @property
     def rate(self) -> float:
@@ -98,7 +99,7 @@ def extract(
     record = models.describe(model, settings)
     store.put_model(record)
     regional = settings.patches == "on" and models.regional(model)
-    frame, images, missing = _missing(spark, settings, record.model_id, regional=regional)
+    frame, images, bare, missing = _missing(spark, settings, record.model_id, regional=regional)
     plan = _plan(spark.sparkContext, settings)
     tasks = _tasks(missing, plan)
     try:
@@ -128,13 +129,16 @@ def extract(
         tasks=tasks,
         device="gpu" if plan.gpu else "cpu",
         failures=tuple(tally.failures),
+        had=images - bare,
     )
 
 
 def _missing(
     spark: SparkSession, settings: Settings, model_id: str, *, regional: bool
-) -> tuple[DataFrame, int, int]:
-    """Images that lack something under the model (cached), how many images there are and lack it.
+) -> tuple[DataFrame, int, int, int]:
+    """Images that lack something under the model (cached), and three counts.
+
+    How many images there are, how many have no features, and how many lack something.
 
     `whole` of a row is null where its image has no features; else only its regions lack theirs.
     """
@@ -151,7 +155,8 @@ def _missing(
         frame = frame.join(own("patches", "regions"), keys, "left")
         lacks |= frame.regions.isNull()
     frame = frame.where(lacks).persist()
-    return frame, images.count(), frame.count()
+    bare = frame.where(frame.whole.isNull()).count()
+    return frame, images.count(), bare, frame.count()
 
 
 def _plan(context: SparkContext, settings: Settings) -> _Plan:

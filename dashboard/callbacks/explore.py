@@ -73,7 +73,8 @@ def _page(app: dash.Dash, services: Services) -> None:
     async def look(_look: int | None, map_id: str, placed: int | None) -> tuple[Any, Any]:
         version = await call(services.map, UUID(map_id))
         # The map stays as it is shown while it cannot be asked.
-        if isinstance(version, Exception) or version.placed == (placed or 0):
+        # A worker that has not looked for a moment may know of fewer.
+        if isinstance(version, Exception) or version.placed <= (placed or 0):
             return no_update, no_update
         return version.placed, explore.placed(version)
 

@@ -150,6 +150,40 @@ def _polygon(square: tuple[Any, str]) -> dict[str, Any]:
     return {"points": [list(point) for point in square[0]], "mode": square[1]}
 
 
+def test_codes_are_the_same_however_many_batches_are_read_at_once(tmp_path: Path) -> None:
+    memory, map_id = stored(30)
+    step = tables(tmp_path, memory)
+    for number, kind in enumerate(("zebra", "apple", "zebra", "mint")):
+        for point in arrive(memory, map_id, 1, first=3 * number):  # of listings of their own
+            memory.titles[point.listing_id] = Listing(
+                listing_id=point.listing_id, attributes={"kind": kind, "depth_m": "1.5"}
+            )
+        slow = step.table(map_id)
+    once = tables(tmp_path, memory).table(map_id)
+    kinds = [
+        next(column for column in table.columns() if column.name == "attr:kind")
+        for table in (slow, once)
+    ]
+    assert kinds[0] == kinds[1]
+    assert kinds[0].keys[-3:] == ("zebra", "apple", "mint")
+    for name in ("attr:kind", "cluster"):
+        np.testing.assert_array_equal(slow.numbers(name), once.numbers(name))
+
+
+def test_a_tile_shows_as_many_of_those_that_came_as_are_asked_for(tmp_path: Path) -> None:
+    memory, map_id = stored(120)
+    kept = tables(tmp_path, memory)
+    arrive(memory, map_id, 40)
+    before = {z: kept.table(map_id).tile(z, 0, 0) for z in (0, 1)}
+    arrive(memory, map_id, 30, first=40)
+    table = kept.table(map_id)
+    for z, told in before.items():
+        assert table.tile(z, 0, 0, placed=40) == told
+        assert table.tile(z, 0, 0, placed=70) == table.tile(z, 0, 0)
+    assert body(table.tile(0, 0, 0, placed=0))[0] == 120
+    assert body(table.tile(0, 0, 0))[0] == 190
+
+
 def test_what_is_placed_is_seen_once_it_is_asked_for(tmp_path: Path) -> None:
     memory, map_id = stored(30)
     moment = [0.0]

@@ -182,6 +182,34 @@ def test_an_image_that_was_deleted_again_is_not_placed(scene: Scene) -> None:
     assert "new-0000" not in {hit.listing_id for hit in scene.searcher.search(request).hits}
 
 
+def test_a_new_analysis_forgets_what_was_placed_and_deleted(scene: Scene) -> None:
+    old = scene.one.store.live("map")
+    images = scene.come(scene.new[:2])
+    for listing in ("new-0000", "new-0001"):
+        del scene.one.store.titles[listing]  # of which a map's identity would speak
+    assert scene.late.place() == 2
+    assert scene.analyse().map_id == old  # both are there: nothing new is known
+    del scene.one.store.features["new-0000"]
+    made = scene.analyse()
+    assert made.map_id != old
+    assert made.rows == 90
+    assert (scene.rows(images) < 0).all()
+    assert scene.analyse().map_id == made.map_id
+    assert Latecomers(scene.one.settings, scene.store, scene.searcher).place() == 1
+    assert (scene.rows(images) >= 0).tolist() == [False, True]
+
+
+def test_a_damaged_feature_keeps_nobody_else_off_the_map(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = scene.come(scene.new[:3])
+    (held,) = scene.one.store.features["new-0001"]
+    scene.one.store.features["new-0001"] = [replace(held, crc32c=held.crc32c ^ 1)]
+    assert scene.late.place() == 2
+    assert f"image {images[1]} is not placed" in caplog.text
+    assert (scene.rows(images) >= 0).tolist() == [True, False, True]
+
+
 def test_the_next_map_has_them_as_all_others(scene: Scene) -> None:
     images = scene.come(scene.new)
     scene.late.place()

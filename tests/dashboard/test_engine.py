@@ -196,7 +196,7 @@ class FakeLatecomers:
 def test_extraction_ends_with_new_images_on_the_map(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = SimpleNamespace(images=3, present=4, failed=0, shares={}, rate=1.0)
+    report = SimpleNamespace(images=3, present=4, had=4, failed=0, shares={}, rate=1.0)
     monkeypatch.setattr("extraction.job.extract", lambda *_, **__: report)
     monkeypatch.setattr(learning, "suggest", lambda *_, **__: 0)
     monkeypatch.setattr(Engine, "_open_spark", None)
@@ -220,6 +220,22 @@ def test_extraction_ends_with_new_images_on_the_map(
         engine._extract({"model": "m"}, progress)
 
 
+def test_extraction_does_not_fail_where_only_regions_cannot_be_made(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older collection whose photos are gone has features all the same."""
+    report = SimpleNamespace(images=0, present=0, had=5, failed=5, shares={}, rate=0.0)
+    monkeypatch.setattr("extraction.job.extract", lambda *_, **__: report)
+    monkeypatch.setattr(learning, "suggest", lambda *_, **__: 0)
+    monkeypatch.setattr(Engine, "_open_spark", None)
+    monkeypatch.setattr(Engine, "_model_id", lambda *_: "m@1")
+    engine._late = FakeLatecomers(0)  # type: ignore[assignment]
+    engine._extract({"model": "m"}, lambda *_: None)
+    report.had = 0
+    with pytest.raises(InputError, match="one photo that can be read"):
+        engine._extract({"model": "m"}, lambda *_: None)
+
+
 def test_images_are_placed_again_and_again_whatever_goes_wrong(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -232,11 +248,15 @@ def test_images_are_placed_again_and_again_whatever_goes_wrong(
     monkeypatch.setattr(engine._stop, "wait", wait)
     late = FakeLatecomers(0, UnavailableError("no hosts"), 7, ValueError("a bug"), 0)
     engine._late = late  # type: ignore[assignment]
+    engine._store = SimpleNamespace(  # type: ignore[assignment]
+        live=lambda _name: "a", map=lambda _map: SimpleNamespace(rows=600_000)
+    )
     with caplog.at_level("INFO"):
         engine._keep_placing()
     assert late.calls == 5
     look, again = engine_module.PLACE_LOOK_S, engine_module.PLACE_AGAIN_S
-    assert waits == [look, look, again, look, again, look]
+    # Once images were placed on a large map it rests for longer.
+    assert waits == [look, look, again, 30.0, again, look]
     assert "7 new images were placed on the map" in caplog.text
     assert "not on the map yet: no hosts" in caplog.text
     assert "a bug" in caplog.text
