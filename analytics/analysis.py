@@ -83,20 +83,19 @@ def analyse(
         start = start_of(store, snapshot, seed)
         measured = len(store.measured())
         patched = store.patched(snapshot.model_id)
-        parameters_text = text(
-            chosen, seed, data_of(snapshot), start, measured=measured, patched=patched
-        )
-        map_id = identity(listings, parameters_text)
-        stored, gone = find(store, map_id), 0
-        while stored is not None and (left := vanished(store, stored)):
-            # The same data again, but that map shows images which were placed on it and deleted.
-            gone += left
-            parameters_text = text(
+        gone = 0
+        while True:
+            told = text(
                 chosen, seed, data_of(snapshot), start,
                 measured=measured, patched=patched, gone=gone,
             )  # fmt: skip
-            map_id = identity(listings, parameters_text)
+            map_id = identity(listings, told)
             stored = find(store, map_id)
+            left = 0 if stored is None else vanished(store, stored)
+            if not left:
+                break
+            # The same data again, but that map shows images which were placed on it and deleted.
+            gone += left
         if stored is None:
             making = Making(
                 settings=settings,
@@ -107,12 +106,12 @@ def analyse(
                 snapshot=snapshot,
                 map_id=map_id,
                 chosen=chosen,
+                parameters=told,
                 seed=seed,
                 previous=store.live("map"),
                 start=start,
                 measured=measured,
                 patched=patched,
-                gone=gone,
                 plant=plant,
             )
             folder = _work(settings) / str(map_id)
@@ -153,15 +152,7 @@ def _made(making: Making, done: Mapping[str, Any]) -> Made:
         previous=making.previous,
         listings=making.listings,
         seed=making.seed,
-        parameters=text(
-            making.chosen,
-            making.seed,
-            making.data,
-            making.start,
-            measured=making.measured,
-            patched=making.patched,
-            gone=making.gone,
-        ),
+        parameters=making.parameters,
         rows=done["collect"],
         placed=layout.placed,
         trust=layout.trust,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from analytics.copies import Pictures
 from analytics.evidence import Facets, Looks
+from analytics.identity import numbered
 from analytics.neighbours import Collection
 from cql.records import Listing
 from cql.store import Store
@@ -67,8 +68,7 @@ def facets(
     owners: Sequence[str], listings: Mapping[str, Listing]
 ) -> tuple[Facets, NDArray[np.int64]]:
     """Attributes of the rows that are categories (2 to 64 values), and listings by number."""
-    numbers: dict[str, int] = {}
-    own = np.array([numbers.setdefault(name, len(numbers)) for name in owners], np.int64)
+    numbers, own = numbered(owners)
     texts: dict[str, dict[int, str]] = {}
     for name, number in numbers.items():
         listing = listings.get(name)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from analytics import columns as attributes
 from analytics.columns import Column
+from analytics.identity import halves, packed
 from analytics.table import SOFT, cells, mixed, morton
 from analytics.tiles import MapTable
 from cql.errors import IntegrityError
@@ -70,7 +71,7 @@ class Tables:
             self._look(map_id, kept, max_age_s)
             while kept.taken < len(kept.batches):
                 new = kept.batches[kept.taken :]
-                batches = [_points(self._store, batch) for batch in new]
+                batches = [points_of(self._store, batch) for batch in new]
                 kept.table = extended(self._store, kept.table, *batches)
                 kept.taken += len(new)
             return kept.table
@@ -106,7 +107,7 @@ class _Kept:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def _points(store: Store, batch: PlacedBatch) -> list[MapPoint]:
+def points_of(store: Store, batch: PlacedBatch) -> list[MapPoint]:
     """Points of a batch in the order of their rows, which is the same everywhere."""
     return sorted(store.placed_points(batch), key=lambda point: point.image_id.bytes)
 
@@ -120,8 +121,7 @@ def extended(store: Store, table: MapTable, *batches: Sequence[MapPoint]) -> Map
     points = [point for batch in batches for point in batch]
     if not points:
         return table
-    images = np.frombuffer(b"".join(point.image_id.bytes for point in points), np.uint8)
-    images = images.reshape(-1, 16)
+    images = packed(point.image_id for point in points)
     owners = [point.listing_id for point in points]
     known = {column.name: column for column in table.columns()}
     columns: dict[str, Column] = {}
@@ -268,8 +268,7 @@ def _orders(table: MapTable, images: NDArray[np.uint8]) -> dict[str, NDArray[Any
     number = np.arange(table.rows - table.made, table.rows - table.made + len(images))
     own = (scaled.astype(np.uint64) << _SHIFT) + number.astype(np.uint64) + np.uint64(1)
     every = np.concatenate([table.images, images])
-    keys = every.view(">u8").astype(np.uint64)
     return {
         "rank": np.concatenate([ranks, own]),
-        "by_image": np.lexsort((keys[:, 1], keys[:, 0])).astype(np.int64),
+        "by_image": np.lexsort(halves(every)).astype(np.int64),
     }

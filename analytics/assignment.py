@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,6 @@ from analytics import tree as trees
 from analytics.clustering import Clusters
 from analytics.soft import KEPT, Late, soft
 from analytics.tree import Linkage
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cut:
-    """A tree cut into clusters: `inside` int64 (C,), the chosen cluster of each, numbered."""
-
-    tree: trees.Condensed
-    inside: NDArray[np.int64]
-    chosen: NDArray[np.int64]
-    number: NDArray[np.int64]
 
 
 class Assigner:
@@ -45,15 +35,13 @@ class Assigner:
         count = len(space)
         size = clustering.least_size(count) if min_cluster_size is None else min_cluster_size
         self._space, self._near = space, min(min_samples, max(0, count - 1))
-        self._most, self._cut = linkage.most, None
+        self._most: float = linkage.most
+        self._cut: clustering.Cut | None = None
         if clustering.together(count, size) or not (space != space[0]).any():
             return
-        tree = trees.condense(linkage, size)
-        inside = trees.above(tree, trees.heaviest(tree))
-        _, chosen = clustering.by_size(inside[tree.owner])
-        number = np.full(len(tree.parent), -1)
-        number[chosen] = np.arange(len(chosen))
-        self._cut = _Cut(tree, inside, chosen, number)
+        self._cut = clustering.cut(linkage, size)
+        self._number = np.full(len(self._cut.tree.parent), -1)
+        self._number[self._cut.chosen] = np.arange(len(self._cut.chosen))
         self._index = cKDTree(space.astype(np.float64))
 
     def assign(self, points: NDArray[np.float32], *, threads: int | None = None) -> Clusters:
@@ -79,7 +67,7 @@ class Assigner:
             late=Late(points, owner, level), threads=threads,
         )  # fmt: skip
         return Clusters(
-            np.where(own >= 0, cut.number[own], -1),
+            np.where(own >= 0, self._number[own], -1),
             np.where(own >= 0, share, 0.0),
             np.maximum(0.0, trees.glosh(replace(tree, owner=owner, level=level))),
             shared.clusters,

@@ -114,12 +114,9 @@ def cluster(
     size = least_size(count) if min_cluster_size is None else min_cluster_size
     if together(count, size) or not (space != space[0]).any():
         return _one(count)
-    linkage = linkage or grow(space, min_samples=min_samples)
-    tree = trees.condense(linkage, size)
-    inside = trees.above(tree, trees.heaviest(tree))
-    own = inside[tree.owner]
-    labels, chosen = by_size(own)
-    shared = soft(space, tree, chosen, inside)
+    found = cut(linkage or grow(space, min_samples=min_samples), size)
+    tree, labels, chosen = found.tree, found.labels, found.chosen
+    shared = soft(space, tree, chosen, found.inside)
     cuts = levels(tree, chosen)
     groups = [cut.group for cut in cuts]
     held = np.bincount(labels[labels >= 0], minlength=len(chosen))
@@ -134,12 +131,33 @@ def cluster(
             groups[at + 1] = groups[at + 1][order]
     return Clusters(
         labels,
-        trees.membership(tree, own),
+        trees.membership(tree, found.inside[tree.owner]),
         trees.glosh(tree),
         shared.clusters,
         shared.shares,
         *groups,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """A tree cut into clusters: `labels` int64 (N,) of the rows, numbered by falling size.
+
+    `chosen` int64 (K,): the cluster of the tree that each is; `inside` int64 (C,): the chosen one
+    that each cluster of the tree is or lies in, else -1.
+    """
+
+    tree: trees.Condensed
+    inside: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+
+
+def cut(linkage: Linkage, size: int) -> Cut:
+    """Cut a tree into clusters of at least `size` rows, by excess of mass."""
+    tree = trees.condense(linkage, size)
+    inside = trees.above(tree, trees.heaviest(tree))
+    return Cut(tree, inside, *by_size(inside[tree.owner]))
 
 
 def together(rows: int, size: int) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.appended import Tables
+from analytics.appended import Tables, points_of
 from analytics.assignment import Assigner
 from analytics.grown import Grown
 from analytics.identity import places
@@ -103,9 +103,7 @@ class Ground:
     def _spaces(self) -> NDArray[np.float32]:
         """The space of the clusters in the order of the table's rows, float32 (N, E)."""
         for batch in self._tables.batches(self._version.map_id)[len(self._space) - 1 :]:
-            points = sorted(
-                self._store.placed_points(batch), key=lambda point: point.image_id.bytes
-            )
+            points = points_of(self._store, batch)
             raw = np.frombuffer(b"".join(point.space for point in points), "<f4")
             self._space.append(raw.reshape(len(points), -1).astype(np.float32))
         return np.concatenate(self._space)

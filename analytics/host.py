@@ -327,7 +327,7 @@ class Host:
 
     def _keep_copies(self, stop: threading.Event) -> None:
         # A machine that is lost takes its disk with it: others have its shards' files, too.
-        if not makes_copies(self._settings, self._count):
+        if copies_of(self._settings, self._count) < 2:
             return
         while not stop.is_set():
             for version in [held for held in list(self._held) if held not in self._gone]:
@@ -346,7 +346,7 @@ class Host:
         """Fetch what this machine should have of a snapshot; whether it has all of that."""
         every = self._store.shards(version)
         whole = True
-        for behind in range(min(self._settings.shard_copies, self._count)):
+        for behind in range(copies_of(self._settings, self._count)):
             owner = (self._index - behind) % self._count
             for shard in every[owner :: self._count]:
                 whole &= self._shelf.complete(version, shard.files)
@@ -450,9 +450,9 @@ class Host:
         return uuid5(NAMESPACE, f"{role}\0{self._id}\0{version}")
 
 
-def makes_copies(settings: Settings, count: int) -> bool:
-    """Whether `count` hosts keep each shard's files on more than one machine."""
-    return min(settings.shard_copies, count) > 1
+def copies_of(settings: Settings, count: int) -> int:
+    """How many of `count` hosts keep the files of a shard."""
+    return min(settings.shard_copies, count)
 
 
 def warm(dim: int) -> None:

@@ -20,7 +20,7 @@ from uuid import UUID
 from threadpoolctl import threadpool_limits
 
 from analytics import shards
-from analytics.host import Host, makes_copies
+from analytics.host import Host, copies_of
 from analytics.placement import COPIES, DAMAGED, FILES, ROLE, copied, cover
 from analytics.pointers import go_live, live_of, point, target_of
 from analytics.shelf import here, prune
@@ -107,7 +107,8 @@ class Hosts:
 
         What has been live is served again as it is.
         """
-        if not makes_copies(self._settings, self._settings.shard_hosts):
+        copies = copies_of(self._settings, self._settings.shard_hosts)
+        if copies < 2:
             return True
         if self._store.live(live_of(target.model_id)) == target.snapshot_id:
             return True
@@ -119,7 +120,7 @@ class Hosts:
         log.warning(
             "snapshot %s becomes live before its shards have %d copies: they are still made",
             target.snapshot_id,
-            min(self._settings.shard_copies, self._settings.shard_hosts),
+            copies,
         )
         return True
 

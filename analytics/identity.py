@@ -1,4 +1,4 @@
-"""Image ids as arrays: uint8 (N, 16), ordered and matched without an object for each."""
+"""Ids as arrays: of images uint8 (N, 16), ordered and matched without an object for each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 def packed(images: Iterable[UUID]) -> NDArray[np.uint8]:
     """Ids as an array: uint8 (N, 16)."""
     return np.frombuffer(b"".join(image.bytes for image in images), np.uint8).reshape(-1, 16)
+
+
+def numbered(names: Iterable[str]) -> tuple[dict[str, int], NDArray[np.int64]]:
+    """Numbers of texts in the order of their first place, and that of each place: int64 (N,)."""
+    numbers: dict[str, int] = {}
+    return numbers, np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
 
 
 def halves(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.appended import Tables
+from analytics.identity import packed
 from analytics.search import Searcher
 from analytics.tiles import MapTable
 from cql import codec
@@ -182,8 +183,7 @@ class _Watch:
         if not named:
             return []
         table = self.tables.table(self.version.map_id)
-        raw = np.frombuffer(b"".join(image.bytes for image in named), np.uint8).reshape(-1, 16)
-        on_map = table.rows_of(raw) >= 0
+        on_map = table.rows_of(packed(named)) >= 0
         left = [pair for pair, held in zip(named.items(), on_map, strict=True) if not held]
         return sorted((listing_id, image_id) for image_id, listing_id in left)
 

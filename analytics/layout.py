@@ -27,9 +27,9 @@ from cql.progress import Progress, silent
 NEGATIVES = 5
 """Random rows that push, for each neighbour that pulls (umap-learn's default)."""
 
-_SEARCH = 64
-_TOLERANCE = 1e-5
-_LEAST_SCALE = 1e-3
+SEARCH = 64
+TOLERANCE = 1e-5
+LEAST_SCALE = 1e-3
 _CLIP = np.float32(4.0)
 _BLOCKS = 16
 _SMALL = 4096
@@ -91,13 +91,13 @@ def _memberships(  # noqa: PLR0912
                 if nearest == 0 and far[row, at] > 0:
                     nearest = np.float64(far[row, at])
         low, high, scale = 0.0, np.inf, 1.0
-        for _ in range(_SEARCH):
+        for _ in range(SEARCH):
             mass = 0.0
             for at in range(width):
                 if near[row, at] >= 0:
                     beyond = far[row, at] - nearest
                     mass += np.exp(-beyond / scale) if beyond > 0 else 1.0
-            if abs(mass - target) < _TOLERANCE:
+            if abs(mass - target) < TOLERANCE:
                 break
             if mass > target:
                 high = scale
@@ -105,7 +105,7 @@ def _memberships(  # noqa: PLR0912
             else:
                 low = scale
                 scale = scale * 2 if high == np.inf else (low + high) / 2
-        scale = max(scale, _LEAST_SCALE * total / (held + 1))
+        scale = max(scale, LEAST_SCALE * total / (held + 1))
         for at in range(width):
             beyond = far[row, at] - nearest
             if near[row, at] < 0 or near[row, at] == row:

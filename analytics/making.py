@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -73,10 +74,10 @@ class Making:
     """What every step of a map is given. `previous` is the map that was live when it began.
 
     `start`: the map whose layout this one starts from, so that images stay where they were.
-    `measured`: how many pictures have measures, `patched`: how many have features of their regions;
-    `gone`: how many deleted images still stand on a map of the same data; `plant` makes copies of
-    some images, on which the threshold of near-duplicates is chosen. A step in a process of its own
-    gets neither `store`, `searcher`, `spark`, `listings` nor `plant`.
+    `parameters`: as the map stores them. `measured`: how many pictures have measures, `patched`:
+    how many have features of their regions; `plant` makes copies of some images, on which the
+    threshold of near-duplicates is chosen. A step in a process of its own gets neither `store`,
+    `searcher`, `spark`, `listings` nor `plant`.
     """
 
     settings: Settings
@@ -87,12 +88,12 @@ class Making:
     snapshot: Snapshot
     map_id: UUID
     chosen: Parameters
+    parameters: str
     seed: int
     previous: UUID | None
     start: UUID | None = None
     measured: int = 0
     patched: int = 0
-    gone: int = 0
     plant: Plant | None = None
 
     @property
@@ -209,29 +210,18 @@ def _before(making: Making, _: Progress, rows: Collection) -> Before:
 def _layout(
     making: Making, progress: Progress, rows: Collection, near: Graph, before: Before
 ) -> Layout:
-    chosen, threads = making.chosen, making.threads
+    chosen = making.chosen
     again = len(before.placed) > 0 and bool(np.isfinite(before.placed).any())
-    if again:
-        laid = projection.layout(
-            rows.vectors,
-            near,
-            seed=making.seed,
-            neighbours=chosen.map_neighbours,
-            min_dist=chosen.map_min_dist,
-            start=before.placed,
-            threads=threads,
-            progress=progress,
-        )
-    else:
-        laid = landmarks.layout(
-            rows.vectors,
-            near,
-            seed=making.seed,
-            neighbours=chosen.map_neighbours,
-            min_dist=chosen.map_min_dist,
-            threads=threads,
-            progress=progress,
-        )
+    lay = partial(projection.layout, start=before.placed) if again else landmarks.layout
+    laid = lay(
+        rows.vectors,
+        near,
+        seed=making.seed,
+        neighbours=chosen.map_neighbours,
+        min_dist=chosen.map_min_dist,
+        threads=making.threads,
+        progress=progress,
+    )
     frame = projection.Frame.around(laid, projection.Frame(**before.frame) if again else None)
     placed = frame.shown(laid)
     progress("layout", 0, 0, "measuring")

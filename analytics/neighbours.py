@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analytics.identity import halves
+from analytics.identity import halves, numbered
 from analytics.search import Searcher
 from cql import codec
 from cql.errors import IntegrityError
@@ -43,10 +43,7 @@ class Collection:
     @property
     def owners(self) -> NDArray[np.int64]:
         """The listing of each row by number, int64 (N,), in the order of their first rows."""
-        numbers: dict[str, int] = {}
-        return np.array(
-            [numbers.setdefault(name, len(numbers)) for name in self.listings], np.int64
-        )
+        return numbered(self.listings)[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analytics import layout as optimiser
 from analytics.compiler import compiled
-from analytics.layout import NEGATIVES, draw32, mix64, power32
+from analytics.layout import LEAST_SCALE, NEGATIVES, SEARCH, TOLERANCE, draw32, mix64, power32
 from analytics.spread import spread
 
 EPOCHS = 50
@@ -21,10 +21,6 @@ RATE = 0.25
 SAME = 2e-3
 """Distance of unit vectors below which a row stands where its neighbour does: of equal ones the
 float32 score alone leaves up to 5e-4."""
-
-_SEARCH = 64
-_TOLERANCE = 1e-5
-_LEAST_SCALE = 1e-3
 
 
 def transform(
@@ -69,11 +65,12 @@ def transform(
         pull = np.ascontiguousarray(weights[moving] / weights[moving].max(axis=1)[:, None])
         moved = np.ascontiguousarray(found[moving])
         still = np.ascontiguousarray(placed, np.float32)
+        keys = _keys(rows, distances[moving], seed)
 
         def work(first: int, last: int) -> None:
             _settle(
-                rows, pull, still, moved, _keys(rows, distances[moving], seed), pushing,
-                epochs, np.float32(shape.a), np.float32(shape.b), first, last,
+                rows, pull, still, moved, keys, pushing, epochs,
+                np.float32(shape.a), np.float32(shape.b), first, last,
             )  # fmt: skip
 
         spread(work, len(moving), threads=threads)
@@ -91,9 +88,9 @@ def memberships(distances: NDArray[np.float32], held: NDArray[np.bool_]) -> NDAr
     target = np.log2(np.maximum(held.sum(axis=1), 1))
     low, high = np.zeros(len(wide)), np.full(len(wide), np.inf)
     scale = np.ones(len(wide))
-    for _ in range(_SEARCH):
+    for _ in range(SEARCH):
         mass = np.exp(-wide[:, 1:] / scale[:, None]).sum(axis=1)
-        open_ = np.abs(mass - target) >= _TOLERANCE
+        open_ = np.abs(mass - target) >= TOLERANCE
         if not open_.any():
             break
         over = mass > target
@@ -102,7 +99,7 @@ def memberships(distances: NDArray[np.float32], held: NDArray[np.bool_]) -> NDAr
         middle = np.where(np.isinf(high), 2 * scale, (low + np.where(np.isinf(high), 0, high)) / 2)
         scale = np.where(open_, middle, scale)
     mean = np.where(held, distances, 0).sum(axis=1) / np.maximum(held.sum(axis=1), 1)
-    scale = np.maximum(scale, np.maximum(_LEAST_SCALE * mean, 1e-12))
+    scale = np.maximum(scale, np.maximum(LEAST_SCALE * mean, 1e-12))
     return np.where(held, np.exp(-wide / scale[:, None]), 0).astype(np.float32)
 
 

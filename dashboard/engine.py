@@ -203,7 +203,7 @@ class Engine:
             )
         self._suggest(self._model_id(parameters), progress)
         placed = self._place(progress)
-        progress("extract", have, have, _extracted(report, placed))
+        progress("extract", have, have, _extracted(report, have, placed))
 
     def _snapshot(self, parameters: Mapping[str, Any], progress: Progress, beacon: Beacon) -> None:
         from analytics.shards import build
@@ -374,10 +374,11 @@ class Engine:
         while not self._stop.wait(pause):
             try:
                 placed = self._latecomers.place(progress=self._unless_stopped)
-                # Every batch costs the readers of a large map a copy of its columns.
-                pause = PLACE_LOOK_S if not placed else max(PLACE_LOOK_S, self._rest_s())
+                pause = PLACE_LOOK_S
                 if placed:
                     log.info("%d new images were placed on the map", placed)
+                    # Every batch costs the readers of a large map a copy of its columns.
+                    pause = max(pause, self._rest_s())
             except SightlineError as error:
                 log.warning("new images are not on the map yet: %s", error)
                 pause = PLACE_AGAIN_S
@@ -486,8 +487,8 @@ def _ingested(report: IngestReport) -> str:
     return ", ".join(parts if report.failed else parts[:2])
 
 
-def _extracted(report: ExtractReport, placed: int = 0) -> str:
-    text = f"{report.images + report.present:,} images have features, {report.images:,} new"
+def _extracted(report: ExtractReport, have: int, placed: int) -> str:
+    text = f"{have:,} images have features, {report.images:,} new"
     if report.images:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
         text += f", {report.rate:,.1f} images/s ({shares})"

@@ -136,9 +136,7 @@ def extract(
 def _missing(
     spark: SparkSession, settings: Settings, model_id: str, *, regional: bool
 ) -> tuple[DataFrame, int, int, int]:
-    """Images that lack something under the model (cached), and three counts.
-
-    How many images there are, how many have no features, and how many lack something.
+    """Images that lack something under the model (cached); how many there are, lack all, lack some.
 
     `whole` of a row is null where its image has no features; else only its regions lack theirs.
     """

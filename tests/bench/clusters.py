@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-from analytics import clustering, projection, tree
+from analytics import clustering, landmarks, tree
 from analytics.levels import levels
 from analytics.linking import link
 from analytics.soft import soft
@@ -224,7 +224,7 @@ def _evoc(module: Any) -> Fit:
 
 def _whole(dataset: Dataset, vectors: Points, threads: int) -> Labels:
     graph = link(collected(dataset, vectors), NEIGHBOURS, seed=SEED, threads=threads)
-    space = projection.layout(vectors, graph, seed=SEED, dims=DIMS, min_dist=0.0, threads=threads)
+    space = landmarks.layout(vectors, graph, seed=SEED, dims=DIMS, min_dist=0.0, threads=threads)
     return clustering.cluster(space, min_samples=MIN_SAMPLES).labels
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from analytics import clustering
 from analytics.appended import Tables
 from analytics.grown import Grown, path_of
+from analytics.identity import packed
 from analytics.latecomers import Latecomers
 from analytics.search import Searcher
 from cql import codec
@@ -97,8 +98,7 @@ def mapped(one: World, groups: np.ndarray) -> None:
     linkage = clustering.grow(space, min_samples=SAMPLES)
     found = clustering.cluster(space, min_samples=SAMPLES, linkage=linkage)
     map_id = uuid4()
-    raw = np.frombuffer(b"".join(image.bytes for image in one.images), np.uint8).reshape(-1, 16)
-    Grown(raw, space, linkage, SAMPLES).save(path_of(one.settings, map_id))
+    Grown(packed(one.images), space, linkage, SAMPLES).save(path_of(one.settings, map_id))
     one.store.put_points(
         map_id,
         (

@@ -193,14 +193,19 @@ class FakeLatecomers:
         return int(answer)
 
 
-def test_extraction_ends_with_new_images_on_the_map(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report = SimpleNamespace(images=3, present=4, had=4, failed=0, shares={}, rate=1.0)
-    monkeypatch.setattr("extraction.job.extract", lambda *_, **__: report)
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What an extraction reports; nothing is extracted."""
+    made = SimpleNamespace(images=3, present=4, had=4, failed=0, shares={}, rate=1.0)
+    monkeypatch.setattr("extraction.job.extract", lambda *_, **__: made)
     monkeypatch.setattr(learning, "suggest", lambda *_, **__: 0)
     monkeypatch.setattr(Engine, "_open_spark", None)
     monkeypatch.setattr(Engine, "_model_id", lambda *_: "m@1")
+    return made
+
+
+@pytest.mark.usefixtures("report")
+def test_extraction_ends_with_new_images_on_the_map(engine: Engine) -> None:
     said: list[tuple[str, str]] = []
 
     def progress(step: str, done: int, total: int, message: str = "") -> None:
@@ -221,16 +226,14 @@ def test_extraction_ends_with_new_images_on_the_map(
 
 
 def test_extraction_does_not_fail_where_only_regions_cannot_be_made(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, report: SimpleNamespace
 ) -> None:
     """An older collection whose photos are gone has features all the same."""
-    report = SimpleNamespace(images=0, present=0, had=5, failed=5, shares={}, rate=0.0)
-    monkeypatch.setattr("extraction.job.extract", lambda *_, **__: report)
-    monkeypatch.setattr(learning, "suggest", lambda *_, **__: 0)
-    monkeypatch.setattr(Engine, "_open_spark", None)
-    monkeypatch.setattr(Engine, "_model_id", lambda *_: "m@1")
+    report.images, report.present, report.had, report.failed = 0, 0, 5, 5
     engine._late = FakeLatecomers(0)  # type: ignore[assignment]
-    engine._extract({"model": "m"}, lambda *_: None)
+    said: list[str] = []
+    engine._extract({"model": "m"}, lambda *told: said.append(str(told[-1])))
+    assert said[-1].startswith("5 images have features, 0 new")
     report.had = 0
     with pytest.raises(InputError, match="one photo that can be read"):
         engine._extract({"model": "m"}, lambda *_: None)
