@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from analytics.codes import Codes
 from analytics.rowfile import RowFile
-
-Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,9 +37,7 @@ class Block:
         """Make every array read-only: compiled code is made once for each kind of array."""
         for name in ("vectors", "offsets", "images"):
             object.__setattr__(self, name, _sealed(getattr(self, name)))
-        values, scales, residuals = self.codes
-        sealed = Codes(_sealed(values), _sealed(scales), _sealed(residuals))
-        object.__setattr__(self, "codes", sealed)
+        object.__setattr__(self, "codes", Codes._make(_sealed(each) for each in self.codes))
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Copy rows int64 (R,) of `vectors`: float32 (R, D). Of a file, no page stays mapped."""
@@ -81,7 +77,7 @@ def find(names: pa.Array, name: str) -> int:
     return low if low < len(names) and names[low].as_py() == name else -1
 
 
-def _sealed(array: NDArray[Number]) -> NDArray[Number]:
+def _sealed(array: Any) -> Any:
     view = np.asarray(array).view()
     view.flags.writeable = False
     return view

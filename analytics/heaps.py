@@ -33,25 +33,24 @@ def mean(best: NDArray[np.float32], held: int) -> np.float32:
 
 
 @compiled
-def keep_largest(best: NDArray[np.float32], held: int, values: NDArray[np.float32]) -> int:
-    """Keep the largest of `values` in the min-heap `best`, `held` filled; returns how many are."""
-    for value in values:
-        if held < best.size:
-            at = held
-            held += 1
-            while at > 0 and best[(at - 1) // 2] > value:
-                best[at] = best[(at - 1) // 2]
-                at = (at - 1) // 2
-            best[at] = value
-        elif value > best[0]:
-            at = 0
-            while 2 * at + 1 < held:
-                child = 2 * at + 1
-                if child + 1 < held and best[child + 1] < best[child]:
-                    child += 1
-                if best[child] >= value:
-                    break
-                best[at] = best[child]
-                at = child
-            best[at] = value
+def keep_one(best: NDArray[np.float32], held: int, size: int, value: np.float32) -> int:
+    """Keep a value in the min-heap `best` of `size` if it is large; returns how many are filled."""
+    if held < size:
+        at = held
+        while at > 0 and best[(at - 1) // 2] > value:
+            best[at] = best[(at - 1) // 2]
+            at = (at - 1) // 2
+        best[at] = value
+        return held + 1
+    if held > 0 and value > best[0]:
+        at = 0
+        while 2 * at + 1 < held:
+            child = 2 * at + 1
+            if child + 1 < held and best[child + 1] < best[child]:
+                child += 1
+            if best[child] >= value:
+                break
+            best[at] = best[child]
+            at = child
+        best[at] = value
     return held

@@ -175,6 +175,7 @@ class Host:
         selection (JSON) and map (id, or None), in_stock. Arrays: positives, negatives (Q, D).
         """
         values = message.values
+        followed_at, behind = self._followed(message)
         holding, parts = self._parts(message)
         positives, negatives = (
             self._examples(message, name, holding) for name in ("positives", "negatives")
@@ -206,7 +207,6 @@ class Host:
             version = holding.snapshot.snapshot_id
             self._distrust(version)
             raise UnavailableError(f"snapshot {version} is checked again: {error}") from error
-        followed = holding.followed_at
         return Message(
             {
                 "listings": best.ids,
@@ -214,8 +214,8 @@ class Host:
                 "rows": sum(part.rows for part in parts),
                 "scanned": best.scanned,
                 "rescored": best.rescored,
-                "followed_at": None if followed is None else followed.timestamp(),
-                "behind": holding.behind,
+                "followed_at": followed_at,
+                "behind": behind,
             },
             {"scores": best.scores, "images": best.images},
         )
@@ -270,11 +270,11 @@ class Host:
 
     def linear(self, message: Message) -> Message:
         """Score every row of some shards by a linear model: see `ranking.question`."""
+        followed_at, _ = self._followed(message)
         holding, parts = self._parts(message)
         model, want = ranking.asked(message, holding.snapshot.dim)
         found = linear.over_parts(parts, model, want, each=self._batch.pool.map)
-        followed = None if holding.followed_at is None else holding.followed_at.timestamp()
-        return ranking.reply(found, sum(part.base.rows for part in parts), followed)
+        return ranking.reply(found, sum(part.base.rows for part in parts), followed_at)
 
     def sample(self, message: Message) -> Message:
         """Read some rows of some shards: values snapshot, shards, rows (numbers in the snapshot).
@@ -295,6 +295,16 @@ class Host:
             {"base": sum(part.base.rows for part in parts)},
             {"rows": np.concatenate(kept), "vectors": np.concatenate(vectors)},
         )
+
+    def _followed(self, message: Message) -> tuple[float | None, int]:
+        """Up to when the change log is taken in, and how many listings are behind that.
+
+        Read before the parts are: they may be newer than what is said of them, never older.
+        """
+        holding = self._held.get(UUID(message.values["snapshot"]))
+        if holding is None or holding.followed_at is None:
+            return None, 0
+        return holding.followed_at.timestamp(), holding.behind
 
     def _parts(self, message: Message) -> tuple[Holding, list[Part]]:
         version = UUID(message.values["snapshot"])

@@ -65,6 +65,47 @@ def exactly(
 
 
 @compiled
+def best_of(
+    vectors: NDArray[np.float32],
+    examples: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    who: NDArray[np.int64],
+    out: NDArray[np.float32],
+) -> None:
+    """Score rows (R, D), each by the best of the examples of its own ask: `out` (R,), exact.
+
+    Those of row r are starts[who[r]] to starts[who[r] + 1] of all (E, D).
+    """
+    dim = vectors.shape[1]
+    out[:] = LOWEST
+    for start in range(0, who.size, _TOGETHER):
+        last = min(start + _TOGETHER, who.size) - 1
+        most = 0
+        for pair in range(start, last + 1):
+            most = max(most, starts[who[pair] + 1] - starts[who[pair]])
+        one, two, three = min(start + 1, last), min(start + 2, last), min(start + 3, last)
+        v, w, x, y = vectors[start], vectors[one], vectors[two], vectors[three]
+        for turn in range(most):
+            e = examples[min(starts[who[start]] + turn, starts[who[start] + 1] - 1)]
+            f = examples[min(starts[who[one]] + turn, starts[who[one] + 1] - 1)]
+            g = examples[min(starts[who[two]] + turn, starts[who[two] + 1] - 1)]
+            h = examples[min(starts[who[three]] + turn, starts[who[three] + 1] - 1)]
+            a = b = c = d = 0.0
+            for at in range(dim):
+                a += np.float64(v[at]) * np.float64(e[at])
+                b += np.float64(w[at]) * np.float64(f[at])
+                c += np.float64(x[at]) * np.float64(g[at])
+                d += np.float64(y[at]) * np.float64(h[at])
+            out[start] = max(out[start], np.float32(a))
+            out[one] = max(out[one], np.float32(b))
+            out[two] = max(out[two], np.float32(c))
+            out[three] = max(out[three], np.float32(d))
+    for pair in range(who.size):
+        # -0 becomes 0, as above.
+        out[pair] += np.float32(0)
+
+
+@compiled
 def _best(
     pairs: NDArray[np.float32], first: int, last: int, plan: Plan, best: NDArray[np.float32]
 ) -> tuple[np.float32, int]:

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analytics.blocks import Block
-from analytics.codes import Codes, encode_into, unwritten, width
+from analytics.codes import Codes, encode_into, unwritten
 from analytics.identity import halves
 from analytics.pointers import live_snapshots
 from analytics.rowfile import RowFile
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 _PARTS = (
-    "vectors.npy", "codes.npy", "scales.npy", "residuals.npy", "offsets.npy", "images.npy",
-    "listings.arrow",
+    "vectors.npy", "high.npy", "middle.npy", "low.npy", "scales.npy", "residuals.npy", "coarse.npy",
+    "offsets.npy", "images.npy", "listings.arrow",
 )  # fmt: skip
 _SMALLEST = 4096
 """Rows below which a shard is not split to keep more cores busy."""
@@ -171,9 +171,7 @@ def _write(  # noqa: PLR0917 - as `write`
 
     contents: tuple[Any, ...] = (
         _Parts(np.dtype("<f4"), (rows, dim), parts()),
-        codes.values,
-        codes.scales,
-        codes.residuals,
+        *codes,
         np.append(starts, len(listings)).astype("<i8"),
         np.ascontiguousarray(images),
         pa.table({"listing_id": pa.array(listings[starts].tolist(), pa.string())}),
@@ -271,20 +269,11 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
     names = _names(found["listings.arrow"])
     offsets = np.load(found["offsets.npy"], allow_pickle=False)
     images = np.load(found["images.npy"], mmap_mode="r", allow_pickle=False)
-    codes = Codes(
-        np.load(found["codes.npy"], mmap_mode="r", allow_pickle=False),
-        np.load(found["scales.npy"], allow_pickle=False),
-        np.load(found["residuals.npy"], allow_pickle=False),
-    )
-    sizes = {len(each) for each in (vectors, images, codes.values, codes.scales, codes.residuals)}
+    codes = _codes(found, dim, f"shard {shard.shard}")
+    sizes = {len(each) for each in (vectors, images, *codes)}
     if sizes | {int(offsets[-1])} != {shard.rows} or len(names) + 1 != len(offsets):
         raise IntegrityError(
             f"shard {shard.shard} must hold {shard.rows} rows: rebuild the snapshot"
-        )
-    if codes.values.shape[1:] != (width(dim),) or codes.values.dtype != np.int8:
-        raise IntegrityError(
-            f"shard {shard.shard}: codes must be int8 (N, {width(dim)}), they are "
-            f"{codes.values.dtype} {codes.values.shape}: rebuild the snapshot"
         )
     return Block(
         number=shard.shard,
@@ -296,6 +285,22 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
         images=images,
         file=RowFile(found["vectors.npy"], start=vectors.offset, dim=dim),
     )
+
+
+def _codes(found: Mapping[str, Path], dim: int, name: str) -> Codes:
+    """Open the codes of a shard: planes are mapped, numbers of a row are read."""
+    opened: list[NDArray[Any]] = []
+    for field, empty in unwritten(0, dim)._asdict().items():
+        like: NDArray[Any] = empty
+        mode: Any = "r" if like.ndim == 2 else None
+        each = np.load(found[f"{field}.npy"], mmap_mode=mode, allow_pickle=False)
+        if each.shape[1:] != like.shape[1:] or each.dtype != like.dtype:
+            raise IntegrityError(
+                f"{name}: {field} must be {like.dtype} {('N', *like.shape[1:])}, it is "
+                f"{each.dtype} {each.shape}: rebuild the snapshot"
+            )
+        opened.append(each)
+    return Codes._make(opened)
 
 
 def is_names(file: str) -> bool:

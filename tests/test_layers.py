@@ -48,13 +48,28 @@ def test_torch_stays_in_extraction(package: str) -> None:
 
 
 SCAN = {
-    "analytics.scan", "analytics.bounds", "analytics.codes", "analytics.batch", "analytics.scores",
+    "analytics.scan", "analytics.sweep", "analytics.bounds", "analytics.codes",
+    "analytics.products", "analytics.rescoring", "analytics.batch", "analytics.scores",
 }  # fmt: skip
 SCORERS = {"analytics.kernels.best_images", "analytics.linear.over_parts"}
 """The other calls that score rows of shards; their modules also hold what an asker needs."""
 HOSTED = {
     f"analytics/{name}.py"
-    for name in ("host", "batch", "scan", "bounds", "scores", "blocks", "holding", "shards")
+    for name in (
+        "host",
+        "batch",
+        "scan",
+        "ask",
+        "sweep",
+        "bounds",
+        "products",
+        "vectorcode",
+        "rescoring",
+        "scores",
+        "blocks",
+        "holding",
+        "shards",
+    )
 }
 """Modules that run inside tasks of Spark: the host and what it holds, the shards' builder."""
 
@@ -158,9 +173,17 @@ def test_web_and_command_line_start_without_torch_and_spark(module: str) -> None
 
 def test_cql_stands_in_one_module() -> None:
     verbs = (
-        "SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM", "CREATE ", "ALTER ", "TRUNCATE ",
-        "DROP ", "GRANT ", "BEGIN ",
-    )  # fmt: skip
+        "SELECT ",
+        "INSERT INTO",
+        "UPDATE ",
+        "DELETE FROM",
+        "CREATE ",
+        "ALTER ",
+        "TRUNCATE ",
+        "DROP ",
+        "GRANT ",
+        "BEGIN ",
+    )
     homes = {"cql/statements.py"}
     for package in ALLOWED:
         for path in sorted((ROOT / package).rglob("*.py")):

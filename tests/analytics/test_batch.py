@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import batch, bounds, scan
+from analytics import batch, scan, sweep
 from analytics.batch import Batch
 from analytics.blocks import Block
 from analytics.scan import Ask, Listings
@@ -34,7 +34,7 @@ class Passes:
         self.gate = threading.Event()
         self.groups: list[int] = []
         self.rows = 0
-        whole, part = scan.best_listings, bounds.scan
+        whole, part = scan.best_listings, sweep.scan
 
         def scanned(blocks: Sequence[Block], asks: Sequence[Ask], **given: Any) -> list[Listings]:
             self.groups.append(len(asks))
@@ -47,7 +47,7 @@ class Passes:
             return done
 
         monkeypatch.setattr(scan, "best_listings", scanned)
-        monkeypatch.setattr(bounds, "scan", read)
+        monkeypatch.setattr(sweep, "scan", read)
 
 
 @pytest.fixture

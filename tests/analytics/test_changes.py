@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import follow, holding
+from analytics import follow, holding, scan
 from analytics.request import Request
+from analytics.scan import Listings
 from analytics.search import Searcher
 from cql import codec
 from cql.errors import UnavailableError
@@ -24,6 +28,7 @@ from tests.waiting import until
 
 Make = Callable[..., World]
 DIM = 16
+PATIENCE_S = 60.0
 
 
 def collection(world: World, *, cuts: int, hosts: int) -> None:
@@ -119,6 +124,37 @@ def test_an_entry_that_arrives_late_is_not_lost(world: Make) -> None:
         put(one, "brand new", query[None])
         late = one.store.log.pop()
         one.store.log.append(replace(late, at=datetime.now(UTC) - timedelta(seconds=4)))
+        until(lambda: agrees(one, find, query))
+
+
+def test_an_answer_claims_nothing_that_came_while_it_was_found(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a scan reads is what was taken in when it began; the host goes on following."""
+    one = world()
+    collection(one, cuts=1, hosts=1)
+    query = unit(np.random.default_rng(8), 1, DIM)[0]
+    whole, begun, gate = scan.best_listings, threading.Event(), threading.Event()
+
+    def still(*given: Any, **named: Any) -> list[Listings]:
+        begun.set()
+        assert gate.wait(PATIENCE_S)
+        return whole(*given, **named)
+
+    with searcher(one) as find, ThreadPoolExecutor(1) as pool:
+        until(lambda: find.search(Request(vectors=query[None])).followed_at is not None)
+        monkeypatch.setattr(scan, "best_listings", still)
+        asked = pool.submit(find.search, Request(vectors=query[None], k=1))
+        assert begun.wait(PATIENCE_S)
+        put(one, "brand new", query[None])
+        there = datetime.now(UTC)
+        (held,) = one.hosts[0][0]._held.values()
+        until(lambda: held.followed_at is not None and held.followed_at > there)
+        gate.set()
+        result = asked.result()
+        assert result.followed_at is not None
+        assert result.followed_at < there
+        assert result.hits[0].listing_id != "brand new"
         until(lambda: agrees(one, find, query))
 
 

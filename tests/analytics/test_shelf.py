@@ -202,7 +202,7 @@ def test_a_damaged_copy_is_never_taken(world: Make) -> None:
     one.end(1)
     for path in files_of(one, disks[1], 1):
         path.unlink()
-    bad = next(path for path in files_of(one, disks[0], 1) if "codes" in path.name)
+    bad = next(path for path in files_of(one, disks[0], 1) if ".high." in path.name)
     bad.write_bytes(b"x" * bad.stat().st_size)
     one._start(
         Host(one.settings.replace(shards_dir=str(disks[1])), one.store, index=1, count=2, threads=2)

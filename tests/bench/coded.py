@@ -8,8 +8,16 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.codes import LEVELS, ROUNDING, Codes, QueryCodes, encode, encode_queries
-from cql.codec import NORM_TOLERANCE
+from analytics.codes import (
+    LEVELS,
+    Codes,
+    QueryCodes,
+    ShortCodes,
+    encode,
+    encode_queries,
+    encode_shortly,
+    joined,
+)
 from tests.bench.vectors import CHUNK, Dataset
 
 K = 100
@@ -22,11 +30,13 @@ Counts = NDArray[np.int64]
 class Data:
     """Rows to scan, in `parts`: `vectors` float32 (N, D), and `codes` of the same rows.
 
+    `whole`: int8 (N, W), the planes of the codes together, for kernels of others.
     `even`: int8 (N, D) by one scale for all rows, for indexes that know no other.
     """
 
     vectors: Floats
     codes: Codes
+    whole: NDArray[np.int8]
     even: NDArray[np.int8]
     parts: tuple[slice, ...]
 
@@ -43,7 +53,8 @@ class Data:
             even[start : start + CHUNK] = np.clip(step, -LEVELS, LEVELS)
         edges = np.linspace(0, len(vectors), parts + 1).astype(int).tolist()
         cuts = tuple(slice(*pair) for pair in pairwise(edges))
-        return cls(vectors, encode(vectors), even, cuts)
+        codes = encode(vectors)
+        return cls(vectors, codes, joined(codes), even, cuts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +67,7 @@ class Asked:
 
     vectors: Floats
     wide: QueryCodes
-    narrow: QueryCodes
+    narrow: ShortCodes
     even: NDArray[np.int8]
     limits: Floats
     best: Counts
@@ -64,28 +75,10 @@ class Asked:
     @classmethod
     def of(cls, queries: Floats, data: Data) -> Asked:
         """Code queries, and find what the best scores are."""
-        narrow = narrowly(queries)
+        narrow = encode_shortly(queries)
         scores = np.concatenate([queries @ data.vectors[part].T for part in data.parts], axis=1)
         keep = min(K, scores.shape[1])
         best = np.argpartition(scores, -keep, axis=1)[:, -keep:]
         limits = np.take_along_axis(scores, best, 1).min(axis=1)
-        even = narrow.values[:, : queries.shape[1]].astype(np.int8)
+        even = np.ascontiguousarray(narrow.values[:, : queries.shape[1]])
         return cls(queries, encode_queries(queries), narrow, even, limits, best)
-
-
-def narrowly(queries: Floats) -> QueryCodes:
-    """Code queries as `encode_queries` does, in as few levels as an int8 has."""
-    wide = queries.astype(np.float64)
-    scales = (np.abs(wide).max(axis=1) / LEVELS).astype(np.float32)
-    steps = scales.astype(np.float64)[:, None]
-    fine = encode_queries(queries)
-    values = np.zeros(fine.values.shape, np.int16)
-    values[:, : queries.shape[1]] = np.clip(np.rint(wide / steps), -LEVELS, LEVELS)
-    lost = np.linalg.norm(wide - values[:, : queries.shape[1]] * steps, axis=1) * (1 + 1e-6)
-    slopes = lost + np.linalg.norm(wide, axis=1) * (1 + 1e-6)
-    offsets = lost * (1 + NORM_TOLERANCE) + ROUNDING
-    return QueryCodes(values, scales, _up(offsets), _up(slopes))
-
-
-def _up(values: NDArray[np.float64]) -> Floats:
-    return np.nextafter(values.astype(np.float32), np.float32(np.inf))

@@ -18,9 +18,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.codes import Codes, QueryCodes, products
+from analytics.codes import Codes, QueryCodes, ShortCodes
 from analytics.compiler import compiled
 from analytics.kernels import error_bound
+from analytics.products import chosen_products, high_products, scratch, short_products
+from analytics.sweep import MANY
 from tests.bench.coded import Asked, Counts, Data, Floats, K
 
 _RUN = 128
@@ -48,19 +50,23 @@ class Kernel(Protocol):
 
 
 class Ours:
-    """The loop of `analytics.codes`, tiles of four rows and four queries, as the scan calls it."""
+    """The loops of `analytics.products`, as a scan calls them: a rough pass, then what that leaves.
+
+    `size` is what one query reads: the upper bits.
+    """
 
     coding = "int8 x int16"
 
     def __init__(self, data: Data) -> None:
         self.name = "ours"
-        self._data, self.size = data, data.codes.values.nbytes
+        self._data, self.size = data, data.codes.high.nbytes + data.codes.middle.nbytes
 
     def scan(self, part: int, asked: Asked) -> Counts:
         """Bound a part in runs of rows."""
         left = np.zeros(len(asked.vectors), np.int64)
         own = self._data.parts[part]
-        _tiled(self._data.codes, own.start, own.stop, asked.wide, asked.limits, left)
+        codes = self._data.codes
+        _tiled(codes, own.start, own.stop, asked.wide, asked.narrow, asked.limits, left)
         return left
 
 
@@ -70,12 +76,14 @@ class Loop(Ours):
     def __init__(self, data: Data) -> None:
         super().__init__(data)
         self.name = f"numba {numba.__version__}, plain loops"
+        self.size = data.whole.nbytes
 
     def scan(self, part: int, asked: Asked) -> Counts:
         """Bound a part row by row."""
         left = np.zeros(len(asked.vectors), np.int64)
         own = self._data.parts[part]
-        _looped(self._data.codes, own.start, own.stop, asked.wide, asked.limits, left)
+        data = self._data
+        _looped(data.whole, data.codes, own.start, own.stop, asked.wide, asked.limits, left)
         return left
 
 
@@ -86,17 +94,17 @@ class Int8:
     coding = "int8 x int8"
 
     def __init__(self, data: Data) -> None:
-        self._data, self.size = data, data.codes.values.nbytes
+        self._data, self.size = data, data.whole.nbytes
 
     def scan(self, part: int, asked: Asked) -> Counts:
         """Bound a part in blocks."""
         left = np.zeros(len(asked.vectors), np.int64)
         own, codes = self._data.parts[part], self._data.codes
-        queries = asked.narrow.values.astype(np.int8)
+        queries = asked.narrow.values
         held = self.pack(queries)
         for start in range(own.start, own.stop, _BLOCK):
             rows = slice(start, min(start + _BLOCK, own.stop))
-            found = self.products(codes.values[rows], held)
+            found = self.products(self._data.whole[rows], held)
             _reaching(
                 found, codes.scales[rows], codes.residuals[rows], asked.narrow, asked.limits, left
             )
@@ -300,28 +308,64 @@ PEERS: dict[str, Make] = {
 
 @compiled
 def _tiled(
-    codes: Codes, first: int, last: int, queries: QueryCodes, limits: Floats, left: Counts
+    codes: Codes,
+    first: int,
+    last: int,
+    queries: QueryCodes,
+    short: ShortCodes,
+    limits: Floats,
+    left: Counts,
 ) -> None:
-    wanted, one = np.ones(_RUN, np.uint8), np.ones(_RUN, np.float32)
-    scores = np.zeros((limits.size, _RUN), np.float32)
+    count, room = limits.size, scratch(codes)
+    wanted, places = np.ones(_RUN, np.uint8), np.empty(_RUN, np.int64)
+    rough, scores = np.zeros((count, _RUN), np.float32), np.zeros((count, _RUN), np.float32)
     for at in range(first, last, _RUN):
         end = min(at + _RUN, last)
-        products(codes, at, end, wanted, queries, scores)
-        for query in range(limits.size):
-            # The scales are in the scores already.
-            left[query] += _count(
-                scores[query, : end - at], one[: end - at], codes.residuals[at:end],
-                np.float32(1), queries.offsets[query], queries.slopes[query], limits[query],
-            )  # fmt: skip
+        residuals = codes.residuals[at:end]
+        if count < MANY:
+            residuals = codes.coarse[at:end]
+            high_products(codes, at, end, wanted, short, rough)
+        else:
+            short_products(codes, at, end, wanted, short, room, rough)
+        for query in range(count):
+            slope, offset = short.slopes[query], short.offsets[query]
+            if not _count_scores(rough[query], residuals, offset, slope, limits[query]):
+                continue
+            near = 0
+            for row in range(end - at):
+                if rough[query, row] + slope * residuals[row] + offset >= limits[query]:
+                    places[near] = row
+                    near += 1
+            own = places[:near]
+            chosen_products(codes, at, own, queries, query, query + 1, room, scores)
+            for row in own:
+                error = queries.offsets[query] + queries.slopes[query] * codes.residuals[at + row]
+                left[query] += scores[query, row] + error >= limits[query]
+
+
+@partial(compiled, fast=True)
+def _count_scores(
+    scores: Floats, residuals: Floats, offset: np.float32, slope: np.float32, limit: np.float32
+) -> int:
+    count = 0
+    for row in range(residuals.size):
+        count += scores[row] + slope * residuals[row] + offset >= limit
+    return count
 
 
 @compiled
 def _looped(
-    codes: Codes, first: int, last: int, queries: QueryCodes, limits: Floats, left: Counts
+    whole: NDArray[np.int8],
+    codes: Codes,
+    first: int,
+    last: int,
+    queries: QueryCodes,
+    limits: Floats,
+    left: Counts,
 ) -> None:
     for row in range(first, last):
         for query in range(limits.size):
-            total = _product(codes.values[row], queries.values[query])
+            total = _product(whole[row], queries.values[query])
             score = np.float32(total) * codes.scales[row] * queries.scales[query]
             error = queries.offsets[query] + queries.slopes[query] * codes.residuals[row]
             left[query] += score + error >= limits[query]
@@ -340,7 +384,7 @@ def _reaching(
     found: NDArray[Any],
     scales: Floats,
     residuals: Floats,
-    queries: QueryCodes,
+    queries: ShortCodes,
     limits: Floats,
     left: Counts,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 
 from analytics import shards, shelf
 from analytics.hosts import Hosts
+from analytics.request import Request
 from analytics.search import Searcher
 from cql import jars
 from cql import spark as sparks
 from cql.embedded import Cassandra
-from cql.errors import IntegrityError
+from cql.errors import IntegrityError, UnavailableError
 from cql.records import (
     NAMESPACE,
     Cluster,
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 READY_S = 600.0
+WARM_S = 60.0
+"""Seconds of queries before anything is measured: by then Java has compiled what they run."""
+
 # A keyspace is 25 tables, each of which would cost half a second of disk syncs.
 _QUICK_SCHEMA = "-Dcassandra.test.flush_local_schema_changes=false"
 
@@ -63,7 +68,7 @@ class Service:
     """
 
     def __init__(self, dataset: Dataset, folder: Path, *, large: bool = False) -> None:
-        self.dataset = dataset
+        self.dataset, self.large = dataset, large
         self.folder = folder / dataset.name
         self.settings = Settings.load(
             {
@@ -113,6 +118,27 @@ class Service:
         self.hosts.start(self.snapshot)
         self.hosts.ready(READY_S)
         self.searcher: Searcher = self._stack.enter_context(Searcher(self.settings, self.store))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait until Cassandra has compacted what was loaded, and answer queries for a while."""
+        session = connect(self.settings)
+        try:
+            began = time.monotonic()
+            while session.execute("SELECT task_id FROM system_views.sstable_tasks").one():
+                if time.monotonic() - began > READY_S:
+                    raise UnavailableError(
+                        f"compaction must end within {READY_S:g} s: run it again"
+                    )
+                time.sleep(1)
+        finally:
+            close(session)
+        queries = self.dataset.queries(32, self.vectors)
+        began = time.monotonic()
+        for turn in itertools.count():
+            if time.monotonic() - began > WARM_S * (1 if self.large else 0.25):
+                break
+            self.searcher.search(Request(vectors=queries[turn % 32][None], k=100))
 
     @property
     def path(self) -> Path:
@@ -138,10 +164,10 @@ class Service:
         return sorted({service.pid for service in self.store.services("host")})
 
     def scanned_bytes(self) -> int:
-        """Bytes that the first pass of a scan reads: codes where the shards have them."""
+        """Bytes that the first pass of a single query reads: the upper bits of the codes."""
         folder = shelf.folder(self.settings, self.snapshot.snapshot_id)
-        codes = sum(path.stat().st_size for path in folder.glob("*codes*"))
-        return codes or sum(path.stat().st_size for path in folder.glob("*vectors*"))
+        planes = [*folder.glob("*high.npy"), *folder.glob("*middle.npy")]
+        return sum(path.stat().st_size for path in planes)
 
     def features(self) -> DataFrame:
         """The columns of the stored features that a build reads."""

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics.codes import QueryCodes
+from analytics.codes import QueryCodes, ShortCodes
 from tests.bench import kernels, measure
-from tests.bench.coded import Asked, Data, K, narrowly
+from tests.bench.coded import Asked, Data, K
 from tests.bench.kernels import judged
 from tests.bench.passes import PEERS, Kernel, Ours
 from tests.bench.rows import load
@@ -38,7 +38,7 @@ def opened(name: str) -> Kernel:
 
 
 def reaching(
-    data: Data, queries: QueryCodes, limits: NDArray[np.float32], slack: float
+    data: Data, queries: QueryCodes | ShortCodes, limits: NDArray[np.float32], slack: float
 ) -> list[int]:
     """How many rows reach each limit less a slack, by sums of whole numbers."""
     counts = []
@@ -48,7 +48,7 @@ def reaching(
             total = sum(
                 a * b
                 for a, b in zip(
-                    data.codes.values[row].tolist(), queries.values[query].tolist(), strict=True
+                    data.whole[row].tolist(), queries.values[query].tolist(), strict=True
                 )
             )
             score = total * float(data.codes.scales[row]) * float(queries.scales[query])
@@ -67,7 +67,7 @@ def bounds(coding: str) -> tuple[list[int], list[int]]:
         return [int(each) for each in (scores >= asked.limits + BORDER).sum(axis=0)], [
             int(each) for each in (scores >= asked.limits - 1e-3).sum(axis=0)
         ]
-    queries = asked.wide if coding.endswith("int16") else asked.narrow
+    queries: QueryCodes | ShortCodes = asked.wide if coding.endswith("int16") else asked.narrow
     low, high = (reaching(data, queries, asked.limits, slack) for slack in (-BORDER, BORDER))
     return low, high
 
@@ -93,23 +93,14 @@ def test_a_pass_leaves_the_rows_that_naive_sums_leave(name: str) -> None:
 def test_no_coding_loses_one_of_the_best() -> None:
     data, asked = scene()
     scores = data.vectors.astype(np.float64) @ asked.vectors.astype(np.float64).T
-    for queries in (asked.wide, asked.narrow):
-        products = data.codes.values.astype(np.int64) @ queries.values.astype(np.int64).T
+    codings: tuple[QueryCodes | ShortCodes, ...] = (asked.wide, asked.narrow)
+    for queries in codings:
+        products = data.whole.astype(np.int64) @ queries.values.astype(np.int64).T
         rough = products * data.codes.scales[:, None].astype(np.float64) * queries.scales
         error = queries.offsets + queries.slopes * data.codes.residuals[:, None].astype(np.float64)
         assert (np.abs(rough - scores) <= error).all()
-    fine, coarse = (
-        np.median(reaching(data, each, asked.limits, 0.0)) for each in (asked.wide, asked.narrow)
-    )
+    fine, coarse = (np.median(reaching(data, each, asked.limits, 0.0)) for each in codings)
     assert K <= fine < coarse
-
-
-def test_queries_in_few_levels_are_still_bounded() -> None:
-    queries = np.eye(3, 40, dtype=np.float32)
-    coded = narrowly(queries)
-    assert np.abs(coded.values).max() == 127
-    assert (coded.offsets < 1e-5).all()
-    assert (coded.slopes >= 1).all()
 
 
 def test_the_command_measures_and_writes_every_row(

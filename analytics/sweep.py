@@ -1,0 +1,379 @@
+"""One sweep over the codes of a block for all queries of a scan: compiled loops.
+
+A rough pass reads the upper bits of the codes, or all of them with short queries, and leaves few
+rows; those are scored by all that is coded. A listing whose upper bound reaches what its query
+has found already is noted; `analytics.bounds` says how bounds of rows bound listings.
+"""
+
+# Compiled loops take many arrays, by position.
+# ruff: noqa: PLR0917
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics.bounds import COVERAGE, LOWEST, MAX, Plan, bound, byte, counts, planned
+from analytics.codes import Codes, QueryCodes, ShortCodes
+from analytics.compiler import compiled
+from analytics.notes import Found, note
+from analytics.products import (
+    chosen_products,
+    fetch_low,
+    high_products,
+    products,
+    scratch,
+    short_products,
+)
+
+_ROWS = 128
+"""Rows scored at a time: their products stay in the nearest cache."""
+
+MANY = 4
+"""Queries from which on both planes are read: their arithmetic takes longer than that."""
+
+_OFTEN = 0.5
+_RUNS = 16
+"""Where a rough pass leaves more than this share of rows, so many runs are scored without one."""
+
+
+class Run(NamedTuple):
+    """Listings of a block that are scored together.
+
+    Listings `first` to `last`; `shift` is their first row, `listing` and `row` are the numbers of
+    the block's first ones.
+    """
+
+    first: int
+    last: int
+    shift: int
+    listing: int
+    row: int
+
+
+@compiled
+def _want(
+    listings: NDArray[np.int64],
+    first: int,
+    last: int,
+    plans: list[Plan],
+    wanted: NDArray[np.uint8],
+) -> None:
+    """Mark the rows of listings first to last that count for any query."""
+    wanted[:] = 0
+    shift, end = listings[first], listings[last]
+    for plan in plans:
+        if plan.listings == 0:
+            # Without a branch: sixteen rows at a time and more.
+            for row in range(shift, end):
+                wanted[row - shift] |= byte(plan.rows + row) if plan.rows != 0 else 1
+            continue
+        for listing in range(first, last):
+            if not counts(plan.listings, listing):
+                continue
+            for row in range(listings[listing], listings[listing + 1]):
+                if counts(plan.rows, row):
+                    wanted[row - shift] = 1
+
+
+@partial(compiled, fast=True)
+def _reaching(
+    scores: NDArray[np.float32],
+    residuals: NDArray[np.float32],
+    queries: QueryCodes | ShortCodes,
+    first: int,
+    last: int,
+    limit: np.float32,
+) -> int:
+    """How many upper bounds of the rows of a run with the columns first to last reach a limit.
+
+    `scores` (Q, >= R) and `residuals` (R,) are of the run. Scores that were not computed are left
+    from other rows: they can only make it more.
+    """
+    count = 0
+    for column in range(first, last):
+        own, slope = scores[column], queries.slopes[column]
+        least = limit - queries.offsets[column]
+        # A sum of comparisons is made sixteen rows at a time, a maximum is not.
+        for row in range(residuals.size):
+            count += own[row] + slope * residuals[row] >= least
+    return count
+
+
+@compiled
+def _near(
+    scores: NDArray[np.float32],
+    residuals: NDArray[np.float32],
+    queries: QueryCodes | ShortCodes,
+    plan: Plan,
+    limit: np.float32,
+    wanted: NDArray[np.uint8],
+    shift: int,
+    places: NDArray[np.int64],
+    codes: Codes,
+) -> int:
+    """Fill `places` with the rows of a run that count and reach a limit; how many.
+
+    Their lower planes are brought nearer.
+    """
+    count = 0
+    for at in range(residuals.size):
+        near = False
+        for column in range(plan.start, plan.middle):
+            error = queries.offsets[column] + queries.slopes[column] * residuals[at]
+            near = near or scores[column, at] + error >= limit
+        if near and wanted[at] != 0 and counts(plan.rows, shift + at):
+            places[count] = at
+            count += 1
+            fetch_low(codes, shift + at)
+    return count
+
+
+@compiled
+def _note_best(
+    scores: NDArray[np.float32],
+    places: NDArray[np.int64],
+    listings: NDArray[np.int64],
+    run: Run,
+    residuals: NDArray[np.float32],
+    queries: QueryCodes,
+    plan: Plan,
+    ask: int,
+    found: Found,
+) -> None:
+    """Note listings of a run for `MAX` without negatives.
+
+    `places` int64 (C,): rows that may count and were scored; all others are below the limit.
+    """
+    at, listing = 0, run.first
+    while at < places.size:
+        while listings[listing + 1] <= run.shift + places[at]:
+            listing += 1
+        end = listings[listing + 1] - run.shift
+        # The best upper bound and the next one, the best lower bound, and whose the first is.
+        most = second = least = LOWEST
+        only = -1
+        while at < places.size and places[at] < end:
+            place = places[at]
+            upper = lower = LOWEST
+            for column in range(plan.start, plan.middle):
+                error = queries.offsets[column]
+                error += queries.slopes[column] * residuals[run.shift + place]
+                upper = max(upper, scores[column, place] + error)
+                lower = max(lower, scores[column, place] - error)
+            if upper > most:
+                second, most, only = most, upper, place
+            else:
+                second = max(second, upper)
+            least = max(least, lower)
+            at += 1
+        if most >= found.limits[ask] and counts(plan.listings, listing):
+            row = run.row + run.shift + only if second < least else -1
+            note(found, ask, run.listing + listing, row, least, most)
+
+
+@compiled
+def _note_any(
+    scores: NDArray[np.float32],
+    kept: NDArray[np.uint8],
+    listings: NDArray[np.int64],
+    run: Run,
+    residuals: NDArray[np.float32],
+    queries: QueryCodes,
+    plan: Plan,
+    ask: int,
+    found: Found,
+) -> None:
+    """Note listings of a run, whatever the plan; `kept` (uint8): those whose rows were scored."""
+    size = plan.middle - plan.start if plan.aggregate == COVERAGE else plan.best
+    low, high = np.empty(size, np.float32), np.empty(size, np.float32)
+    for listing in range(run.first, run.last):
+        if not kept[listings[listing] - run.shift] or not counts(plan.listings, listing):
+            continue
+        least, most, taken = bound(
+            scores, run.shift, listings[listing], listings[listing + 1], residuals, queries, plan,
+            low, high,
+        )  # fmt: skip
+        if taken and most >= found.limits[ask]:
+            note(found, ask, run.listing + listing, -1, least, most)
+
+
+@compiled
+def _keep_listings(
+    scores: NDArray[np.float32],
+    listings: NDArray[np.int64],
+    run: Run,
+    residuals: NDArray[np.float32],
+    queries: ShortCodes,
+    plan: Plan,
+    limit: np.float32,
+    kept: NDArray[np.uint8],
+) -> int:
+    """Mark all rows of the listings of a run that reach a limit; how many."""
+    size = plan.middle - plan.start if plan.aggregate == COVERAGE else plan.best
+    low, high = np.empty(size, np.float32), np.empty(size, np.float32)
+    count = 0
+    for listing in range(run.first, run.last):
+        start, end = listings[listing], listings[listing + 1]
+        near = 0
+        if counts(plan.listings, listing):
+            _, most, taken = bound(
+                scores, run.shift, start, end, residuals, queries, plan, low, high
+            )
+            near = 1 if taken > 0 and most >= limit else 0
+        kept[start - run.shift : end - run.shift] = near
+        count += (end - start) * near
+    return count
+
+
+@compiled
+def _best_rows(
+    codes: Codes,
+    listings: NDArray[np.int64],
+    run: Run,
+    wanted: NDArray[np.uint8],
+    queries: QueryCodes,
+    short: ShortCodes,
+    residuals: NDArray[np.float32],
+    roughly: bool,
+    plan: Plan,
+    ask: int,
+    rough: NDArray[np.float32],
+    places: NDArray[np.int64],
+    joined: NDArray[np.uint8],
+    scores: NDArray[np.float32],
+    found: Found,
+) -> int:
+    """Note what a run has for `MAX` without negatives; how many rows the rough pass left."""
+    shift, limit = run.shift, found.limits[ask]
+    lost = residuals[shift : shift + wanted.size]
+    if roughly:
+        if not _reaching(rough, lost, short, plan.start, plan.middle, limit):
+            return 0
+        count = _near(rough, lost, short, plan, limit, wanted, shift, places, codes)
+        chosen_products(
+            codes, shift, places[:count], queries, plan.start, plan.middle, joined, scores
+        )
+    else:
+        if not _reaching(scores, lost, queries, plan.start, plan.middle, limit):
+            return 0
+        count = _near(scores, lost, queries, plan, limit, wanted, shift, places, codes)
+    own = places[:count]
+    _note_best(scores, own, listings, run, codes.residuals, queries, plan, ask, found)
+    return count
+
+
+@compiled
+def _any_rows(
+    codes: Codes,
+    listings: NDArray[np.int64],
+    run: Run,
+    kept: NDArray[np.uint8],
+    queries: QueryCodes,
+    short: ShortCodes,
+    residuals: NDArray[np.float32],
+    roughly: bool,
+    plan: Plan,
+    ask: int,
+    rough: NDArray[np.float32],
+    joined: NDArray[np.uint8],
+    scores: NDArray[np.float32],
+    found: Found,
+) -> int:
+    """Note what a run has, whatever the plan; how many rows the rough pass left."""
+    kept[:] = 1
+    count = 0
+    if roughly:
+        count = _keep_listings(
+            rough, listings, run, residuals, short, plan, found.limits[ask], kept
+        )
+        if count == 0:
+            return 0
+        end = run.shift + kept.size
+        products(codes, run.shift, end, kept, queries, plan.start, plan.end, joined, scores)
+    _note_any(scores, kept, listings, run, codes.residuals, queries, plan, ask, found)
+    return count
+
+
+@compiled
+def _stop(listings: NDArray[np.int64], first: int, last: int) -> int:
+    """Where the run of listings that begins with `first` ends: one listing at least."""
+    stop = first + 1
+    while stop < last and listings[stop + 1] - listings[first] <= _ROWS:
+        stop += 1
+    return stop
+
+
+@compiled
+def scan(
+    codes: Codes,
+    listings: NDArray[np.int64],
+    task: tuple[int, int, int, int],
+    queries: QueryCodes,
+    short: ShortCodes,
+    numbers: NDArray[np.int64],
+    found: Found,
+) -> int:
+    """Bound listings of a block for all queries in one pass over their codes.
+
+    `listings` int64 (L + 1): listing l owns rows listings[l] to listings[l + 1]. `task`: the first
+    listing and the last, and the numbers of the block's first listing and row. `queries` and
+    `short` are the same ones, `numbers` int64 (A, 7) the plans. A rough pass over the upper bits,
+    or by short queries, leaves few rows to be scored by all of their codes. A listing whose upper
+    bound reaches its plan's limit is noted in `found`; limits rise to the k-th best lower bound
+    seen. Returns the number of rows whose codes were read.
+    """
+    first, last, listing_base, row_base = task
+    plans = [planned(numbers[at]) for at in range(numbers.shape[0])]
+    masked = True
+    for plan in plans:
+        masked = masked and (plan.rows != 0 or plan.listings != 0)
+    count = queries.values.shape[0]
+    room, joined = _ROWS, scratch(codes)
+    wanted, kept = np.ones(room, np.uint8), np.ones(room, np.uint8)
+    places = np.empty(room, np.int64)
+    scores, rough = np.zeros((count, room), np.float32), np.zeros((count, room), np.float32)
+    done, rest, at = 0, 0, first
+    while at < last:
+        shift, stop = listings[at], _stop(listings, at, last)
+        rows = listings[stop] - shift
+        if rows > room:
+            room = rows
+            wanted, kept = np.ones(room, np.uint8), np.ones(room, np.uint8)
+            places = np.empty(room, np.int64)
+            scores, rough = np.zeros((count, room), np.float32), np.zeros((count, room), np.float32)
+        run = Run(at, stop, shift, listing_base, row_base)
+        at, end = stop, shift + rows
+        if masked:
+            _want(listings, run.first, stop, plans, wanted[:rows])
+        residuals, roughly = codes.residuals, rest == 0
+        if not roughly:
+            rest -= 1
+            scored = products(codes, shift, end, wanted, queries, 0, count, joined, scores)
+        elif count >= MANY:
+            scored = short_products(codes, shift, end, wanted, short, joined, rough)
+        else:
+            residuals = codes.coarse
+            scored = high_products(codes, shift, end, wanted, short, rough)
+        done += scored
+        if scored == 0:
+            continue
+        left = 0
+        for ask in range(len(plans)):
+            plan = plans[ask]
+            if plan.aggregate == MAX and plan.end == plan.middle:
+                left += _best_rows(
+                    codes, listings, run, wanted[:rows], queries, short, residuals, roughly, plan,
+                    ask, rough, places, joined, scores, found,
+                )  # fmt: skip
+            else:
+                left += _any_rows(
+                    codes, listings, run, kept[:rows], queries, short, residuals, roughly, plan,
+                    ask, rough, joined, scores, found,
+                )  # fmt: skip
+        if roughly and left > _OFTEN * scored * len(plans):
+            rest = _RUNS
+    return done

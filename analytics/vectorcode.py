@@ -1,0 +1,330 @@
+"""Tiles of products of coded rows and queries, as vector code.
+
+LLVM turns it into the multiply-add instructions of the CPU it finds: its loop vectoriser leaves
+half of each register empty, and a tile reads each code from the cache once for several products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numba
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from analytics.codes import LANES
+
+HIGH, BOTH = 1, 2
+"""Planes that a rough pass reads."""
+
+_HALF = LANES // 2
+_BYTES = ir.VectorType(ir.IntType(8), _HALF)
+_SUMS = ir.VectorType(ir.IntType(32), 16)
+
+
+def fused() -> bool:
+    """Whether the CPU that numba compiles for multiplies and adds four bytes at once (VNNI)."""
+    config: Any = numba.config
+    if config.CPU_NAME or config.CPU_FEATURES is not None:
+        return "+avx512vnni" in (config.CPU_FEATURES or "")
+    return bool(binding.get_host_cpu_features().get("avx512vnni"))
+
+
+def joined_rows(rows: int, *, signed: bool, ahead: int = 0) -> Callable[..., Any]:
+    """An intrinsic: put the planes of `rows` coded rows together.
+
+    As int8 codes where `signed`, else plus 128. `ahead` rows further on are fetched from memory.
+    """
+
+    @intrinsic
+    def join(_context: Any, _high: Any, _low: Any, _size: Any, _out: Any) -> Any:
+        """Addresses of the planes of the first row, bytes of a plane's row, where codes go."""
+        signature = types.void(*[types.intp] * 4)
+
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            high, low, size, out = arguments
+            number = size.type
+            steps = builder.udiv(builder.mul(size, number(rows)), number(_HALF))
+            with cgutils.for_range(builder, steps) as loop:
+                at = builder.mul(loop.index, number(_HALF))
+                planes = [builder.add(plane, at) for plane in (high, low)]
+                upper, lower = (_load(builder, place, _BYTES) for place in planes)
+                four, least, most = (_BYTES([value] * _HALF) for value in (4, 15, 240))
+                pair = (
+                    builder.or_(builder.shl(upper, four), builder.and_(lower, least)),
+                    builder.or_(builder.and_(upper, most), builder.lshr(lower, four)),
+                )
+                for half, codes in enumerate(pair):
+                    found = builder.xor(codes, _BYTES([128] * _HALF)) if signed else codes
+                    place = builder.add(
+                        out, builder.add(builder.shl(at, number(1)), number(half * _HALF))
+                    )
+                    builder.store(found, builder.inttoptr(place, _BYTES.as_pointer()), align=1)
+                if ahead:
+                    for place in planes:
+                        _fetch(builder, builder.add(place, builder.mul(size, number(ahead))))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return join
+
+
+def fine_tile(rows: int, queries: int) -> Callable[..., Any]:
+    """An intrinsic: scores of `rows` rows of int8 codes with `queries` int16 queries."""
+
+    @intrinsic
+    def scores(
+        _context: Any, _row: Any, _query: Any, _size: Any, _scale: Any, _asked: Any, _out: Any,
+        _stride: Any,
+    ) -> Any:  # fmt: skip
+        """Addresses of the first row and query, codes of each, addresses of their scales.
+
+        Then where float32 scores go, and the bytes from those of one query to those of the next.
+        """
+        signature = types.void(*[types.intp] * 7)
+
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            row, query, size, scale, asked, out, stride = arguments
+            number = size.type
+            lanes = LANES // 4
+            narrow, middle, wide, half = (
+                ir.VectorType(ir.IntType(bits), count)
+                for bits, count in ((8, lanes), (16, lanes), (32, lanes), (32, lanes // 2))
+            )
+            sums = _zeros(builder, rows * queries, half)
+            with cgutils.for_range(builder, builder.udiv(size, number(lanes))) as loop:
+                at = builder.mul(loop.index, number(lanes))
+                held = []
+                for each in range(rows):
+                    place = builder.add(builder.add(row, builder.mul(size, number(each))), at)
+                    held.append(
+                        builder.sext(builder.sext(_load(builder, place, narrow), middle), wide)
+                    )
+                for each in range(queries):
+                    start = builder.add(query, builder.mul(size, number(2 * each)))
+                    place = builder.add(start, builder.mul(at, number(2)))
+                    values = builder.sext(_load(builder, place, middle), wide)
+                    for total, codes in zip(sums[each * rows :], held, strict=False):
+                        product = builder.mul(codes, values)
+                        pairs = builder.add(
+                            _pick(builder, product, range(0, lanes, 2)),
+                            _pick(builder, product, range(1, lanes, 2)),
+                        )
+                        builder.store(builder.add(builder.load(total), pairs), total)
+            floats = ir.VectorType(ir.FloatType(), rows)
+            own = _load(builder, scale, floats)
+            for each in range(queries):
+                totals = [builder.load(total) for total in sums[each * rows : (each + 1) * rows]]
+                found = builder.sitofp(_folded(builder, totals), floats)
+                factor = _spread(builder, builder.add(asked, number(4 * each)), floats)
+                _put(builder, out, stride, each, builder.fmul(found, builder.fmul(own, factor)))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return scores
+
+
+def rough_tile(
+    rows: int, queries: int, planes: int, *, ahead: int = 0, vnni: bool | None = None
+) -> Callable[..., Any]:
+    """An intrinsic: scores of `rows` coded rows with `queries` int8 queries.
+
+    Rows are joined ones, plus 128, where `planes` is BOTH; where it is HIGH their upper and middle
+    planes are read, and `ahead` rows further on fetched from memory. `vnni`: as `fused`, the
+    default.
+    """
+    quick = fused() if vnni is None else vnni
+
+    @intrinsic
+    def scores(
+        _context: Any, _row: Any, _middle: Any, _query: Any, _size: Any, _scale: Any, _asked: Any,
+        _sums: Any, _out: Any, _stride: Any,
+    ) -> Any:  # fmt: skip
+        """Addresses of the first row, its middle plane and the first query, codes of each.
+
+        Then addresses of their scales and of the sums of the queries' codes, where float32 scores
+        go, and the bytes from those of one query to those of the next.
+        """
+        signature = types.void(*[types.intp] * 9)
+
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            row, middle, query, size, scale, asked, lost, out, stride = arguments
+            number = size.type
+            sums = _zeros(builder, rows * queries, _SUMS)
+            with cgutils.for_range(builder, builder.udiv(size, number(LANES))) as loop:
+                at = builder.mul(loop.index, number(LANES))
+                held = []
+                for each in range(rows):
+                    place = builder.add(at, builder.mul(size, number(each)))
+                    if planes == BOTH:
+                        start = builder.add(row, place)
+                        held.append(_halves(builder, start))
+                        continue
+                    start = builder.add(row, builder.udiv(place, number(2)))
+                    bits = builder.add(middle, builder.udiv(place, number(8)))
+                    held.append(_upper(builder, start, bits))
+                    if ahead:
+                        later = builder.mul(builder.udiv(size, number(2)), number(ahead))
+                        _fetch(builder, builder.add(start, later))
+                for each in range(queries):
+                    start = builder.add(query, builder.mul(size, number(each)))
+                    values = _halves(builder, builder.add(start, at))
+                    for total, pair in zip(sums[each * rows :], held, strict=False):
+                        added = builder.load(total)
+                        for codes, factors in zip(pair, values, strict=True):
+                            added = _multiply_add(builder, added, codes, factors, quick)
+                        builder.store(added, total)
+            floats = ir.VectorType(ir.FloatType(), rows)
+            numbers = ir.VectorType(ir.IntType(32), rows)
+            own = _load(builder, scale, floats)
+            if planes == HIGH:
+                # 8 u - 124 for each u is 4 (2 u - 31).
+                own = builder.fmul(own, floats([4.0] * rows))
+            for each in range(queries):
+                totals = [builder.load(total) for total in sums[each * rows : (each + 1) * rows]]
+                found = _folded(builder, totals)
+                taken = _spread(builder, builder.add(lost, number(4 * each)), numbers)
+                if planes == HIGH:
+                    found = builder.shl(found, numbers([1] * rows))
+                    taken = builder.mul(taken, numbers([31] * rows))
+                else:
+                    taken = builder.shl(taken, numbers([7] * rows))
+                found = builder.sitofp(builder.sub(found, taken), floats)
+                factor = _spread(builder, builder.add(asked, number(4 * each)), floats)
+                _put(builder, out, stride, each, builder.fmul(found, builder.fmul(own, factor)))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return scores
+
+
+def _zeros(builder: Any, count: int, kind: Any) -> list[Any]:
+    sums = [cgutils.alloca_once(builder, kind) for _ in range(count)]  # type: ignore[no-untyped-call]
+    for total in sums:
+        builder.store(kind([0] * kind.count), total)
+    return sums
+
+
+def _halves(builder: Any, place: Any) -> tuple[Any, Any]:
+    """Two times 64 bytes from an address on."""
+    later = builder.add(place, place.type(_HALF))
+    return _load(builder, place, _BYTES), _load(builder, later, _BYTES)
+
+
+def _upper(builder: Any, high: Any, middle: Any) -> tuple[Any, Any]:
+    """The upper five bits of the codes of a step: of the first 64 numbers, and of the others."""
+    four, bits = _load(builder, high, _BYTES), ir.VectorType(ir.IntType(1), _HALF)
+    one, three, mask = (_BYTES([value] * _HALF) for value in (1, 3, 30))
+    pair = []
+    for half, moved in enumerate((builder.shl(four, one), builder.lshr(four, three))):
+        place = builder.add(middle, middle.type(_HALF // 8 * half))
+        fifth = builder.bitcast(_load(builder, place, ir.IntType(_HALF)), bits)
+        # A bit that is set is -1 in a lane.
+        pair.append(builder.sub(builder.and_(moved, mask), builder.sext(fifth, _BYTES)))
+    return pair[0], pair[1]
+
+
+def _multiply_add(builder: Any, total: Any, codes: Any, factors: Any, quick: bool) -> Any:
+    """Add the 64 products of unsigned codes and signed factors to 16 sums."""
+    if quick:
+        kind = ir.FunctionType(_SUMS, [_SUMS] * 3)
+        call = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            builder.module, kind, "llvm.x86.avx512.vpdpbusd.512"
+        )
+        return builder.call(
+            call, [total, builder.bitcast(codes, _SUMS), builder.bitcast(factors, _SUMS)]
+        )
+    middle, wide = (ir.VectorType(ir.IntType(bits), _HALF) for bits in (16, 32))
+    product = builder.mul(
+        builder.sext(builder.zext(codes, middle), wide),
+        builder.sext(builder.sext(factors, middle), wide),
+    )
+    pairs = builder.add(
+        _pick(builder, product, range(0, _HALF, 2)), _pick(builder, product, range(1, _HALF, 2))
+    )
+    for lanes in (range(16), range(16, 32)):
+        total = builder.add(total, _pick(builder, pairs, lanes))
+    return total
+
+
+def _spread(builder: Any, place: Any, kind: Any) -> Any:
+    """The number at an address, in every lane."""
+    one = builder.load(builder.inttoptr(place, kind.element.as_pointer()))
+    lane = ir.IntType(32)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), one, lane(0))
+    same = ir.VectorType(lane, kind.count)([0] * kind.count)
+    return builder.shuffle_vector(first, first, same)
+
+
+def _put(builder: Any, out: Any, stride: Any, query: int, found: Any) -> None:
+    place = builder.add(out, builder.mul(stride, stride.type(query)))
+    builder.store(found, builder.inttoptr(place, found.type.as_pointer()), align=4)
+
+
+def _folded(builder: Any, vectors: list[Any]) -> Any:
+    """Sums of the lanes of each of n vectors (n a power of two), as one vector of n lanes."""
+    blocks = 1
+    while len(vectors) > 1 or vectors[0].type.count > blocks:
+        # A vector holds `blocks` runs of lanes; the halves of each run are added.
+        width = vectors[0].type.count
+        half = width // blocks // 2
+        low = [2 * half * block + lane for block in range(blocks) for lane in range(half)]
+        pairs = [(vectors[0], vectors[0])]
+        if len(vectors) > 1:
+            low += [width + lane for lane in low]
+            pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+            blocks *= 2
+        high = [lane + half for lane in low]
+        vectors = [
+            builder.add(_blend(builder, *pair, low), _blend(builder, *pair, high)) for pair in pairs
+        ]
+    return vectors[0]
+
+
+def _load(builder: Any, address: Any, kind: Any) -> Any:
+    value = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    value.align = 1
+    return value
+
+
+def _fetch(builder: Any, address: Any) -> None:
+    """Bring a line of memory nearer; an address that is not there does no harm."""
+    flag = ir.IntType(32)
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+    module = builder.module
+    prefetch = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+        module, kind, "llvm.prefetch.p0"
+    )
+    read, soon, data = (ir.Constant(flag, number) for number in (0, 3, 1))
+    builder.call(prefetch, [builder.inttoptr(address, pointer), read, soon, data])
+
+
+def _pick(builder: Any, vector: Any, lanes: range) -> Any:
+    return _blend(builder, vector, vector, list(lanes))
+
+
+def _blend(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
+    """Lanes of two vectors, numbered through both."""
+    order = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+    return builder.shuffle_vector(left, right, order)
+
+
+@intrinsic
+def _soon(_context: Any, _place: Any) -> Any:
+    """Bring the line of memory at an address nearer."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        _fetch(builder, arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
+fetch = cast("Callable[[int], None]", _soon)
