@@ -39,6 +39,9 @@ _PAGE = 1000
 _KNOWN = 16
 """Snapshots that are kept: there is one of each model, and those before them."""
 
+_HOSTS_S = 1.0
+"""Hosts that were read so long ago are not read again beside a query that asks them on trust."""
+
 _SPARE = 16
 """Hits asked for beyond k where some may have sold out a moment ago."""
 
@@ -131,6 +134,7 @@ class Searcher:
         self._known: dict[UUID, Snapshot] = {}
         # Queries that arrive together read once where they go.
         self._default = Shared(self._read_default)
+        self._live = Shared(lambda: store.live(LIVE))
         self._last: _Standing | None = None
         self._map = Shared(lambda: store.live("map"))
 
@@ -173,6 +177,12 @@ class Searcher:
         self._last = _Standing(self._named(version), services)
         return self._last
 
+    def _version_now(self, tried: _Standing) -> UUID | None:
+        """The version that is live; of hosts that were read a while ago a new reading is kept."""
+        if time.monotonic() - tried.read_at < _HOSTS_S:
+            return self._live()
+        return self._standing(None).snapshot.snapshot_id
+
     def _read_default(self) -> tuple[UUID | None, list[Service]]:
         services = self._second.submit(self._store.services, ROLE)
         return self._store.live(LIVE), services.result()
@@ -210,10 +220,10 @@ class Searcher:
         if guess is not None and began - guess.read_at < HEARTBEAT_S:
             tried = replace(guess, trusted=True)
             # Hosts are asked what the last query was, while it is read whether that still holds.
-            read = self._threads.submit(self._standing, None)
+            read = self._threads.submit(self._version_now, tried)
 
             def holds() -> bool:
-                return read.result().snapshot.snapshot_id == tried.snapshot.snapshot_id
+                return read.result() == tried.snapshot.snapshot_id
 
             try:
                 return self._answered(request, tried, began, holds)

@@ -39,6 +39,8 @@ from cql.settings import Settings
 from cql.statements import Statement
 
 Row = TypeVar("Row")
+Pair = tuple[Statement, Sequence[Any]]
+"""A statement and its values."""
 
 TRIES = 5
 BACKOFF_S = 0.1
@@ -160,13 +162,16 @@ class Access:
         named = [(block,) for block in blocks(dict.fromkeys(keys), KEYS)]
         return [row for rows in self.many(statement, named) for row in rows]
 
-    def together(self, *pairs: tuple[Statement, Sequence[Any]]) -> list[list[Any]]:
+    def together(self, *parts: Pair | list[Pair]) -> list[list[Any]]:
         """Run repeatable statements at once; the first page of each one's rows when all are done.
+
+        A part is a statement with its values, or a list of such that write: these go as one
+        request, an unlogged batch.
 
         Raises:
             UnavailableError: one of them was not carried out, the others may have been.
         """
-        bound = [self._prepare(statement).bind(values) for statement, values in pairs]
+        bound = [self._part(part) for part in parts]
 
         def send() -> list[list[Any]]:
             # All are awaited before the first error is told: a retry must not meet its old self.
@@ -184,6 +189,15 @@ class Access:
 
         rows: list[list[Any]] = self._retried(send)
         return rows
+
+    def _part(self, part: Pair | list[Pair]) -> BoundStatement | BatchStatement:
+        if not isinstance(part, list):
+            statement, values = part
+            return self._prepare(statement).bind(values)
+        group = BatchStatement(BatchType.UNLOGGED)
+        for statement, values in part:
+            group.add(self._prepare(statement).bind(values))
+        return group
 
     def write(self, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
         """Write any number of rows, a bounded number at once; returns how many."""

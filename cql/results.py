@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from cassandra.query import UNSET_VALUE
 
 from cql import statements as cql
-from cql.access import Access, blocks, now, record, utc, values_of
+from cql.access import Access, Pair, blocks, now, record, utc, values_of
 from cql.duplicates import Duplicates
 from cql.errors import InputError, NotFoundError
 from cql.placed import Placed
@@ -181,7 +180,7 @@ class Results(Duplicates, Placed):
     def put_query(self, query: Query) -> Query:
         """Write a query as asked; returns it with its time."""
         stored = replace(query, created_at=query.created_at or now())
-        self._access.together(*_written(stored))
+        self._access.together(_written(stored))
         return stored
 
     def query(self, query_id: UUID) -> Query:
@@ -273,11 +272,9 @@ class Results(Duplicates, Placed):
         )
         written = _written(done)
         if not limit or not rows:
-            self._access.together(*written)
+            self._access.together(written)
             return done, []
-        *_, names = self._access.together(
-            *written, (cql.HIT_NAMES, (query.query_id, attempt, limit))
-        )
+        _, names = self._access.together(written, (cql.HIT_NAMES, (query.query_id, attempt, limit)))
         return done, [listings[row.listing_id] for row in names]
 
     def hits(
@@ -341,10 +338,10 @@ class Results(Duplicates, Placed):
         return self._access.settings.query_ttl_days + 2
 
 
-def _written(query: Query) -> tuple[tuple[cql.Statement, tuple[Any, ...]], ...]:
+def _written(query: Query) -> list[Pair]:
     """What writes the rows of a query, which may be there one without the other."""
     day = (_day(query.created_at), query.created_at, query.query_id, query.name)
-    return (cql.PUT_QUERY, values_of(query, _QUERY)), (cql.PUT_QUERY_DAY, day)
+    return [(cql.PUT_QUERY, values_of(query, _QUERY)), (cql.PUT_QUERY_DAY, day)]
 
 
 def _day(moment: datetime | None) -> int:

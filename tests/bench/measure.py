@@ -13,7 +13,14 @@ import numpy as np
 Call = Callable[[int], object]
 
 
-def alternate(calls: Mapping[str, Call], repeats: int, *, warm: int = 1) -> dict[str, list[float]]:
+PAUSE_S = 0.25
+"""Seconds before each call: threads of BLAS and OpenMP spin for a while after they have answered,
+and would slow down whoever is measured next."""
+
+
+def alternate(
+    calls: Mapping[str, Call], repeats: int, *, warm: int = 1, pause_s: float = PAUSE_S
+) -> dict[str, list[float]]:
     """Seconds of every call, by name: all in turn, `repeats` times, first `warm` times unmeasured.
 
     A call is given the number of its turn, so that it can take another query each time.
@@ -21,6 +28,7 @@ def alternate(calls: Mapping[str, Call], repeats: int, *, warm: int = 1) -> dict
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(-warm, repeats):
         for name, call in calls.items():
+            time.sleep(pause_s)
             began = time.perf_counter()
             call(max(turn, 0))
             if turn >= 0:
