@@ -19,6 +19,9 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 USABLE = 0.75
 """Share of a node's memory for shards; the rest is for Spark, Cassandra and the system."""
 REPLICAS = 3
+CODED = 9 / 32
+"""Bytes of all planes of codes for a byte of float32: nine bits a number."""
+
 SIZES = {"300 GB": 300e9, "30 TB": 30e12}
 
 
@@ -107,7 +110,7 @@ def need(features: float, node: Node, measured: Rates, *, within_s: float | None
         resident=resident,
         query_s=measured.fixed_s + codes / (nodes * node.cores * measured.scan),
         build_s=features / (nodes * node.cores * measured.build),
-        disk=features * (REPLICAS + 1 + measured.codes) / nodes,
+        disk=features * (REPLICAS + 1 + CODED) / nodes,
     )
 
 
@@ -118,7 +121,7 @@ def tables(measured: Rates) -> str:
         "|---|---|",
         f"| codes scanned, a core (whole query, published) | {measured.scan / 1e9:.2f} GB/s |",
         f"| snapshot build from Cassandra, a core, of float32 | {measured.build / 1e6:.1f} MB/s |",
-        f"| bytes of codes for a byte of float32 | {measured.codes:.3f} |",
+        f"| bytes of codes that a query reads for a byte of float32 | {measured.codes:.3f} |",
         f"| resident in the hosts for a byte of float32 | {measured.resident:.3f} |",
         f"| fixed cost of a query | {measured.fixed_s * 1e3:.0f} ms |",
         "",
@@ -179,6 +182,8 @@ def _bytes(value: float) -> str:
 
 
 def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 

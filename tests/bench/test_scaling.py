@@ -71,7 +71,7 @@ def test_memory_decides_how_many_nodes() -> None:
     assert found.nodes == 10
     assert found.query_s == pytest.approx(0.02 + 375e9 / (10 * 10 * 5e9))
     assert found.build_s == pytest.approx(1500e9 / (10 * 10 * 10e6))
-    assert found.disk == pytest.approx(1500e9 * 4.25 / 10)
+    assert found.disk == pytest.approx(1500e9 * (4 + 9 / 32) / 10)
 
 
 def test_a_time_limit_adds_nodes_until_it_is_met() -> None:
