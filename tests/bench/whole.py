@@ -44,8 +44,9 @@ class Steps:
         self.seconds: dict[str, float] = {}
         self._step, self._began = "", time.perf_counter()
 
-    def __call__(self, step: str, _done: int, _total: int, _message: str = "") -> None:
+    def __call__(self, step: str, done: int, total: int, message: str = "") -> None:
         """Note a step that is told; the time until another one is told is its own."""
+        del done, total, message
         if step != self._step:
             self.end()
             self._step = step
