@@ -109,22 +109,24 @@ def encode(name: str, label: str, texts: Sequence[str]) -> tuple[Column, NDArray
         if all(value is not None for value, text in zip(numbers, texts, strict=True) if text):
             values = np.array([np.nan if v is None else v for v in numbers], np.float64)
             return number(name, label, values, scale=scale), values
-    counts = Counter(text for text in texts if text)
-    kept = sorted(counts)
-    if len(kept) > CATEGORIES_MAX:
-        kept = sorted(sorted(counts, key=lambda text: (-counts[text], text))[: CATEGORIES_MAX - 1])
+    column, codes = categories(name, label, Counter(text for text in texts if text))
+    values = np.array([codes[text] if text else np.nan for text in texts], np.float32)
+    return column, values
+
+
+def categories(name: str, label: str, counts: Mapping[str, int]) -> tuple[Column, dict[str, int]]:
+    """A category column of texts, by name, and the code of each; rare ones share the last code."""
+    ranked = sorted(counts, key=lambda text: (-counts[text], text))
+    kept = sorted(ranked if len(ranked) <= CATEGORIES_MAX else ranked[: CATEGORIES_MAX - 1])
     codes = {text: code for code, text in enumerate(kept)}
     keys, shown = list(kept), list(kept)
-    other = np.nan
-    if len(counts) > len(kept):
-        other = len(kept)
+    if len(kept) < len(ranked):
         keys.append(OTHER)
-        shown.append(f"Other ({len(counts) - len(kept)} values)")
-    values = np.array([codes.get(text, other) if text else np.nan for text in texts], np.float32)
+        shown.append(f"Other ({len(ranked) - len(kept)} values)")
     column = Column(
         name=name, label=label, kind="category", keys=tuple(keys), categories=tuple(shown)
     )
-    return column, values
+    return column, {text: codes.get(text, len(kept)) for text in ranked}
 
 
 def extend(column: Column, texts: Sequence[str]) -> tuple[Column, NDArray[Any]]:

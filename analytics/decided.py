@@ -25,8 +25,9 @@ PREFIXES = {
 }
 """What the subject of each kind of decision begins with; after it comes an id."""
 
-DECIDED = {"cluster", "label"}
-"""Columns of a map that decisions change."""
+PREDICTED, CONFIDENCE = "predicted", "confidence"
+DECIDED = {"cluster", "label", PREDICTED, CONFIDENCE}
+"""Columns of a map that decisions change, or what is learned from them."""
 
 
 class Ledger(Protocol):

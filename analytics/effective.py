@@ -1,4 +1,4 @@
-"""Maps as analysts decided: clusters merged and split, labels as a column of the table."""
+"""Maps as analysts decided: clusters merged and split, labels and what they teach as columns."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics import columns as attributes
 from analytics import regroup
-from analytics.columns import CATEGORIES_MAX, OTHER, Column
+from analytics.columns import Column
 from analytics.decided import LABEL, MERGE, SPLIT
 from analytics.identity import packed
+from analytics.predicted import Predictions, Said
 from analytics.regroup import Regrouped
 from analytics.standing import Moment, Standing
 from analytics.tiles import MapTable
@@ -64,13 +66,15 @@ class Views:
     def __init__(self, store: Store, standing: Standing | None = None) -> None:
         self._store = store
         self.standing = standing or Standing(store)
+        self._predictions = Predictions(store)
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[UUID, str, int], View] = OrderedDict()
         self._regrouped: OrderedDict[tuple[UUID, str, int], Regrouped] = OrderedDict()
 
     def token(self, *, max_age_s: float = 0.0) -> str:
         """A text that changes when a view does."""
-        return self.standing.read(max_age_s=max_age_s).token(*_SHOWN)
+        decided = self.standing.read(max_age_s=max_age_s).token(*_SHOWN)
+        return _joined(decided, self._predictions.read(max_age_s=max_age_s).token)
 
     def view(
         self,
@@ -91,9 +95,9 @@ class Views:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         # Another thread may have read since: what is shown is what the token says.
-        held = self.standing.moment(*_SHOWN)
-        key = (map_id, held.token(*_SHOWN), late)
-        made = self._make(table, clusters(), held, _with(key[1], late))
+        held, said = self.standing.moment(*_SHOWN), self._predictions.now()
+        key = (map_id, _joined(held.token(*_SHOWN), said.token), late)
+        made = self._make(table, clusters(), held, said, _with(key[1], late))
         with self._lock:
             # A view of fewer images keeps columns of its own, and nobody asks for it again.
             for old in [each for each in self._kept if each[0] == map_id and each[2] < late]:
@@ -108,6 +112,7 @@ class Views:
         opened: Callable[[], MapTable],
         clusters: Sequence[Cluster],
         held: Moment,
+        said: Said,
         token: str,
     ) -> View:
         versions = held.versions(MERGE, SPLIT)
@@ -121,7 +126,7 @@ class Views:
         numbers = None
         decisions = [*held.of(MERGE).values(), *held.of(SPLIT).values()]
         labels = held.of(LABEL)
-        if not decisions and not labels:
+        if not decisions and not labels and not said.token:
             return View(None, shown, waiting, token, versions=versions)
         table = opened()
         if decisions:
@@ -133,6 +138,7 @@ class Views:
             numbers = numbers[found.codes]
         if labels:
             columns.append(_label_column(table, labels))
+        columns += said.columns(table)
         return View(table.overlaid(columns, numbers), shown, waiting, token, found, versions)
 
     def _replay(
@@ -164,6 +170,10 @@ class Views:
             while len(self._regrouped) > VIEWS:
                 self._regrouped.popitem(last=False)
         return found
+
+
+def _joined(decided: str, predicted: str) -> str:
+    return f"{decided}-{predicted}" if predicted else decided
 
 
 def _with(token: str, late: int) -> str:
@@ -291,18 +301,9 @@ def _label_column(
 ) -> tuple[Column, NDArray[np.float32]]:
     """Labels in force; NaN for images without one. Rare labels share one category."""
     counts = Counter(each.value for each in labels.values())
-    ranked = sorted(counts, key=lambda text: (-counts[text], text))
-    kept = sorted(ranked if len(ranked) <= CATEGORIES_MAX else ranked[: CATEGORIES_MAX - 1])
-    code = {text: at for at, text in enumerate(kept)}
-    keys, shown = list(kept), list(kept)
-    if len(kept) < len(ranked):
-        keys.append(OTHER)
-        shown.append(f"Other ({len(ranked) - len(kept)} values)")
+    column, code = attributes.categories("label", "Label", counts)
     rows = table.rows_of(packed(UUID(subject.partition(":")[2]) for subject in labels))
     values = np.full(table.rows, np.nan, np.float32)
-    codes = np.array([code.get(each.value, len(kept)) for each in labels.values()], np.float32)
+    codes = np.array([code[each.value] for each in labels.values()], np.float32)
     values[rows[rows >= 0]] = codes[rows >= 0]
-    column = Column(
-        name="label", label="Label", kind="category", keys=tuple(keys), categories=tuple(shown)
-    )
     return column, values

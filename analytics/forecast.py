@@ -8,8 +8,26 @@ from statistics import median
 
 _SURE = 0.1
 """Share of a step from which its own pace counts, not that of earlier jobs."""
+ENOUGH_S = 5.0
+"""Seconds from which a pace says something: the first units wait for compilers and caches."""
+ENOUGH_SHARE, ENOUGH_UNITS = 0.05, 100
+"""Share of a step, or units of a long one, that must be done before its pace says something."""
 _PACE = (0.2, 5.0)
 """How much faster or slower than earlier jobs this one may be taken to be."""
+
+LEAST_RATE = 0.05
+"""Units a second below which a rate would read as 0.0: it is not shown."""
+
+
+def left_of_step(done: int, total: int, rate: float) -> float | None:
+    """Seconds left of a step at its own pace of `rate` units a second.
+
+    None while that rests on too little, and where nothing is left.
+    """
+    if rate <= 0 or done >= total:
+        return None
+    much = done >= min(ENOUGH_SHARE * total, ENOUGH_UNITS)
+    return (total - done) / rate if much and done / rate >= ENOUGH_S else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +49,7 @@ class Forecast:
     """Seconds left of a job, from the steps of earlier ones (newest first) and its own pace.
 
     A step takes the median of what it took, for as many rows as this job has. What the finished
-    steps of this job took, of what was foreseen, scales the rest.
+    steps of this job took, of what was foreseen, scales the rest, once that is some seconds.
     """
 
     def __init__(self, earlier: Sequence[Sequence[JobStep]]) -> None:
@@ -60,11 +78,12 @@ class Forecast:
         done = [each for each in ended if each.state == "done" and each.step in self._seconds]
         foreseen = sum(self._seconds[each.step] for each in done) * size
         took = sum(each.seconds for each in done)
-        pace = min(max(took / foreseen, _PACE[0]), _PACE[1]) if foreseen > 0 and took > 0 else 1.0
+        known = max(foreseen, took) >= ENOUGH_S and foreseen > 0 and took > 0
+        pace = min(max(took / foreseen, _PACE[0]), _PACE[1]) if known else 1.0
         behind = {now.step, *(each.step for each in ended)}
         rest = sum(took for name, took in self._seconds.items() if name not in behind)
         share = min(1.0, now.rows / total) if total > 0 else 0.0
-        if share >= _SURE:
+        if share >= _SURE and now.seconds >= ENOUGH_S:
             own = now.seconds * (1 - share) / share
         else:
             own = max(0.0, self._seconds.get(now.step, 0.0) * size * pace - now.seconds)

@@ -102,6 +102,7 @@ class Host:
                 "neighbours": self.neighbours,
                 "rows": self.rows,
                 "linear": self.linear,
+                "classified": self.classified,
                 "sample": self.sample,
                 "status": self.status,
                 "file": self._shelf.read,
@@ -275,6 +276,13 @@ class Host:
         model, want = ranking.asked(message, holding.snapshot.dim)
         found = linear.over_parts(parts, model, want, each=self._batch.pool.map)
         return ranking.reply(found, sum(part.base.rows for part in parts), followed_at)
+
+    def classified(self, message: Message) -> Message:
+        """Class and surety of every row of some shards, by a linear model: `ranking.classify`."""
+        holding, parts = self._parts(message)
+        model = ranking.model_of(message, holding.snapshot.dim)
+        found = linear.classified(parts, model, each=self._batch.pool.map)
+        return ranking.whole(found, sum(part.base.rows for part in parts))
 
     def sample(self, message: Message) -> Message:
         """Read some rows of some shards: values snapshot, shards, rows (numbers in the snapshot).

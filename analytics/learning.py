@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from analytics import concept, probe, ranking
 from analytics.decided import LABEL, PREFIXES
-from analytics.linear import Linear, Want
+from analytics.identity import packed
+from analytics.linear import Linear
 from analytics.ranking import Hosts
 from analytics.standing import Standing
 from cql import codec
 from cql.access import now
-from cql.errors import InputError
+from cql.errors import ConflictError, InputError
+from cql.predicted import Rows
 from cql.progress import Progress, silent
-from cql.records import Classifier, Concept, Feature, Suggestion
+from cql.records import Classifier, Concept, Feature, PredictionBatch, Suggestion
 from cql.store import Store
 from cql.taught import CLASSIFIER_LIVE
 
@@ -98,14 +100,16 @@ def classify(
         step=lambda done, total: progress("train", done, total),
     )
     progress("score", 0, snapshot.rows)
-    answer = ranking.rank(hosts, made.linear, Want(k=1))
-    progress("score", answer.found.rows, answer.found.rows)
+    began = now()
+    scored, every = ranking.classify(hosts, made.linear)
+    rows = len(every.images)
+    progress("score", rows, rows)
     stored = Classifier(
         classifier_id=uuid4(),
-        model_id=answer.snapshot.model_id,
-        snapshot_id=answer.snapshot.snapshot_id,
+        model_id=scored.model_id,
+        snapshot_id=scored.snapshot_id,
         classes=made.classes,
-        counts=tuple(answer.found.counts.tolist()),
+        counts=tuple(np.bincount(every.classes, minlength=len(made.classes)).tolist()),
         weights=made.linear.units.astype("<f4").tobytes(),
         norms=tuple(made.linear.norms.tolist()),
         biases=tuple(made.linear.biases.tolist()),
@@ -119,8 +123,61 @@ def classify(
         created_at=now(),
     )
     store.put_classifier(stored)
-    store.set_live(CLASSIFIER_LIVE, stored.classifier_id, expected=expected)
+    _append(store, stored.classifier_id, 1, (every.images, every.classes, every.sureties), began)
+    try:
+        store.set_live(CLASSIFIER_LIVE, stored.classifier_id, expected=expected)
+    except ConflictError:
+        store.delete_predictions(stored.classifier_id)
+        raise
+    if expected is not None:
+        store.delete_predictions(expected)
     return stored
+
+
+def predict(store: Store, model_id: str) -> int:
+    """Let the classifier that counts judge images that came after its training; returns how many.
+
+    The change log says which listings have new features. Every image of those is judged: what is
+    said of an image twice is the same.
+    """
+    version = store.live(CLASSIFIER_LIVE)
+    batches = [] if version is None else store.prediction_batches(version)
+    if version is None or not batches:
+        return 0
+    made = store.classifier(version)
+    if made.model_id != model_id:
+        return 0
+    began, linear = now(), linear_of(made)
+    images: list[UUID] = []
+    classes, sureties = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
+    for name in _arrived(store, batches[-1].read_to - OVERLAP, began + OVERLAP):
+        found = [each for each in store.features_of(name, model_id) if each.dim == made.dim]
+        if found:
+            given, sure = linear.decide(_decoded(found, made.dim))
+            images += [each.image_id for each in found]
+            classes.append(given)
+            sureties.append(sure)
+    rows = (packed(images), np.concatenate(classes).astype(np.uint16), np.concatenate(sureties))
+    # A batch of no images, too: the log is not read from so far back again.
+    _append(store, version, batches[-1].number + 1, rows, began)
+    return len(images)
+
+
+def _append(store: Store, classifier_id: UUID, number: int, rows: Rows, read_to: datetime) -> None:
+    batch = PredictionBatch(
+        classifier_id=classifier_id,
+        number=number,
+        batch_id=uuid4(),
+        rows=len(rows[0]),
+        read_to=read_to,
+    )
+    store.append_predictions(batch, rows)
+
+
+def _arrived(store: Store, since: datetime, until: datetime) -> list[str]:
+    """Listings with new features, by the change log."""
+    changes = store.changes(since, until)
+    return list(dict.fromkeys(each.listing_id for each in changes if each.kind == "feature_added"))
 
 
 # Concepts
@@ -200,6 +257,12 @@ def concept_of(taught: Taught, name: str, version: int, *, author: str) -> Conce
     )
 
 
+def judge(store: Store, model_id: str, *, progress: Progress = silent) -> None:
+    """Let the classifier and the concepts judge what came after them."""
+    predict(store, model_id)
+    suggest(store, model_id, progress=progress)
+
+
 def suggest(store: Store, model_id: str, *, progress: Progress = silent) -> int:
     """Score images that came after a concept was saved, and store the labels that they deserve.
 
@@ -214,12 +277,8 @@ def suggest(store: Store, model_id: str, *, progress: Progress = silent) -> int:
         began = now()
         first = store.concept_since(each.name)
         since = store.concept_read_to(each.name, each.version) or first
-        names = dict.fromkeys(
-            change.listing_id
-            for change in store.changes(since - OVERLAP, began + OVERLAP)
-            if change.kind == "feature_added"
-        )
-        found = list(_fresh(store, each, list(names), first))
+        names = _arrived(store, since - OVERLAP, began + OVERLAP)
+        found = list(_fresh(store, each, names, first))
         total += store.put_suggestions(found)
         # What was logged while this ran is read again: a label is stored once.
         store.set_concept_read_to(each.name, each.version, began)

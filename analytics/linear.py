@@ -94,8 +94,16 @@ def _decided(
     scores: NDArray[np.floating[Any]],
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.floating[Any]]]:
     """Class, surety, and by how much the best score is above the next."""
+    best, surety, ahead = _wide(scores)
+    return best, surety.astype(np.float32) + np.float32(0), ahead
+
+
+def _wide(
+    scores: NDArray[np.floating[Any]],
+) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """The same, with the surety as wide as the scores are."""
     if scores.shape[1] == 1:
-        own = scores[:, 0].astype(np.float32) + np.float32(0)
+        own = scores[:, 0].copy()
         return np.zeros(len(scores), np.int32), own, np.abs(own)
     best = scores.argmax(axis=1)
     rows = np.arange(len(scores))
@@ -105,8 +113,7 @@ def _decided(
     others -= second[:, None]
     np.exp(others, out=others)
     ahead = scores[rows, best] - second
-    surety = ahead - np.log(others.sum(axis=1))
-    return best.astype(np.int32), surety.astype(np.float32) + np.float32(0), ahead
+    return best.astype(np.int32), ahead - np.log(others.sum(axis=1)), ahead
 
 
 def confidence(surety: NDArray[Any]) -> NDArray[np.float64]:
@@ -176,6 +183,63 @@ def over_parts(parts: Sequence[Part], model: Linear, want: Want, *, each: Map = 
         for block, alive in zip(part.blocks, masks, strict=False):
             found.append(_over_block(block, alive, model, want, ids=ids, each=each))
     return merge(found, len(model.units), want)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classified:
+    """Every row: `images` uint8 (N, 16), `classes` uint16 (N,), `sureties` float32 (N,)."""
+
+    images: NDArray[np.uint8]
+    classes: NDArray[np.uint16]
+    sureties: NDArray[np.float32]
+
+
+def classified(parts: Sequence[Part], model: Linear, *, each: Map = map) -> Classified:
+    """Class and surety of every row of some shards as they are now, each as defined.
+
+    Float64 sums in any order err by so little that hardly a row has to be scored again.
+    """
+    found = []
+    for part in parts:
+        for block, alive in zip(part.blocks, (part.alive, None), strict=False):
+            classes, sureties = _whole(block, model, each)
+            seen = np.ones(block.rows, bool) if alive is None else alive.astype(bool)
+            found.append(Classified(block.images[seen], classes[seen], sureties[seen]))
+    return joined(found)
+
+
+def joined(found: Sequence[Classified]) -> Classified:
+    """All rows of several."""
+    return Classified(
+        np.concatenate([np.empty((0, 16), np.uint8), *(one.images for one in found)]),
+        np.concatenate([np.empty(0, np.uint16), *(one.classes for one in found)]),
+        np.concatenate([np.empty(0, np.float32), *(one.sureties for one in found)]),
+    )
+
+
+def _whole(
+    block: Block, model: Linear, each: Map
+) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+    error = _wide_error(model)
+    units = model.units.T.astype(np.float64)
+    sureties = np.empty(block.rows, np.float32)
+    classes = np.empty(block.rows, np.uint16)
+    size = max(64, CHUNK_BYTES // (8 * block.vectors.shape[1]))
+
+    def run(start: int) -> None:
+        end = min(block.rows, start + size)
+        part = block.gather(np.arange(start, end, dtype=np.int64))
+        own, surety, ahead = _wide(part.astype(np.float64) @ units * model.norms + model.biases)
+        least, most = (surety - error).astype(np.float32), (surety + error).astype(np.float32)
+        at = np.flatnonzero((least != most) | (ahead <= error))
+        rounded = surety.astype(np.float32) + np.float32(0)
+        if len(at):
+            own[at], rounded[at] = model.decide(part[at])
+        classes[start:end], sureties[start:end] = own, rounded
+
+    for _ in each(run, range(0, block.rows, size)):  # type: ignore[attr-defined]
+        pass
+    return classes, sureties
 
 
 def merge(found: Sequence[Found], classes: int, want: Want) -> Found:
@@ -303,3 +367,15 @@ def _slack(model: Linear) -> tuple[float, float]:
     error = float(model.norms.max()) * error_bound(dim) + 4 * unit * most
     # exp of at most 90, a sum of C, a log, and the last rounding, all in float32.
     return 2 * error + (2 * classes + 200) * unit + 8 * unit * most, 2 * error
+
+
+def _wide_error(model: Linear) -> float:
+    """By how much a surety, or the distance of two scores, may err that is summed in float64.
+
+    As `_slack`, with the unit of float64: a product of D numbers in any order errs by at most
+    D units of the sum of its terms' sizes, which unit vectors keep below their norms' product.
+    """
+    dim, classes = model.units.shape[1], len(model.units)
+    unit = 2.0**-52
+    most = float((model.norms * _NORM + np.abs(model.biases)).max())
+    return float(4 * (dim + 8) * unit * most + (2 * classes + 200) * unit)

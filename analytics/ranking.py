@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.linear import Found, Linear, Ranked, Want, merge
+from analytics.linear import Classified, Found, Linear, Ranked, Want, joined, merge
 from cql.errors import IntegrityError
 from cql.records import Snapshot
 from cql.wire import Message
@@ -54,6 +54,18 @@ def rank(hosts: Hosts, model: Linear, want: Want) -> Answer:
     )
 
 
+def classify(hosts: Hosts, model: Linear) -> tuple[Snapshot, Classified]:
+    """Class and surety of every row of the collection. UnavailableError."""
+    values = {"norms": model.norms.tolist(), "biases": model.biases.tolist()}
+    snapshot, replies = hosts.over_all("classified", values, {"units": model.units})
+    return snapshot, joined(
+        [
+            Classified(reply.arrays["images"], reply.arrays["classes"], reply.arrays["sureties"])
+            for reply in replies
+        ]
+    )
+
+
 def sample(hosts: Hosts, count: int, *, seed: int) -> tuple[Snapshot, NDArray[np.float32]]:
     """Read vectors of `count` rows drawn without replacement: float32 (n, D) by row number.
 
@@ -84,13 +96,8 @@ def question(model: Linear, want: Want) -> tuple[dict[str, Any], dict[str, NDArr
 
 def asked(message: Message, dim: int) -> tuple[Linear, Want]:
     """Read a question. IntegrityError for vectors of another width."""
-    values, units = message.values, message.arrays["units"]
-    if units.ndim != 2 or units.shape[1] != dim:
-        raise IntegrityError(
-            f"weights must have D={dim}, they have {units.shape}: train on the snapshot's model"
-        )
+    values, model = message.values, model_of(message, dim)
     ids = base64.b64decode(values["without"])
-    model = Linear(units, np.array(values["norms"]), np.array(values["biases"]))
     want = Want(
         k=int(values["k"]),
         of=values["of"],
@@ -98,6 +105,16 @@ def asked(message: Message, dim: int) -> tuple[Linear, Want]:
         threshold=float(values["threshold"]),
     )
     return model, want
+
+
+def model_of(message: Message, dim: int) -> Linear:
+    """The model that a question is about. IntegrityError for vectors of another width."""
+    values, units = message.values, message.arrays["units"]
+    if units.ndim != 2 or units.shape[1] != dim:
+        raise IntegrityError(
+            f"weights must have D={dim}, they have {units.shape}: train on the snapshot's model"
+        )
+    return Linear(units, np.array(values["norms"]), np.array(values["biases"]))
 
 
 def reply(found: Found, base: int, followed_at: float | None) -> Message:
@@ -110,6 +127,16 @@ def reply(found: Found, base: int, followed_at: float | None) -> Message:
         arrays[f"{name}.classes"] = ranked.classes
         arrays[f"{name}.images"] = ranked.images
     return Message(values, arrays)
+
+
+def whole(found: Classified, base: int) -> Message:
+    """What a host answers that is asked for every row."""
+    arrays: dict[str, NDArray[Any]] = {
+        "images": found.images,
+        "classes": found.classes,
+        "sureties": found.sureties,
+    }
+    return Message({"base": base}, arrays)
 
 
 def read(message: Message) -> Found:

@@ -519,6 +519,20 @@ class Classifier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionBatch:
+    """Images that a classifier gave a class together; later batches hold what came later.
+
+    `read_to`: up to when the change log was taken in.
+    """
+
+    classifier_id: UUID
+    number: int
+    batch_id: UUID
+    rows: int
+    read_to: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Concept:
     """A version of a concept taught by click; without `positives` it was taken back.
 

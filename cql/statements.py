@@ -343,6 +343,23 @@ PROGRESS = Statement(
     "SELECT read_to FROM {keyspace}.concept_progress WHERE name = ? AND version = ?"
 )
 
+PREDICTION_BATCH_COLUMNS = "classifier_id number batch_id rows read_to"
+ADD_PREDICTION_BATCH = _insert(
+    "{keyspace}.prediction_batches", PREDICTION_BATCH_COLUMNS, "IF NOT EXISTS"
+)
+PREDICTION_BATCH = Statement(
+    "SELECT * FROM {keyspace}.prediction_batches WHERE classifier_id = ? AND number = ?"
+)
+PREDICTION_BATCHES = Statement(
+    "SELECT * FROM {keyspace}.prediction_batches WHERE classifier_id = ? AND number > ?"
+)
+DELETE_PREDICTION_BATCHES = Statement(
+    "DELETE FROM {keyspace}.prediction_batches WHERE classifier_id = ?"
+)
+PUT_PREDICTIONS = _insert("{keyspace}.predictions", "batch_id part images classes sureties crc32c")
+PREDICTIONS = Statement("SELECT * FROM {keyspace}.predictions WHERE batch_id = ? AND part = ?")
+DELETE_PREDICTIONS = Statement("DELETE FROM {keyspace}.predictions WHERE batch_id = ? AND part = ?")
+
 # Jobs: written by compare-and-set alone.
 ADD_JOB = _insert(
     "{keyspace}.jobs",

@@ -10,6 +10,7 @@ from cassandra.cluster import Session
 from cql.access import Access
 from cql.comparisons import Comparisons
 from cql.ledger import Ledger
+from cql.predicted import Predicted
 from cql.results import Results
 from cql.session import close, connect
 from cql.settings import Settings
@@ -18,7 +19,7 @@ from cql.vectors import Vectors
 from cql.work import Work
 
 
-class Store(Vectors, Work, Ledger, Taught, Results, Comparisons):
+class Store(Vectors, Work, Ledger, Taught, Predicted, Results, Comparisons):
     """Everything that is stored about one collection.
 
     Each method says which error of `cql.errors` it raises besides `UnavailableError`, which any

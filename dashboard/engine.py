@@ -137,7 +137,7 @@ class Engine:
                 sizes.KIND: self._size,
                 stocks.KIND: self._report_stock,
                 learning.KIND_CLASSIFY: self._classify,
-                learning.KIND_CONCEPTS: self._label_arrivals,
+                learning.KIND_CONCEPTS: self._judge_arrivals,
             }
             log.info("engine %s is ready", self.owner)
             Runner(
@@ -201,7 +201,7 @@ class Engine:
                 "a collection needs one photo that can be read, it has none: ingest photos, "
                 "and see `sightline status` for the files that failed"
             )
-        self._suggest(self._model_id(parameters), progress)
+        self._judge(self._model_id(parameters), progress)
         placed = self._place(progress)
         progress("extract", have, have, _extracted(report, have, placed))
 
@@ -212,7 +212,7 @@ class Engine:
         snapshot = build(self._open_spark, self.settings, self._open_store, model_id, progress)
         progress("hosts", 0, snapshot.shards, "loading")
         self._host(snapshot, beacon)
-        self._suggest(model_id, progress)
+        self._judge(model_id, progress)
         text = f"{snapshot.rows:,} images of {snapshot.listings:,} listings are searchable"
         progress("hosts", snapshot.shards, snapshot.shards, text)
 
@@ -271,17 +271,17 @@ class Engine:
         text = f"{rows:,} images in {len(made.classes)} classes from {made.labels:,} labels"
         progress("classify", rows, rows, text)
 
-    def _label_arrivals(self, parameters: Mapping[str, Any], progress: Progress) -> None:
-        learning.suggest(self._open_store, self._model_id(parameters), progress=progress)
+    def _judge_arrivals(self, parameters: Mapping[str, Any], progress: Progress) -> None:
+        learning.judge(self._open_store, self._model_id(parameters), progress=progress)
 
-    def _suggest(self, model_id: str, progress: Progress) -> None:
-        """Let concepts label what arrived. The job that it is a step of does not fail with it."""
+    def _judge(self, model_id: str, progress: Progress) -> None:
+        """Let what was learned judge what arrived. The job that it is a step of does not fail."""
         try:
-            learning.suggest(self._open_store, model_id, progress=progress)
+            learning.judge(self._open_store, model_id, progress=progress)
         except SightlineError as error:
             if isinstance(error, CancelledError):
                 raise
-            log.warning("concepts have not labelled what arrived: %s", error)
+            log.warning("classes and concepts are not told yet of what arrived: %s", error)
 
     def _place(self, progress: Progress) -> int:
         """Place what is not on the live map. The job does not fail with it: it is tried again."""

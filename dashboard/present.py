@@ -10,6 +10,7 @@ from uuid import UUID
 
 from analytics import jobs
 from analytics.effective import Effective
+from analytics.forecast import left_of_step
 from analytics.regions import iso
 from analytics.search import Request, Result
 from analytics.tiles import Column, Facet, Row
@@ -360,8 +361,8 @@ def job_view(job: Job) -> JobView:
     """A job with its share done and the seconds it took or has left."""
     share = min(1.0, job.done / job.total) if job.total > 0 else 0.0
     end = job.finished_at or (datetime.now(UTC) if job.state == "running" else None)
-    left = (job.total - job.done) / job.rate if job.rate > 0 and job.total >= job.done else None
     whole = job.left_s is not None
+    left = job.left_s if whole else left_of_step(job.done, job.total, job.rate)
     found = jobs.steps(job)
     return JobView(
         job_id=job.job_id,
@@ -372,7 +373,7 @@ def job_view(job: Job) -> JobView:
         total=job.total,
         rate=job.rate,
         share=1.0 if job.state == "done" else share,
-        left_s=(job.left_s if whole else left) if job.state == "running" else None,
+        left_s=left if job.state == "running" else None,
         message=job.message,
         error=job.error,
         created_at=job.created_at,

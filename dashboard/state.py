@@ -27,10 +27,10 @@ MAX_TEXT: Final = 200
 MAX_ZOOM: Final = 32.0
 MAX_AFTER: Final = 1_000
 
-NUMBER_COLUMNS: Final = ("outlier_score", "membership", "knn_distance")
+NUMBER_COLUMNS: Final = ("outlier_score", "membership", "knn_distance", "confidence")
 _COLUMN = re.compile(
-    r"(?:cluster|group|placed|label|trust|outlier_score|membership|knn_distance"
-    r"|attr:[^\x00-\x1f\x7f]{1,120})"
+    r"(?:cluster|group|placed|label|predicted|confidence|trust|outlier_score|membership"
+    r"|knn_distance|attr:[^\x00-\x1f\x7f]{1,120})"
 )
 _MODES: Final[dict[str, Mode]] = {"u": "union", "s": "subtract", "i": "intersect"}
 _LETTERS: Final = {mode: letter for letter, mode in _MODES.items()}
@@ -381,7 +381,7 @@ def _read_filter(filters: dict[str, Filter], kind: str, column: str, value: str)
             filters[column] = Filter(column, tuple(unique)[:MAX_VALUES])
         return
     low_text, separator, high_text = value.partition("..")
-    if known is not None or not separator or column in {"cluster", "group"}:
+    if known is not None or not separator or column in {"cluster", "group", "predicted"}:
         return
     low, high = _bound(low_text), _bound(high_text)
     broken = (low_text and low is None) or (high_text and high is None)

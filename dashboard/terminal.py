@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Column
 
+from analytics.forecast import LEAST_RATE, left_of_step
+
 PLAIN_EVERY_S = 5.0
 """Seconds between two plain lines of one step."""
 
@@ -136,12 +138,12 @@ class Screen:
 def progress_text(
     done: int, total: int, rate: float, message: str = "", *, left_s: float | None = None
 ) -> str:
-    """`1,200 of 1,600 · 45/s · 9 s left · message`, leaving out what is unknown."""
+    """`1,200 of 1,600 · 45/s · 9 s left · message`, leaving out what is not known yet."""
     parts = [f"{done:,} of {total:,}" if total else f"{done:,}" if done else ""]
-    if rate > 0:
+    if rate >= LEAST_RATE:
         parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
-        if left_s is None and total > done:
-            left_s = (total - done) / rate
+    if left_s is None:
+        left_s = left_of_step(done, total, rate)
     if left_s is not None:
         parts.append(f"{seconds(left_s)} left")
     parts.append(message)

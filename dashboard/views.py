@@ -404,8 +404,9 @@ class JobView:
     """A job; `share` is done / total of its present step in [0, 1].
 
     `left_s`: seconds left of the whole job by earlier jobs of its kind (`whole_left`), else of the
-    present step at its present rate. `worked_s`, `cpu_s`, `peak_bytes`: what it cost so far, all
-    tries together, the engine and the processes below it. `again`: it can be run again.
+    present step at its present rate; None while that rests on too little. `worked_s`, `cpu_s`,
+    `peak_bytes`: what it cost so far, all tries together, the engine and the processes below it.
+    `again`: it can be run again.
     """
 
     job_id: UUID

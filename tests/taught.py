@@ -8,15 +8,15 @@ from datetime import datetime
 from uuid import UUID
 
 from cql.errors import ConflictError, NotFoundError
-from cql.records import Classifier, Concept, Suggestion
+from cql.records import Concept, Suggestion
 from tests.ledger import now
+from tests.predicted import MemoryPredicted
 
 
 @dataclass
-class MemoryTaught:
+class MemoryTaught(MemoryPredicted):
     """With the rules of `cql.taught.Taught`."""
 
-    classifiers_: dict[UUID, Classifier] = field(default_factory=dict)
     concepts_: dict[str, list[Concept]] = field(default_factory=dict)
     suggestions_: dict[tuple[UUID, str], Suggestion] = field(default_factory=dict)
     read_to_: dict[tuple[str, int], datetime] = field(default_factory=dict)
@@ -26,12 +26,6 @@ class MemoryTaught:
         if self.pointers_.get(name) != expected:
             raise ConflictError(f"the live {name} moved")
         self.pointers_[name] = version
-
-    def put_classifier(self, classifier: Classifier) -> None:
-        self.classifiers_[classifier.classifier_id] = classifier
-
-    def classifier(self, classifier_id: UUID) -> Classifier:
-        return self.classifiers_[classifier_id]
 
     def append_concept(self, concept: Concept) -> Concept:
         stored = replace(concept, created_at=now())

@@ -25,7 +25,16 @@ _QUIET = ("membership",)
 _EVEN = ("outlier_score",)
 """Percentiles: as many images in every bin, so a histogram would tell nothing."""
 
-_FIRST = ("placed", "cluster", "group", "outlier_score", "knn_distance")
+_FIRST = (
+    "placed",
+    "cluster",
+    "group",
+    "label",
+    "predicted",
+    "confidence",
+    "outlier_score",
+    "knn_distance",
+)
 
 
 def facets(found: tuple[FacetView, ...], state: ExploreState) -> list[Any]:

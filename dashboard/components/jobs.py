@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from dash import dcc, html
 
+from analytics.forecast import LEAST_RATE
 from dashboard import ids
 from dashboard.components.widgets import (
     aria,
@@ -110,7 +111,7 @@ def _facts(job: JobView) -> list[str]:
     elif job.done:
         facts.append(count(job.done))
     if job.state == "running":
-        if job.rate > 0:
+        if job.rate >= LEAST_RATE:
             facts.append(f"{job.rate:,.1f}/s")
         if job.left_s is not None:
             what = "left" if job.whole_left else "left in this step"

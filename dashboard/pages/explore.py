@@ -19,7 +19,10 @@ TICK_MS = 4_000
 LOOK_MS = 10_000
 """How often it looks whether images were placed on the map."""
 
-GROUPS = (("cluster", "group", "outlier_score"), ("membership", "knn_distance"))
+GROUPS = (
+    ("cluster", "group", "label", "predicted", "confidence", "outlier_score"),
+    ("membership", "knn_distance"),
+)
 
 
 def layout(_search: str | None = None) -> html.Div:
@@ -98,7 +101,7 @@ def body(state: ExploreState, version: MapView, columns: tuple[ColumnView, ...])
 
 
 def options(columns: tuple[ColumnView, ...]) -> list[dict[str, Any]]:
-    """Return the choices of "Colour by": cluster, outlier score, attributes, the other scores."""
+    """Return the choices of "Colour by": clusters, decisions, attributes, the other scores."""
     first, last = GROUPS
     by_name = {column.name: column for column in columns}
     middle = [c.name for c in columns if c.name not in (*first, *last)]

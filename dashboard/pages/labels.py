@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from dash import dcc, html
 
+from analytics.decided import PREDICTED
 from dashboard import ids
 from dashboard.components import states
 from dashboard.components.review import review_card
@@ -14,6 +15,7 @@ from dashboard.components.widgets import aria, count, data, icon, percent, plura
 from dashboard.figures import CONFIG, TALL, blank
 from dashboard.learned import ClassesView, ClassView, GuessPage
 from dashboard.places import LabelsState
+from dashboard.state import ExploreState, Filter
 
 PAGE: Final = 48
 """Images on one page."""
@@ -152,6 +154,7 @@ def side(found: ClassesView, state: LabelsState) -> list[Any]:
                     className="classes",
                 ),
                 html.P(f"{count(more)} more", className="hint") if more else None,
+                on_map(state) if found.trained is not None and found.usable else None,
             ],
             className="labels__classes",
         )
@@ -176,6 +179,16 @@ def side(found: ClassesView, state: LabelsState) -> list[Any]:
     hint = "No listing is on both sides of the split."
     figures = [held, html.Dl(facts, className="facts"), html.P(hint, className="hint")]
     return [*parts, html.Section(figures)]
+
+
+def on_map(state: LabelsState) -> dcc.Link:
+    """Build the way to the map by predicted class, of the chosen class alone where there is one."""
+    filters = (Filter(PREDICTED, (state.name,)),) if state.name else ()
+    return dcc.Link(
+        [icon("map"), html.Span("Show on the map")],
+        href=ExploreState(colour=PREDICTED, filters=filters).href(),
+        className="button button--small labels__map",
+    )
 
 
 def gallery(page: GuessPage, state: LabelsState) -> html.Div:

@@ -52,11 +52,12 @@ from cql.results import OutlierPage
 from cql.settings import Settings
 from tests.ledger import MemoryLedger
 from tests.placed import MemoryPlaced
+from tests.predicted import MemoryPredicted
 
 MODEL = "toy@1"
 
 
-class Memory(MemoryPlaced, MemoryLedger):
+class Memory(MemoryPlaced, MemoryPredicted, MemoryLedger):
     """What analytics asks of the store, held in dictionaries."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from analytics.forecast import Forecast, JobStep
+from analytics.forecast import Forecast, JobStep, left_of_step
 from analytics.jobs import Handler, Runner, again, steps, submit, wait
 from analytics.steps import KEPT
 from cql.errors import InputError, UnavailableError
@@ -303,6 +303,41 @@ def test_time_left_comes_from_earlier_jobs() -> None:
     stopped = [row("a", "kept", 0, 200), row("c", "stopped", 9, 1), row("b", "running", 0, 0)]
     assert found.left(stopped, total=2) == pytest.approx(100)
     assert found.left([row("new", "running", 1, 0)], total=0) == pytest.approx(60)
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "rate", "left"),
+    [
+        (1, 500, 1 / 18, None),  # one unit, however long it took
+        (24, 500, 2.0, None),  # less than a twentieth
+        (25, 500, 2.0, 237.5),
+        (25, 500, 5.5, None),  # not five seconds yet
+        (100, 1_000_000, 10.0, 99_990.0),  # a hundred are enough of many
+        (99, 1_000_000, 10.0, None),
+        (2, 3, 0.1, 10.0),
+        (0, 10, 0.0, None),
+        (0, 0, 0.0, None),
+        (7, 0, 1.0, None),
+        (10, 10, 1.0, None),
+    ],
+)
+def test_time_left_of_a_step_is_told_once_it_rests_on_enough(
+    done: int, total: int, rate: float, left: float | None
+) -> None:
+    assert left_of_step(done, total, rate) == (left if left is None else pytest.approx(left))
+
+
+def test_a_moment_of_work_does_not_scale_what_earlier_jobs_say() -> None:
+    before = [row("a", "done", 0.1, 100), row("b", "done", 20, 100)]
+    found = Forecast([before])
+    # Five times as long as foreseen, but half a second; then long enough to believe it.
+    steps = [row("a", "done", 0.5, 100), row("b", "running", 0, 0)]
+    assert found.left(steps, total=100) == pytest.approx(20)
+    steps = [row("a", "done", 50, 100), row("b", "running", 0, 0)]
+    assert found.left(steps, total=100) == pytest.approx(100)
+    # A tenth of b in a second is no pace yet, in ten it is.
+    assert found.left([row("b", "running", 1, 20)], total=100) == pytest.approx(19.1)
+    assert found.left([row("b", "running", 10, 20)], total=100) == pytest.approx(40.1)
 
 
 def test_time_left_without_history_is_not_known() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analytics import ranking
-from analytics.linear import K_MAX, Linear, Want, confidence, decided
+from analytics.linear import K_MAX, Linear, Want, classified, confidence, decided
 from analytics.search import Searcher
 from cql import codec
 from cql.errors import InputError
@@ -101,6 +102,69 @@ def test_every_division_says_what_a_loop_says(
                 same(ranking.rank(searcher, linear, want), answer)
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_every_division_gives_every_row_the_class_of_a_loop(
+    world: Callable[..., World], classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analytics.linear.CHUNK_BYTES", 4096)  # several chunks a shard
+    made = world()
+    vectors = unit(450, 6)
+    vectors[100:140] = vectors[7]
+    made.fill(vectors, [f"l{n // 3:04d}" for n in range(len(vectors))])
+    linear = model(classes, 6)
+    linear.units[1], linear.norms[1] = linear.units[0], linear.norms[0]
+    linear.biases[1] = linear.biases[0]  # of equal scores the first class counts
+    wanted = {}
+    for image, vector in zip(made.images, vectors, strict=True):
+        own = naive([(image, vector)], linear, Want(k=1))
+        wanted[image] = (own["unsure"][0][1], own["unsure"][0][0])
+    exact = dict(zip(made.images, linear.decide(vectors)[1].tolist(), strict=True))
+    for cuts in (1, 7):
+        made.close()
+        made.cut(cuts)
+        made.host(min(cuts, 3))
+        with Searcher(made.settings, made.store) as searcher:  # type: ignore[arg-type]
+            until(searcher.ready)
+            snapshot, found = ranking.classify(searcher, linear)
+        assert snapshot.rows == len(found.images) == 450
+        images = [UUID(bytes=each.tobytes()) for each in found.images]
+        assert dict(zip(images, found.classes.tolist(), strict=True)) == {
+            image: own for image, (own, _) in wanted.items()
+        }
+        assert dict(zip(images, found.sureties.tolist(), strict=True)) == exact, "to the bit"
+        np.testing.assert_allclose(
+            found.sureties, [wanted[image][1] for image in images], rtol=1e-6, atol=1e-6
+        )
+
+
+def test_rows_that_float64_cannot_tell_apart_are_scored_as_defined() -> None:
+    vectors = unit(300, 24)
+    block: Any = SimpleNamespace(
+        rows=300, vectors=vectors, images=np.zeros((300, 16), np.uint8),
+        gather=lambda rows: vectors[rows],
+    )  # fmt: skip
+    part: Any = SimpleNamespace(blocks=(block,), alive=np.r_[0, np.ones(299)].astype(np.uint8))
+    linear = model(4, 24)
+    linear.biases[:] += 1e8
+    asked: list[int] = []
+
+    class Counted(Linear):
+        def decide(self, rows: Any) -> Any:
+            asked.append(len(rows))
+            return super().decide(rows)
+
+    found = classified([part], Counted(linear.units, linear.norms, linear.biases))
+    own, sure = linear.decide(vectors[1:])
+    assert sum(asked) > 0, "what is left of two large scores errs by more than float32 rounds"
+    assert found.classes.tolist() == own.tolist()
+    assert found.sureties.tolist() == sure.tolist()
+    asked.clear()
+    small = model(4, 24)
+    found = classified([part], Counted(small.units, small.norms, small.biases))
+    assert sum(asked) < 3, "hardly a row has to be scored again"
+    assert found.sureties.tolist() == small.decide(vectors[1:])[1].tolist()
+
+
 def test_changed_and_deleted_listings_are_seen_as_they_are(world: Callable[..., World]) -> None:
     made = world()
     vectors = unit(60, 5)
@@ -129,6 +193,12 @@ def test_changed_and_deleted_listings_are_seen_as_they_are(world: Callable[..., 
         answer = ranking.rank(searcher, linear, want)
         same(answer, naive(rows, linear, want))
         assert answer.followed_at is not None
+        _, every = ranking.classify(searcher, linear)
+        own, sure = linear.decide(np.array([v for _, v in rows]))
+        assert {
+            each.tobytes(): (int(given), float(surety))
+            for each, given, surety in zip(every.images, every.classes, every.sureties, strict=True)
+        } == {i.bytes: (int(own[at]), float(sure[at])) for at, (i, _) in enumerate(rows)}
         _, drawn = ranking.sample(searcher, 1_000, seed=3)
         assert len(drawn) == 58, "rows of the changed listing are left out"
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect
 
-from analytics import decided
+from analytics import decided, learning
+from analytics.search import Searcher
+from cql.store import Store
 from dashboard import app
 from tests.browser.conftest import DRIVER, SIZES, ready, shoot
 from tests.dashboard.test_deciding import World
@@ -142,6 +145,35 @@ def test_a_label_spreads_after_a_look_and_the_history_takes_it_back(served: Serv
         first.get_by_role("button", name="Undo").click()
         expect(page.locator(".act").first).to_contain_text("replaced")
     assert list(decided.labels(world.store).values()).count("valve") == 4
+
+
+def test_predicted_classes_colour_and_filter_the_map(served: Served) -> None:
+    world = served.world
+    for number, label in ((1, "gas"), (3, "water")):
+        world.decisions.label(world.images_in(number)[:9], label, author="ann")
+    store, hosts = cast("Store", world.store), cast("Searcher", world.searcher)
+    made = learning.classify(store, hosts)
+    counts = dict(zip(made.classes, made.counts, strict=True))
+    with served.page("/labels") as page:
+        page.get_by_role("link", name="Show on the map").click()
+        page.wait_for_url(re.compile("colour=predicted"))
+        ready(page)
+        expect(page.locator(".sm-legend")).to_contain_text("Predicted class")
+        for name in made.classes:
+            expect(page.locator(".sm-legend")).to_contain_text(name)
+        facet = page.locator(".facet").filter(has_text="Predicted class")
+        facet.locator(".facet__value").filter(has_text="gas").click()
+        page.wait_for_url(re.compile("f.predicted=gas"))
+        expect(page.locator("#explore-count")).to_contain_text(f"{counts['gas']} of ")
+        shoot(page, "explore-predicted")
+    with served.page("/?colour=confidence&r.confidence=0.5..") as page:
+        ready(page)
+        expect(page.locator(".sm-legend")).to_contain_text("Confidence")
+        expect(page.locator("#explore-chips")).to_contain_text("Confidence from 0.5")
+        sure = served.world.services.select(
+            {"filters": {"confidence": {"low": 0.5, "high": None}}}, limit=1
+        )
+        expect(page.locator("#explore-count")).to_contain_text(f"{sure.count} of ")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -342,6 +342,10 @@ class MemorySearcher:
             gather=lambda rows: held[rows],
         )
         part: Any = SimpleNamespace(blocks=(block,), alive=None)
+        if method == "classified":
+            scored = ranking.model_of(Message(dict(values), dict(arrays)), held.shape[1])
+            every = linear.classified([part], scored)
+            return self.snapshot(), [ranking.whole(every, len(held))]
         model, want = ranking.asked(Message(dict(values), dict(arrays)), held.shape[1])
         found = linear.over_parts([part], model, want)
         return self.snapshot(), [ranking.reply(found, len(held), WHEN.timestamp())]

@@ -39,6 +39,9 @@ def plain() -> tuple[Screen, io.StringIO]:
         ((5, 0, 0.0, "x"), "5 · x"),
         ((1200, 1600, 45.0, ""), "1,200 of 1,600 · 45/s · 8.9 s left"),
         ((1600, 1600, 2.5, "end"), "1,600 of 1,600 · 2.5/s · end"),
+        ((1, 500, 0.053, ""), "1 of 500 · 0.1/s"),  # the first unit waits for a compiler
+        ((1, 500, 0.04, "x"), "1 of 500 · x"),
+        ((30, 500, 0.5, ""), "30 of 500 · 0.5/s · 15 min 40 s left"),
     ],
 )
 def test_progress_in_words(given: tuple[int, int, float, str], text: str) -> None:

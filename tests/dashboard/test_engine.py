@@ -166,15 +166,15 @@ def test_a_classifier_and_arrivals_are_learned_by_jobs(
     def fail(*_: Any, **__: Any) -> int:
         raise UnavailableError("no store")
 
-    monkeypatch.setattr(learning, "suggest", fail)
-    engine._suggest("m@1", progress)  # the step of another job: it does not fail with it
+    monkeypatch.setattr(learning, "judge", fail)
+    engine._judge("m@1", progress)  # the step of another job: it does not fail with it
 
     def cancelled(*_: Any, **__: Any) -> int:
         raise CancelledError("stop")
 
-    monkeypatch.setattr(learning, "suggest", cancelled)
+    monkeypatch.setattr(learning, "judge", cancelled)
     with pytest.raises(CancelledError):
-        engine._suggest("m@1", progress)
+        engine._judge("m@1", progress)
 
 
 class FakeLatecomers:
@@ -198,7 +198,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What an extraction reports; nothing is extracted."""
     made = SimpleNamespace(images=3, present=4, had=4, failed=0, shares={}, rate=1.0)
     monkeypatch.setattr("extraction.job.extract", lambda *_, **__: made)
-    monkeypatch.setattr(learning, "suggest", lambda *_, **__: 0)
+    monkeypatch.setattr(learning, "judge", lambda *_, **__: 0)
     monkeypatch.setattr(Engine, "_open_spark", None)
     monkeypatch.setattr(Engine, "_model_id", lambda *_: "m@1")
     return made

@@ -136,6 +136,76 @@ def test_every_image_gets_a_class_and_figures_are_shown(world: World) -> None:
     assert (labelled.label, labelled.version) == ("kind 1", 1)
 
 
+def test_the_map_has_class_and_confidence_as_columns(world: World) -> None:
+    services = world.services
+    before = {column.name for column in services.columns()}
+    assert not before & {"predicted", "confidence"}
+    world.label()
+    made = world.train()
+    columns = {column.name: column for column in services.columns()}
+    assert columns["predicted"].labels == made.classes
+    assert (columns["predicted"].label, columns["confidence"].label) == (
+        "Predicted class",
+        "Confidence",
+    )
+    facet = next(each for each in services.facets({}) if each.name == "predicted")
+    counts = dict(zip(made.classes, made.counts, strict=True))
+    assert {value.value: value.count for value in facet.values} == counts
+    chosen = {"filters": {"predicted": ["kind 1"], "confidence": {"low": 0.5, "high": None}}}
+    found = services.select(chosen, limit=500)
+    for each in found.rows:
+        said = services.classes.prediction(each.image_id).classes[0]
+        assert (said.name, said.confidence >= 0.5) == ("kind 1", True)
+    ranked = services.classes.guesses("kind 1", limit=500).guesses
+    sure = {each.image_id for each in ranked if each.confidence and each.confidence >= 0.5}
+    assert {each.image_id for each in found.rows} == sure
+    # A tile may be kept by a browser only as long as no other training counts.
+    assert world.store.version is not None
+    map_id = world.store.version.map_id
+    token, forever = services.tile_version("predicted", map_id, 0)
+    assert not forever
+    world.services.decisions.label(world.of(3)[:9], "kind 3", author="ann")
+    world.train()
+    fresh = Services(world.settings, world.store, world.searcher)  # type: ignore[arg-type]
+    assert fresh.tile_version("predicted", map_id, 0)[0] != token
+    names = {column.name: column.labels for column in fresh.columns()}
+    assert names["predicted"] == ("kind 0", "kind 1", "kind 2", "kind 3")
+    assert list(world.store.predicted_) == [world.store.pointers_["classifier"]], "the old ones go"
+
+
+def test_images_that_come_after_a_training_get_a_class(world: World) -> None:
+    store: Any = world.store
+    assert learning.predict(store, "m") == 0, "nothing is trained"
+    world.label()
+    made = world.train()
+    new = [world.arrive(world.of(kind)[0]) for kind in (0, 2)]
+    assert learning.predict(store, "another") == 0
+    assert learning.predict(store, "m") == 2
+    images, classes, sureties = store.predictions(
+        store.prediction_batches(made.classifier_id, after=1)[0]
+    )
+    said = {UUID(bytes=i.tobytes()): int(c) for i, c in zip(images, classes, strict=True)}
+    assert {image: made.classes[own] for image, own in said.items()} == {
+        new[0]: "kind 0",
+        new[1]: "kind 2",
+    }
+    for image, surety in zip(images, sureties, strict=True):
+        own = world.services.classes.prediction(UUID(bytes=image.tobytes())).classes[0]
+        assert own.confidence == pytest.approx(1 / (1 + np.exp(-float(surety))), rel=1e-6)
+    del world.store.images[new[0]], world.store.vectors_[new[0]]
+    assert learning.predict(store, "m") == 1, "of the last minutes, what is still there"
+
+
+def test_a_classifier_of_an_older_sightline_says_nothing_of_the_map(world: World) -> None:
+    world.label()
+    made = world.train()
+    world.store.delete_predictions(made.classifier_id)
+    store: Any = world.store
+    assert learning.predict(store, "m") == 0
+    assert "predicted" not in {column.name for column in world.services.columns()}
+    assert world.services.classes.classes().usable
+
+
 def test_one_image_says_what_the_ranking_says_of_it(world: World) -> None:
     world.label()
     world.train()
@@ -204,6 +274,7 @@ def test_of_two_trainings_at_once_one_counts(world: World) -> None:
     with pytest.raises(ConflictError):
         learning.classify(store, Slow())
     assert store.classifier(first.classifier_id) == first
+    assert list(store.predicted_) == [first.classifier_id], "what the other said is gone"
 
 
 # Concepts
