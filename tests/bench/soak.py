@@ -273,7 +273,7 @@ def _named(process: psutil.Process, hosts: set[int]) -> str:
         return "host"
     words = " ".join(process.cmdline())
     if "java" in process.name():
-        return "spark" if "spark" in words.lower().partition("-cp")[0] else "cassandra"
+        return "spark" if "org.apache.spark" in words else "cassandra"
     return "users" if process.pid == psutil.Process().pid else "python"
 
 
