@@ -149,11 +149,15 @@ def _placed(  # noqa: PLR0917 - a result of each step that it reads
     if before.known is not None:
         laid[:] = landmarks.start(before.placed)[around.rows]
     laid[np.searchsorted(around.rows, landmarks.rows)] = sketch.placed
+    free = np.ones(len(around.rows), np.bool_)
+    if before.known is not None:
+        free[np.searchsorted(around.rows, np.unique(landmarks.stands[before.known]))] = False
     placed = satellites.place(
         around,
         laid,
         landmarks.stands,
         near,
+        free=free,
         seed=making.seed,
         neighbours=making.chosen.map_neighbours,
         min_dist=making.chosen.map_min_dist,

@@ -36,12 +36,14 @@ def laid(vectors: NDArray[np.float32], count: int, *, dims: int = 2, least: floa
 
 
 @pytest.mark.parametrize(("dims", "least"), [(2, 0.1), (10, 0.0)])
-def test_anchors_stay_and_the_others_come_to_lie_in_their_groups(dims: int, least: float) -> None:
+@pytest.mark.parametrize("free", [True, False])
+def test_rows_come_to_lie_in_their_groups(dims: int, least: float, free: bool) -> None:
     vectors = groups(1200)
     graph, found, stands, where = laid(vectors, 200, dims=dims, least=least)
-    placed = place(found, where, stands, graph, seed=1, min_dist=least)
+    moves = None if free else np.zeros(200, bool)
+    placed = place(found, where, stands, graph, seed=1, min_dist=least, free=moves)
     assert placed.shape == (1200, dims)
-    assert np.array_equal(placed[found.rows], where)
+    assert np.array_equal(placed[found.rows], where) == (not free)
     assert projection.trust(vectors, placed).value > 0.9
     middles = np.array([placed[np.arange(1200) % 20 == own].mean(axis=0) for own in range(20)])
     gap = ((placed[:, None] - middles) ** 2).sum(axis=2)
@@ -49,20 +51,21 @@ def test_anchors_stay_and_the_others_come_to_lie_in_their_groups(dims: int, leas
     assert not np.array_equal(placed, place(found, where, stands, graph, seed=2, min_dist=least))
 
 
-def test_it_is_what_a_loop_over_single_rows_does() -> None:
+@pytest.mark.parametrize("free", [True, False])
+def test_it_is_what_a_loop_over_single_rows_does(free: bool) -> None:
     graph, found, stands, where = laid(groups(300), 60)
     rounds, shape = 3, curve(0.1)
     placed = np.empty((300, 2), np.float32)
     placed[found.rows] = where
     order = np.r_[found.rows, found.others]
-    number = np.argsort(order)
+    number, moving = np.argsort(order), order if free else found.others
     for at, row in enumerate(found.others):
         placed[row] = transform(
             found.near[[at]].astype(np.int64), found.gaps[[at]], where, seed=1, epochs=0
         )[0]
     for turn in range(rounds):
         still = placed[order].copy()
-        for row in found.others:
+        for row in moving:
             near, gaps = graph.rows[row, :14], graph.distances[row, :14].astype(np.float64)
             beyond = np.maximum(0, gaps - gaps[gaps > 0].min())
             low, high = 1e-9, 1e3
@@ -79,7 +82,8 @@ def test_it_is_what_a_loop_over_single_rows_does() -> None:
                 rounds * EPOCHS, RATE, np.float32(shape.a), np.float32(shape.b), 0, 1,
             )  # fmt: skip
             placed[row] = moved[0]
-    result = place(found, where, stands, graph, seed=1, rounds=rounds)
+    moves = np.full(60, free)
+    result = place(found, where, stands, graph, seed=1, rounds=rounds, free=moves)
     near = np.abs(result - placed).max(axis=1) < 1e-2
     # Where a weight differs in its last bit an edge may be due an epoch sooner.
     assert near.mean() > 0.97
@@ -93,13 +97,17 @@ def test_it_does_not_matter_how_rows_are_divided(
     vectors[100:140] = vectors[7]
     given = laid(vectors, 80)
     graph, found, stands, where = given
-    wanted = place(found, where, stands, graph, seed=1)
-    monkeypatch.setattr(satellites, "_PART", size)
-    assert np.array_equal(place(found, where, stands, graph, seed=1, threads=2), wanted)
     tasks = Tasks()
     spark = cast("SparkSession", tasks)
-    again = place(found, where, stands, graph, seed=1, spark=spark, folder=tmp_path)
-    assert np.array_equal(again, wanted)
+    for free in (np.zeros(80, bool), np.ones(80, bool), np.arange(80) % 3 > 0):
+        wanted = place(found, where, stands, graph, seed=1, free=free)
+        assert np.array_equal(wanted[found.rows[~free]], where[~free])
+        monkeypatch.setattr(satellites, "_PART", size)
+        again = place(found, where, stands, graph, seed=1, free=free, threads=2)
+        assert np.array_equal(again, wanted)
+        again = place(found, where, stands, graph, seed=1, free=free, spark=spark, folder=tmp_path)
+        assert np.array_equal(again, wanted)
+        monkeypatch.undo()
     assert tasks.done >= satellites.ROUNDS
     assert list(tmp_path.iterdir()) == []
 
@@ -114,8 +122,9 @@ def test_equal_rows_stand_together() -> None:
     near, gaps = found.near.copy(), found.gaps.copy()
     near[0, 0], gaps[0, 0] = 5, 4e-4  # what float32 leaves of a score of 1
     equal = Anchors(found.rows, found.others, near, gaps)
-    placed = place(equal, where, stands, graph, seed=1)
-    assert np.array_equal(placed[twin], placed[own])
+    placed = place(equal, where, stands, graph, seed=1, free=np.arange(80) != 5)
+    assert np.array_equal(placed[twin], where[5])
+    assert np.array_equal(placed[own], where[5])
 
 
 def test_a_row_without_any_neighbour_stays_among_its_nearest_anchors() -> None:
@@ -138,6 +147,7 @@ def test_all_rows_identical_and_hardly_any_landmarks(count: int) -> None:
     assert (placed == where[0]).all()
     vectors = groups(40)
     graph, found, stands, where = laid(vectors, count)
-    placed = place(found, where, stands, graph, seed=1)
-    assert np.isfinite(placed).all()
+    for free in (True, False):
+        placed = place(found, where, stands, graph, seed=1, free=np.full(len(where), free))
+        assert np.isfinite(placed).all()
     assert np.array_equal(placed[found.rows], where)
