@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from analytics import comparison, projection
+from analytics import comparison, division, projection
 from analytics.groups import Plant
 from analytics.grown import Grown, path_of
 from analytics.making import STEPS, Making, Parameters, bare, data_of, graphs
@@ -61,7 +61,8 @@ def analyse(
 
     That snapshot is the default one from then on: pages show the map and the searches of one model.
 
-    Steps (names given to `progress`): texts, those of `STEPS`, store, changes and tiles. What a
+    Steps (names given to `progress`): texts, those of `STEPS` (more of them above the size that one
+    node lays out, `analytics.division`), store, changes and tiles. What a
     step made is kept in a folder of the map in `data_dir` until the map is live: a run that was
     cancelled, killed or failed continues after its last finished step when it is asked for again.
     `plant` makes copies of images, on which the threshold of near-duplicates is chosen.
@@ -83,11 +84,12 @@ def analyse(
         start = start_of(store, snapshot, seed)
         measured = len(store.measured())
         patched = store.patched(snapshot.model_id)
+        landmarks = division.count(settings, snapshot)
         gone = 0
         while True:
             told = text(
                 chosen, seed, data_of(snapshot), start,
-                measured=measured, patched=patched, gone=gone,
+                measured=measured, patched=patched, gone=gone, landmarks=landmarks,
             )  # fmt: skip
             map_id = identity(listings, told)
             stored = find(store, map_id)
@@ -115,7 +117,8 @@ def analyse(
                 plant=plant,
             )
             folder = _work(settings) / str(map_id)
-            done = run(STEPS, making, folder, progress, rows=snapshot.rows, bare=bare)
+            steps = division.divided(STEPS) if landmarks else STEPS
+            done = run(steps, making, folder, progress, rows=snapshot.rows, bare=bare)
             stored = store_all(settings, store, _made(making, done), progress)
         elif stored.snapshot_id != snapshot.snapshot_id:
             # The same data, sharded anew.
@@ -226,11 +229,13 @@ def text(
     measured: int,
     patched: int,
     gone: int = 0,
+    landmarks: int = 0,
 ) -> str:
     """The parameters of a map as it stores them: canonical JSON.
 
     Measures and patches follow from the images: how many have them says which were taken in. `gone`
-    tells a map from one of the same data on which so many deleted images still stand.
+    tells a map from one of the same data on which so many deleted images still stand; `landmarks`
+    is 0 for a map that is laid out whole.
     """
     facts = {
         "seed": seed, "data": data, "start": str(start) if start else "", "measured": measured,
@@ -238,6 +243,8 @@ def text(
     }  # fmt: skip
     if gone:
         facts["gone"] = gone
+    if landmarks:
+        facts["landmarks"] = landmarks
     return json.dumps({**asdict(chosen), **facts}, sort_keys=True)
 
 

@@ -75,7 +75,7 @@ def curve(min_dist: float) -> Curve:
 
 
 @compiled
-def _memberships(  # noqa: PLR0912
+def memberships(  # noqa: PLR0912
     near: NDArray[np.int64], far: NDArray[np.float32], first: int, last: int,
     out: NDArray[np.float32],
 ) -> None:  # fmt: skip
@@ -212,7 +212,7 @@ def edges(
     count = len(near)
     strength = np.empty(near.shape, np.float32)
     spread(
-        lambda first, last: _memberships(near, distances, first, last, strength),
+        lambda first, last: memberships(near, distances, first, last, strength),
         count,
         threads=threads,
     )

@@ -113,6 +113,16 @@ class Making:
         """Cores that a step may use."""
         return self.settings.cores or os.cpu_count() or 1
 
+    @property
+    def workers(self) -> dict[str, Any]:
+        """Who does work that can be divided, for functions that run `analytics.parts`."""
+        large = self.snapshot.rows >= SPARK_ROWS
+        return {
+            "threads": self.threads,
+            "spark": self.spark if large else None,
+            "folder": self.settings.data_dir / "work",
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Before:
@@ -123,6 +133,12 @@ class Before:
 
     placed: NDArray[np.float32]
     frame: dict[str, float]
+
+    @property
+    def known(self) -> NDArray[np.bool_] | None:
+        """Rows that were there, bool (N,); None where none was."""
+        found = np.isfinite(self.placed).all(axis=1)
+        return np.asarray(found, np.bool_) if found.any() else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,9 +184,7 @@ def _graph(making: Making, progress: Progress, rows: Collection) -> Graph:
         earlier,
         rows,
         k=count,
-        threads=making.threads,
-        spark=making.spark if len(rows.listings) >= SPARK_ROWS else None,
-        folder=making.settings.data_dir / "work",
+        **making.workers,
         model_id=snapshot.model_id,
         data=making.data,
         progress=progress,
@@ -210,8 +224,7 @@ def _before(making: Making, _: Progress, rows: Collection) -> Before:
 def _layout(
     making: Making, progress: Progress, rows: Collection, near: Graph, before: Before
 ) -> Layout:
-    chosen = making.chosen
-    again = len(before.placed) > 0 and bool(np.isfinite(before.placed).any())
+    chosen, again = making.chosen, before.known is not None
     lay = partial(projection.layout, start=before.placed) if again else landmarks.layout
     laid = lay(
         rows.vectors,
@@ -222,11 +235,24 @@ def _layout(
         threads=making.threads,
         progress=progress,
     )
+    return pictured(making, progress, rows, near, before, laid)
+
+
+def pictured(  # noqa: PLR0917 - as a step is given them
+    making: Making,
+    progress: Progress,
+    rows: Collection,
+    near: Graph,
+    before: Before,
+    laid: NDArray[np.float32],
+) -> Layout:
+    """The picture of a layout, float32 (N, 2), in its frame, and how far it can be trusted."""
+    again = before.known is not None
     frame = projection.Frame.around(laid, projection.Frame(**before.frame) if again else None)
     placed = frame.shown(laid)
     progress("layout", 0, 0, "measuring")
     trusted = projection.trust(rows.vectors, placed, seed=making.seed)
-    trust = projection.kept(near, placed, chosen.map_neighbours)
+    trust = projection.kept(near, placed, making.chosen.map_neighbours)
     quality = {
         **projection.as_dict(trusted),
         "kept": float(trust.mean()) if len(trust) else 1.0,
@@ -246,13 +272,18 @@ def _space(making: Making, progress: Progress, rows: Collection, near: Graph) ->
             rows.vectors,
             near,
             seed=making.seed,
-            dims=min(making.chosen.cluster_dims, max(2, len(rows.vectors) - 2)),
+            dims=space_dims(making, len(rows.vectors)),
             neighbours=making.chosen.cluster_neighbours,
             min_dist=0.0,
             threads=making.threads,
             progress=progress,
         )
     )
+
+
+def space_dims(making: Making, count: int) -> int:
+    """Dimensions of the space that clusters of `count` rows are found in."""
+    return min(making.chosen.cluster_dims, max(2, count - 2))
 
 
 def _tree(making: Making, _: Progress, space: Space) -> Linkage:
@@ -352,7 +383,7 @@ def bare(making: Making) -> Making:
     )
 
 
-def _chosen(*names: str) -> Callable[[Making], Mapping[str, Any]]:
+def chosen(*names: str) -> Callable[[Making], Mapping[str, Any]]:
     """The parameters that a step depends on, and the seed where it is named."""
 
     def depends(making: Making) -> dict[str, Any]:
@@ -376,7 +407,7 @@ STEPS: tuple[Step[Making], ...] = (
         make=_graph,
         reads=("collect",),
         writes=Graph,
-        depends=_chosen("neighbours"),
+        depends=chosen("neighbours"),
         folder=lambda making: graphs(making.settings),
     ),
     Step(
@@ -392,7 +423,7 @@ STEPS: tuple[Step[Making], ...] = (
         apart=True,
         reads=("collect", "graph", "before"),
         writes=Layout,
-        depends=_chosen("version", "map_neighbours", "map_min_dist", "seed"),
+        depends=chosen("version", "map_neighbours", "map_min_dist", "seed"),
     ),
     Step(
         name="space",
@@ -400,7 +431,7 @@ STEPS: tuple[Step[Making], ...] = (
         apart=True,
         reads=("collect", "graph"),
         writes=Space,
-        depends=_chosen("version", "cluster_neighbours", "cluster_dims", "seed"),
+        depends=chosen("version", "cluster_neighbours", "cluster_dims", "seed"),
     ),
     Step(
         name="tree",
@@ -408,7 +439,7 @@ STEPS: tuple[Step[Making], ...] = (
         apart=True,
         reads=("space",),
         writes=Linkage,
-        depends=_chosen("version", "min_samples"),
+        depends=chosen("version", "min_samples"),
     ),
     Step(
         name="clusters",
@@ -416,7 +447,7 @@ STEPS: tuple[Step[Making], ...] = (
         apart=True,
         reads=("space", "tree"),
         writes=Clusters,
-        depends=_chosen("version", "min_samples", "min_cluster_size"),
+        depends=chosen("version", "min_samples", "min_cluster_size"),
     ),
     Step(
         name="appearance",
@@ -438,7 +469,7 @@ STEPS: tuple[Step[Making], ...] = (
         apart=True,
         reads=("collect", "patches"),
         writes=Spots,
-        depends=_chosen("version"),
+        depends=chosen("version"),
     ),
     Step(
         name="outliers",
@@ -446,14 +477,14 @@ STEPS: tuple[Step[Making], ...] = (
         reads=("graph", "clusters", "collect", "appearance", "spots"),
         writes=Outliers,
         version=2,
-        depends=_chosen("version", "outlier_neighbours"),
+        depends=chosen("version", "outlier_neighbours"),
     ),
     Step(
         name="curve",
         make=_curve,
         reads=("collect", "appearance"),
         writes=Threshold,
-        depends=_chosen("version", "seed"),
+        depends=chosen("version", "seed"),
     ),
     Step(
         name="duplicates",
@@ -461,7 +492,7 @@ STEPS: tuple[Step[Making], ...] = (
         apart=True,
         reads=("graph", "appearance", "curve"),
         writes=Found,
-        depends=_chosen("version"),
+        depends=chosen("version"),
     ),
 )
 """Steps whose results are kept in files; those that follow write to Cassandra."""

@@ -55,6 +55,7 @@ def layout(
     min_dist: float = 0.1,
     epochs: int | None = None,
     start: NDArray[np.float32] | None = None,
+    still: bool = False,
     threads: int | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
@@ -67,8 +68,8 @@ def layout(
 
     `start` (N, dims) holds an earlier layout in its own units, NaN for rows that it did not have:
     those begin at the weighted mean of their neighbours, the others move a little, and what the
-    whole was turned or shifted by is undone. A crowd of equal rows is laid out as one
-    (`analytics.crowds`).
+    whole was turned or shifted by is undone. `still`: those that it had stay where they were, bit
+    for bit. A crowd of equal rows is laid out as one (`analytics.crowds`).
     """
     found = crowds.find(vectors, graph)
 
@@ -82,7 +83,8 @@ def layout(
     if start is not None and _known(start).any():
         placed = _again(
             vectors, edges(), start, seed=seed, min_dist=min_dist,
-            epochs=AGAIN_EPOCHS if epochs is None else epochs, threads=threads, progress=progress,
+            epochs=AGAIN_EPOCHS if epochs is None else epochs, still=still, threads=threads,
+            progress=progress,
         )  # fmt: skip
     else:
         placed = _anew(
@@ -129,10 +131,12 @@ def _again(
     seed: int,
     min_dist: float,
     epochs: int,
+    still: bool,
     threads: int | None,
     progress: Progress,
 ) -> NDArray[np.float32]:
     known = _known(start)
+    speed = 0.0 if still else AGAIN_SPEED
     begin = filled(vectors, edges, start, seed=seed)
     moved = optimiser.optimise(
         edges,
@@ -140,11 +144,11 @@ def _again(
         seed=seed,
         shape=optimiser.curve(min_dist),
         epochs=epochs,
-        speeds=np.where(known, AGAIN_SPEED, 1.0).astype(np.float32),
+        speeds=np.where(known, speed, 1.0).astype(np.float32),
         threads=threads,
         progress=progress,
     )
-    return align(moved, start, known)
+    return moved if still else align(moved, start, known)
 
 
 def _known(start: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -65,11 +65,11 @@ def transform(
         pull = np.ascontiguousarray(weights[moving] / weights[moving].max(axis=1)[:, None])
         moved = np.ascontiguousarray(found[moving])
         still = np.ascontiguousarray(placed, np.float32)
-        keys = _keys(rows, distances[moving], seed)
+        keys = keys_of(rows, distances[moving], seed)
 
         def work(first: int, last: int) -> None:
-            _settle(
-                rows, pull, still, moved, keys, pushing, epochs,
+            settle(
+                rows, pull, still, moved, keys, pushing, 0, epochs, epochs, RATE,
                 np.float32(shape.a), np.float32(shape.b), first, last,
             )  # fmt: skip
 
@@ -103,7 +103,9 @@ def memberships(distances: NDArray[np.float32], held: NDArray[np.bool_]) -> NDAr
     return np.where(held, np.exp(-wide / scale[:, None]), 0).astype(np.float32)
 
 
-def _keys(near: NDArray[np.int64], distances: NDArray[np.float32], seed: int) -> NDArray[np.uint64]:
+def keys_of(
+    near: NDArray[np.int64], distances: NDArray[np.float32], seed: int
+) -> NDArray[np.uint64]:
     """A number of each row, of its neighbours and how far they are: uint64 (M,)."""
     bits = np.ascontiguousarray(distances, np.float32).view(np.uint32).astype(np.uint64)
     every = (near.astype(np.uint64) << np.uint64(32)) ^ bits
@@ -115,26 +117,33 @@ def _keys(near: NDArray[np.int64], distances: NDArray[np.float32], seed: int) ->
 
 
 @partial(compiled, fast=True)
-def _settle(  # noqa: PLR0917 - compiled
+def settle(  # noqa: PLR0917 - compiled
     near: NDArray[np.int64],
     weights: NDArray[np.float32],
     placed: NDArray[np.float32],
     moved: NDArray[np.float32],
     keys: NDArray[np.uint64],
     pushing: int,
+    begin: int,
+    end: int,
     epochs: int,
+    rate: float,
     a: np.float32,
     b: np.float32,
     first: int,
     last: int,
 ) -> None:
-    """Move rows first to last by UMAP's sampled gradient, as in `layout`, among rows that stand."""
+    """Move rows first to last by UMAP's sampled gradient, as in `layout`, among rows that stand.
+
+    In epochs `begin` to `end` of `epochs`, in which the rate falls from `rate` to 0. `near` are
+    rows of `placed`, of which the first `pushing` push; `weights` float32 in [0, 1], 0 for none.
+    """
     dims = placed.shape[1]
     one, two, least = np.float32(1), np.float32(2), np.float32(1e-12)
     clip, unit = np.float32(4), np.float32(2.0**-24)
     for row in range(first, last):
-        for epoch in range(epochs):
-            rate = np.float32(RATE * (1 - epoch / epochs))
+        for epoch in range(begin, end):
+            step_rate = np.float32(rate * (1 - epoch / epochs))
             for at in range(near.shape[1]):
                 weight = weights[row, at]
                 phase = (
@@ -152,7 +161,7 @@ def _settle(  # noqa: PLR0917 - compiled
                     grade = -two * a * b * raised / (gap * (one + a * raised))
                     for axis in range(dims):
                         step = grade * (moved[row, axis] - placed[other, axis])
-                        moved[row, axis] += rate * min(max(step, -clip), clip)
+                        moved[row, axis] += step_rate * min(max(step, -clip), clip)
                 key = np.uint32(mix64(keys[row] ^ np.uint64(epoch * near.shape[1] + at)))
                 for number in range(NEGATIVES):
                     drawn = np.uint64(draw32(key, np.uint32(number)))
@@ -167,4 +176,4 @@ def _settle(  # noqa: PLR0917 - compiled
                     grade = two * b / ((np.float32(0.001) + gap) * (one + a * raised))
                     for axis in range(dims):
                         step = grade * (moved[row, axis] - placed[other, axis])
-                        moved[row, axis] += rate * min(max(step, -clip), clip)
+                        moved[row, axis] += step_rate * min(max(step, -clip), clip)

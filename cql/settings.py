@@ -115,6 +115,13 @@ class Settings:
         low=1,
         high=16,
     )
+    layout_rows: int = _setting(
+        2_000_000,
+        "Most images that one node lays out whole; of more, so many are landmarks and Spark tasks "
+        "place the others around them. Below the default a layout takes minutes and a few GB.",
+        low=10,
+        high=100_000_000,
+    )
     model: str = _setting(
         "sightline-small",
         "Model that embeds images: `sightline-small`, `timm:<name>`, or "

@@ -247,12 +247,20 @@ def show_status(found: Mapping[str, Any]) -> None:
                 f"map         {version['rows_scored']:,} of {version['rows']:,} images"
                 + (f" and {version['placed']:,} placed since" if version.get("placed") else "")
                 + f", {version['clusters']} clusters, model {version['model_id']}"
+                + _around(version.get("quality") or {})
             )
     for check in found["health"]["checks"]:
         mark = "✓" if check.get("ok") else "✗"
         console.print(f"{mark} {check['name']}: {check['detail']}")
     for job in found.get("jobs", ()):
         console.print(f"  {job['kind']:<9} {job['state']:<9} {job['message'] or job['error']}")
+
+
+def _around(quality: Mapping[str, float]) -> str:
+    """How a map was laid out that was too large for one node; empty for any other."""
+    if not quality.get("placed"):
+        return ""
+    return f", {int(quality['placed']):,} placed around {int(quality['landmarks']):,} landmarks"
 
 
 def show_table(title: str, found: Mapping[str, Any]) -> None:

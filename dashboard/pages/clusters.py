@@ -125,6 +125,10 @@ def summary(version: MapView, clusters: Sequence[ClusterView]) -> list[Any]:
     ]
     if version.rows_scored:
         parts.append(f" ({percent(version.noise / version.rows_scored)})")
+    around = int(version.quality.get("placed", 0))
+    if around:
+        stood = plural(int(version.quality["landmarks"]), "landmark")
+        parts.append(f". {plural(around, 'image')} placed around {stood}")
     if version.placed:
         parts.append(f". {plural(version.placed, 'image')} placed since the map was made")
     return parts

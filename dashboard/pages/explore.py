@@ -110,10 +110,18 @@ def options(columns: tuple[ColumnView, ...]) -> list[dict[str, Any]]:
 
 
 def placed(version: MapView) -> str:
-    """What the page says of images that came after the map; nothing where none did."""
-    if not version.placed:
-        return ""
-    return f"{plural(version.placed, 'image')} newer than the map"
+    """What the page says of images that were placed on the map; nothing where none were.
+
+    Around its landmarks when it was made, or since they came.
+    """
+    said = []
+    around = int(version.quality.get("placed", 0))
+    if around:
+        stood = plural(int(version.quality["landmarks"]), "landmark")
+        said.append(f"{plural(around, 'image')} placed around {stood}")
+    if version.placed:
+        said.append(f"{plural(version.placed, 'image')} newer than the map")
+    return ", ".join(said)
 
 
 def _toolbar(colour: str, columns: tuple[ColumnView, ...], version: MapView) -> html.Div:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from analytics import clustering, landmarks, outliers, projection
 from analytics.linking import link
 from cql.settings import Settings
-from tests.bench import clusters, duplicates, labels, layout, neighbours
+from tests.bench import clusters, duplicates, labels, layout, neighbours, satellites
 from tests.bench import outliers as odd
 from tests.bench.neighbours import collected
 from tests.bench.rows import Row, Value, compare, save, table
@@ -37,7 +37,8 @@ GROWN = (Dataset(250_000, 512, "clustered"), Dataset(1_000_000, 512, "clustered"
 SEED = 1
 LARGE_S = 25 * 60.0
 LARGE_GB = 24.0
-WORKS = ("all-four", "graph", "layout", "clusters", "outliers", "duplicates", "labels", "growth")
+WORKS = ("all-four", "graph", "layout", "clusters", "outliers", "duplicates", "labels", "placed",
+         "growth")  # fmt: skip
 
 
 class Map:
@@ -170,6 +171,9 @@ def works(*, quick: bool, threads: int) -> dict[str, Callable[[], list[Row]]]:
         "outliers": lambda: odd.rows(quick=quick),
         "duplicates": lambda: duplicates.rows(quick=quick),
         "labels": taught,
+        "placed": lambda: satellites.placed(
+            size, (2_000, 4_000) if quick else (10_000, 20_000), threads=threads
+        ),
     }  # fmt: skip
     if not quick:
         found["growth"] = lambda: growth(threads=threads)

@@ -170,3 +170,20 @@ def test_delete_refuses_what_is_no_image_id_before_anything_starts(
     monkeypatch.delattr(commands, "_store")
     with pytest.raises(InputError, match="must be an image id"):
         commands.delete(Settings(), image="photo.jpg", listing=None)
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_status_says_what_was_placed_around_landmarks(
+    around: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = {
+        "rows": 90, "rows_scored": 90, "clusters": 3, "model_id": "m", "placed": 2,
+        "quality": {"landmarks": 40.0, "placed": 50.0} if around else {},
+    }  # fmt: skip
+    collection = {"files_ready": 90, "files_failed": 0, "state": "ready", "map": version}
+    commands.show_status(
+        {"data_dir": "d", "collection": collection, "health": {"checks": ()}, "jobs": ()}
+    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert "90 of 90 images and 2 placed since, 3 clusters, model m" in said
+    assert ("50 placed around 40 landmarks" in said) == around

@@ -18,7 +18,7 @@ from dashboard.answers import HitView, QueryView, SearchView
 from dashboard.components import cards, shell, states, terms, widgets
 from dashboard.components.jobs import job_row
 from dashboard.components.words import words
-from dashboard.pages import cluster, clusters, jobs, outliers, routes, search
+from dashboard.pages import cluster, clusters, explore, jobs, outliers, routes, search
 from dashboard.state import ClustersState, ExploreState, JobsState, OutliersState
 from dashboard.views import (
     ClusterDetail,
@@ -214,6 +214,16 @@ def test_the_summary_counts_noise_and_all() -> None:
     assert "2,640 of 3,000 images" in line
     assert "2,328 in a cluster, 312 in none" in line
     assert "(12%)" in line
+    assert "landmark" not in line
+
+
+def test_a_map_says_that_images_were_placed_around_landmarks() -> None:
+    around = a_map(quality={"landmarks": 2000.0, "placed": 640.0})
+    wanted = "640 images placed around 2,000 landmarks"
+    assert wanted in text(clusters.summary(around, [a_cluster(1)]))
+    assert explore.placed(around) == wanted
+    assert explore.placed(replace(around, placed=3)) == f"{wanted}, 3 images newer than the map"
+    assert not explore.placed(a_map())
 
 
 def test_a_card_renames_shows_and_links() -> None:
