@@ -13,9 +13,9 @@ def test_placement_stands_beside_a_layout_of_all_rows(monkeypatch: pytest.Monkey
     monkeypatch.setattr(satellites, "LEAST", 600)
     # umap-learn compiles for half a minute.
     monkeypatch.setattr(projection, "LIBRARY_ROWS", 0)
-    rows = satellites.placed(Dataset(3000, 48, "clustered"), (300, 600), threads=1)
+    rows = satellites.placed(Dataset(6000, 48, "clustered"), (3000, 4000), threads=2)
     assert [row.work for row in rows] == [
-        "picture and space, 300 landmarks", "picture and space, 600 landmarks",
+        "picture and space, 3,000 landmarks", "picture and space, 4,000 landmarks",
     ]  # fmt: skip
     for row in rows:
         assert row.theirs
