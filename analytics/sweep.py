@@ -10,7 +10,6 @@ has found already is noted; `analytics.bounds` says how bounds of rows bound lis
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +78,7 @@ def _want(
                     wanted[row - shift] = 1
 
 
-@partial(compiled, fast=True)
+@compiled
 def _reaching(
     scores: NDArray[np.float32],
     residuals: NDArray[np.float32],

@@ -268,7 +268,7 @@ def test_near_copies_in_one_cell_are_not_compared_all_with_all(
     sound(graph, 20_000, 5)
     limit = cells.SPLIT * -(-20_000 // (20_000 // cells.ROWS))
     assert sum(asked) <= 20_000 * cells.PROBES * limit
-    assert sum(asked) < 18_000 * 18_000 / 4
+    assert sum(asked) < 18_000 * 18_000 / 3
 
 
 @pytest.mark.parametrize("probes", [1, cells.PROBES])
