@@ -136,6 +136,12 @@ def bound(
 
 
 @compiled
+def kept_of(plan: Plan) -> int:
+    """How many bounds or scores of a listing a plan keeps: m, for `COVERAGE` one a positive."""
+    return plan.middle - plan.start if plan.aggregate == COVERAGE else plan.best
+
+
+@compiled
 def planned(numbers: NDArray[np.int64]) -> Plan:
     """The plan that an array of its seven numbers says."""
     return Plan(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6])
@@ -183,8 +189,7 @@ def narrow(
     """
     plan = planned(numbers)
     cover = plan.aggregate == COVERAGE
-    size = plan.middle if cover else plan.best
-    low, high = np.empty(size, np.float32), np.empty(size, np.float32)
+    low, high = np.empty(kept_of(plan), np.float32), np.empty(kept_of(plan), np.float32)
     most = 0
     for listing in chosen:
         most = max(most, listings[listing + 1] - listings[listing])

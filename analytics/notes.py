@@ -19,7 +19,8 @@ class Found(NamedTuple):
 
     `listings` and `rows` int64, `upper` float32 (A, L), of each plan `counts` int64 (A,) filled;
     listings and rows are numbered through all blocks. `rows`: the only row that can win its listing
-    and be its score, -1 where the scan does not know one. `limits` float32 (A,): what an upper
+    and be its score, -1 where the scan does not know one, as for any plan but `MAX` without
+    negatives. `limits` float32 (A,): what an upper
     bound must reach. `best` float32 (A, k): heaps of lower bounds, `held` int64 (A,) of each
     filled; `sizes` int64 (A,): how many a plan wants.
     """

@@ -113,11 +113,8 @@ def settle(places: Places, left: Sequence[Left], scanned: int, each: Map) -> lis
     Rows that alone can win their listings are scored for all asks together, block by block.
     """
     blocks, known = places.blocks, [one.rows >= 0 for one in left]
-    together = [
-        at
-        for at, one in enumerate(left)
-        if one.ask.plain and np.count_nonzero(known[at]) <= _FEW_ROWS
-    ]
+    few = [np.count_nonzero(own) <= _FEW_ROWS for own in known]
+    together = np.flatnonzero(few).tolist()
     found, read = _alone(places, left, known, together, each)
     pieces: list[_Piece] = []
     wide: list[tuple[int, int, NDArray[np.int64]]] = []
@@ -125,7 +122,7 @@ def settle(places: Places, left: Sequence[Left], scanned: int, each: Map) -> lis
         for number, own in _by_block(places.listings, one.listings):
             sure = known[at][own]
             listings = one.listings[own] - places.listings[number]
-            if at not in together:
+            if not few[at]:
                 pieces += _sure(
                     at, number, listings[sure], one.rows[own][sure] - places.rows[number]
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,16 +54,18 @@ class _Notes:
         np.maximum(found.limits, limits, out=found.limits)
         if int(found.counts.max()) + most > found.upper.shape[1]:
             compact(found)
-            size = 2 * (int(found.counts.max()) + most)
-            wider = [
-                np.concatenate([each, np.empty((len(each), size - each.shape[1]), each.dtype)], 1)
-                for each in (found.listings, found.rows, found.upper)
-                if size > each.shape[1]
-            ]
-            if wider:
-                found = found._replace(listings=wider[0], rows=wider[1], upper=wider[2])
-            self.found = found
-        return found
+            more = 2 * (int(found.counts.max()) + most) - found.upper.shape[1]
+            if more > 0:
+                self.found = found._replace(
+                    listings=_wider(found.listings, more),
+                    rows=_wider(found.rows, more),
+                    upper=_wider(found.upper, more),
+                )
+        return self.found
+
+
+def _wider(array: NDArray[Any], more: int) -> NDArray[Any]:
+    return np.pad(array, ((0, 0), (0, more)), "empty")
 
 
 def best_listings(

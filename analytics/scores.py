@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.bounds import COVERAGE, LOWEST, MEAN, Plan, planned
+from analytics.bounds import COVERAGE, LOWEST, MEAN, Plan, kept_of, planned
 from analytics.compiler import compiled
 from analytics.heaps import keep, mean
 
@@ -158,7 +158,7 @@ def listings(
     """
     plan = planned(numbers)
     cover = plan.aggregate == COVERAGE
-    best = np.empty(plan.middle if cover else plan.best, np.float32)
+    best = np.empty(kept_of(plan), np.float32)
     for place in range(starts.size - 1):
         if cover:
             value, at = _covered(pairs, starts[place], starts[place + 1], plan, best)

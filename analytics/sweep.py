@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.bounds import COVERAGE, LOWEST, MAX, Plan, bound, byte, counts, planned
+from analytics.bounds import LOWEST, MAX, Plan, bound, byte, counts, kept_of, planned
 from analytics.codes import Codes, QueryCodes, ShortCodes
 from analytics.compiler import compiled
 from analytics.notes import Found, note
@@ -39,18 +39,44 @@ _RUNS = 16
 """Where a rough pass leaves more than this share of rows, so many runs are scored without one."""
 
 
+Room = tuple[
+    NDArray[np.uint8],
+    NDArray[np.uint8],
+    NDArray[np.int64],
+    NDArray[np.float32],
+    NDArray[np.float32],
+]
+
+
 class Run(NamedTuple):
     """Listings of a block that are scored together.
 
-    Listings `first` to `last`; `shift` is their first row, `listing` and `row` are the numbers of
-    the block's first ones.
+    Listings `first` to `last`; `shift` is their first row and `end` the one behind, `listing` and
+    `row` are the numbers of the block's first ones.
     """
 
     first: int
     last: int
     shift: int
+    end: int
     listing: int
     row: int
+
+
+@compiled
+def _room(queries: int, rows: int) -> Room:
+    """Scratch for runs of at most so many rows.
+
+    Which are wanted, and which kept, uint8 (R,), places int64 (R,), scores and rough ones float32
+    (Q, R). Not a named tuple: whatever reads one of its arrays counts references, run by run.
+    """
+    return (
+        np.ones(rows, np.uint8),
+        np.ones(rows, np.uint8),
+        np.empty(rows, np.int64),
+        np.zeros((queries, rows), np.float32),
+        np.zeros((queries, rows), np.float32),
+    )
 
 
 @compiled
@@ -86,11 +112,10 @@ def _reaching(
     first: int,
     last: int,
     limit: np.float32,
-) -> int:
-    """How many upper bounds of the rows of a run with the columns first to last reach a limit.
+) -> bool:
+    """Whether upper bounds of the rows of a run with the columns first to last reach a limit.
 
-    `scores` (Q, >= R) and `residuals` (R,) are of the run. Scores that were not computed are left
-    from other rows: they can only make it more.
+    Scores that were not computed are left from other rows: they can only make it true.
     """
     count = 0
     for column in range(first, last):
@@ -99,11 +124,11 @@ def _reaching(
         # A sum of comparisons is made sixteen rows at a time, a maximum is not.
         for row in range(residuals.size):
             count += own[row] + slope * residuals[row] >= least
-    return count
+    return count > 0
 
 
 @compiled
-def _near(
+def near(
     scores: NDArray[np.float32],
     residuals: NDArray[np.float32],
     queries: QueryCodes | ShortCodes,
@@ -112,22 +137,22 @@ def _near(
     wanted: NDArray[np.uint8],
     shift: int,
     places: NDArray[np.int64],
-    codes: Codes,
 ) -> int:
     """Fill `places` with the rows of a run that count and reach a limit; how many.
 
-    Their lower planes are brought nearer.
+    `scores` (Q, >= R) and `residuals` (R,) are of the run, which begins with row `shift`.
     """
+    if not _reaching(scores, residuals, queries, plan.start, plan.middle, limit):
+        return 0
     count = 0
     for at in range(residuals.size):
-        near = False
+        reaches = False
         for column in range(plan.start, plan.middle):
             error = queries.offsets[column] + queries.slopes[column] * residuals[at]
-            near = near or scores[column, at] + error >= limit
-        if near and wanted[at] != 0 and counts(plan.rows, shift + at):
+            reaches = reaches or scores[column, at] + error >= limit
+        if reaches and wanted[at] != 0 and counts(plan.rows, shift + at):
             places[count] = at
             count += 1
-            fetch_low(codes, shift + at)
     return count
 
 
@@ -187,8 +212,7 @@ def _note_any(
     found: Found,
 ) -> None:
     """Note listings of a run, whatever the plan; `kept` (uint8): those whose rows were scored."""
-    size = plan.middle - plan.start if plan.aggregate == COVERAGE else plan.best
-    low, high = np.empty(size, np.float32), np.empty(size, np.float32)
+    low, high = np.empty(kept_of(plan), np.float32), np.empty(kept_of(plan), np.float32)
     for listing in range(run.first, run.last):
         if not kept[listings[listing] - run.shift] or not counts(plan.listings, listing):
             continue
@@ -212,19 +236,18 @@ def _keep_listings(
     kept: NDArray[np.uint8],
 ) -> int:
     """Mark all rows of the listings of a run that reach a limit; how many."""
-    size = plan.middle - plan.start if plan.aggregate == COVERAGE else plan.best
-    low, high = np.empty(size, np.float32), np.empty(size, np.float32)
+    low, high = np.empty(kept_of(plan), np.float32), np.empty(kept_of(plan), np.float32)
     count = 0
     for listing in range(run.first, run.last):
         start, end = listings[listing], listings[listing + 1]
-        near = 0
+        marked = 0
         if counts(plan.listings, listing):
             _, most, taken = bound(
                 scores, run.shift, start, end, residuals, queries, plan, low, high
             )
-            near = 1 if taken > 0 and most >= limit else 0
-        kept[start - run.shift : end - run.shift] = near
-        count += (end - start) * near
+            marked = 1 if taken > 0 and most >= limit else 0
+        kept[start - run.shift : end - run.shift] = marked
+        count += (end - start) * marked
     return count
 
 
@@ -233,35 +256,34 @@ def _best_rows(
     codes: Codes,
     listings: NDArray[np.int64],
     run: Run,
-    wanted: NDArray[np.uint8],
     queries: QueryCodes,
     short: ShortCodes,
     residuals: NDArray[np.float32],
     roughly: bool,
     plan: Plan,
     ask: int,
-    rough: NDArray[np.float32],
+    wanted: NDArray[np.uint8],
     places: NDArray[np.int64],
     joined: NDArray[np.uint8],
     scores: NDArray[np.float32],
+    rough: NDArray[np.float32],
     found: Found,
 ) -> int:
     """Note what a run has for `MAX` without negatives; how many rows the rough pass left."""
     shift, limit = run.shift, found.limits[ask]
-    lost = residuals[shift : shift + wanted.size]
+    lost = residuals[shift : run.end]
     if roughly:
-        if not _reaching(rough, lost, short, plan.start, plan.middle, limit):
+        count = near(rough, lost, short, plan, limit, wanted, shift, places)
+        if count == 0:
             return 0
-        count = _near(rough, lost, short, plan, limit, wanted, shift, places, codes)
+        for place in places[:count]:
+            fetch_low(codes, shift + place)
         chosen_products(
             codes, shift, places[:count], queries, plan.start, plan.middle, joined, scores
         )
     else:
-        if not _reaching(scores, lost, queries, plan.start, plan.middle, limit):
-            return 0
-        count = _near(scores, lost, queries, plan, limit, wanted, shift, places, codes)
-    own = places[:count]
-    _note_best(scores, own, listings, run, codes.residuals, queries, plan, ask, found)
+        count = near(scores, lost, queries, plan, limit, wanted, shift, places)
+    _note_best(scores, places[:count], listings, run, codes.residuals, queries, plan, ask, found)
     return count
 
 
@@ -270,16 +292,16 @@ def _any_rows(
     codes: Codes,
     listings: NDArray[np.int64],
     run: Run,
-    kept: NDArray[np.uint8],
     queries: QueryCodes,
     short: ShortCodes,
     residuals: NDArray[np.float32],
     roughly: bool,
     plan: Plan,
     ask: int,
-    rough: NDArray[np.float32],
+    kept: NDArray[np.uint8],
     joined: NDArray[np.uint8],
     scores: NDArray[np.float32],
+    rough: NDArray[np.float32],
     found: Found,
 ) -> int:
     """Note what a run has, whatever the plan; how many rows the rough pass left."""
@@ -291,8 +313,7 @@ def _any_rows(
         )
         if count == 0:
             return 0
-        end = run.shift + kept.size
-        products(codes, run.shift, end, kept, queries, plan.start, plan.end, joined, scores)
+        products(codes, run.shift, run.end, kept, queries, plan.start, plan.end, joined, scores)
     _note_any(scores, kept, listings, run, codes.residuals, queries, plan, ask, found)
     return count
 
@@ -331,23 +352,18 @@ def scan(
     for plan in plans:
         masked = masked and (plan.rows != 0 or plan.listings != 0)
     count = queries.values.shape[0]
-    room, joined = _ROWS, scratch(codes)
-    wanted, kept = np.ones(room, np.uint8), np.ones(room, np.uint8)
-    places = np.empty(room, np.int64)
-    scores, rough = np.zeros((count, room), np.float32), np.zeros((count, room), np.float32)
+    joined = scratch(codes)
+    wanted, kept, places, scores, rough = _room(count, _ROWS)
     done, rest, at = 0, 0, first
     while at < last:
         shift, stop = listings[at], _stop(listings, at, last)
-        rows = listings[stop] - shift
-        if rows > room:
-            room = rows
-            wanted, kept = np.ones(room, np.uint8), np.ones(room, np.uint8)
-            places = np.empty(room, np.int64)
-            scores, rough = np.zeros((count, room), np.float32), np.zeros((count, room), np.float32)
-        run = Run(at, stop, shift, listing_base, row_base)
-        at, end = stop, shift + rows
+        end = listings[stop]
+        if end - shift > wanted.size:
+            wanted, kept, places, scores, rough = _room(count, end - shift)
+        run = Run(at, stop, shift, end, listing_base, row_base)
+        at = stop
         if masked:
-            _want(listings, run.first, stop, plans, wanted[:rows])
+            _want(listings, run.first, stop, plans, wanted[: end - shift])
         residuals, roughly = codes.residuals, rest == 0
         if not roughly:
             rest -= 1
@@ -365,13 +381,13 @@ def scan(
             plan = plans[ask]
             if plan.aggregate == MAX and plan.end == plan.middle:
                 left += _best_rows(
-                    codes, listings, run, wanted[:rows], queries, short, residuals, roughly, plan,
-                    ask, rough, places, joined, scores, found,
+                    codes, listings, run, queries, short, residuals, roughly, plan, ask, wanted,
+                    places, joined, scores, rough, found,
                 )  # fmt: skip
             else:
                 left += _any_rows(
-                    codes, listings, run, kept[:rows], queries, short, residuals, roughly, plan,
-                    ask, rough, joined, scores, found,
+                    codes, listings, run, queries, short, residuals, roughly, plan, ask,
+                    kept[: end - shift], joined, scores, rough, found,
                 )  # fmt: skip
         if roughly and left > _OFTEN * scored * len(plans):
             rest = _RUNS

@@ -110,18 +110,13 @@ def fine_tile(rows: int, queries: int) -> Callable[..., Any]:
                     values = builder.sext(_load(builder, place, middle), wide)
                     for total, codes in zip(sums[each * rows :], held, strict=False):
                         product = builder.mul(codes, values)
-                        pairs = builder.add(
-                            _pick(builder, product, range(0, lanes, 2)),
-                            _pick(builder, product, range(1, lanes, 2)),
-                        )
+                        pairs = _pairs(builder, product)
                         builder.store(builder.add(builder.load(total), pairs), total)
             floats = ir.VectorType(ir.FloatType(), rows)
             own = _load(builder, scale, floats)
             for each in range(queries):
-                totals = [builder.load(total) for total in sums[each * rows : (each + 1) * rows]]
-                found = builder.sitofp(_folded(builder, totals), floats)
-                factor = _spread(builder, builder.add(asked, number(4 * each)), floats)
-                _put(builder, out, stride, each, builder.fmul(found, builder.fmul(own, factor)))
+                found = _folded(builder, sums[each * rows : (each + 1) * rows])
+                _put(builder, found, own, asked, out, stride, each)
             return context.get_dummy_value()
 
         return signature, generate
@@ -186,17 +181,14 @@ def rough_tile(
                 # 8 u - 124 for each u is 4 (2 u - 31).
                 own = builder.fmul(own, floats([4.0] * rows))
             for each in range(queries):
-                totals = [builder.load(total) for total in sums[each * rows : (each + 1) * rows]]
-                found = _folded(builder, totals)
+                found = _folded(builder, sums[each * rows : (each + 1) * rows])
                 taken = _spread(builder, builder.add(lost, number(4 * each)), numbers)
                 if planes == HIGH:
                     found = builder.shl(found, numbers([1] * rows))
                     taken = builder.mul(taken, numbers([31] * rows))
                 else:
                     taken = builder.shl(taken, numbers([7] * rows))
-                found = builder.sitofp(builder.sub(found, taken), floats)
-                factor = _spread(builder, builder.add(asked, number(4 * each)), floats)
-                _put(builder, out, stride, each, builder.fmul(found, builder.fmul(own, factor)))
+                _put(builder, builder.sub(found, taken), own, asked, out, stride, each)
             return context.get_dummy_value()
 
         return signature, generate
@@ -245,9 +237,7 @@ def _multiply_add(builder: Any, total: Any, codes: Any, factors: Any, quick: boo
         builder.sext(builder.zext(codes, middle), wide),
         builder.sext(builder.sext(factors, middle), wide),
     )
-    pairs = builder.add(
-        _pick(builder, product, range(0, _HALF, 2)), _pick(builder, product, range(1, _HALF, 2))
-    )
+    pairs = _pairs(builder, product)
     for lanes in (range(16), range(16, 32)):
         total = builder.add(total, _pick(builder, pairs, lanes))
     return total
@@ -262,14 +252,20 @@ def _spread(builder: Any, place: Any, kind: Any) -> Any:
     return builder.shuffle_vector(first, first, same)
 
 
-def _put(builder: Any, out: Any, stride: Any, query: int, found: Any) -> None:
-    place = builder.add(out, builder.mul(stride, stride.type(query)))
-    builder.store(found, builder.inttoptr(place, found.type.as_pointer()), align=4)
+def _put(  # noqa: PLR0917 - as the tiles have them
+    builder: Any, found: Any, own: Any, asked: Any, out: Any, stride: Any, query: int
+) -> None:
+    """Store sums of products times the scales of the rows, `own`, and of a query."""
+    number, kind = stride.type, own.type
+    factor = _spread(builder, builder.add(asked, number(4 * query)), kind)
+    scores = builder.fmul(builder.sitofp(found, kind), builder.fmul(own, factor))
+    place = builder.add(out, builder.mul(stride, number(query)))
+    builder.store(scores, builder.inttoptr(place, kind.as_pointer()), align=4)
 
 
-def _folded(builder: Any, vectors: list[Any]) -> Any:
+def _folded(builder: Any, sums: list[Any]) -> Any:
     """Sums of the lanes of each of n vectors (n a power of two), as one vector of n lanes."""
-    blocks = 1
+    vectors, blocks = [builder.load(each) for each in sums], 1
     while len(vectors) > 1 or vectors[0].type.count > blocks:
         # A vector holds `blocks` runs of lanes; the halves of each run are added.
         width = vectors[0].type.count
@@ -304,6 +300,12 @@ def _fetch(builder: Any, address: Any) -> None:
     )
     read, soon, data = (ir.Constant(flag, number) for number in (0, 3, 1))
     builder.call(prefetch, [builder.inttoptr(address, pointer), read, soon, data])
+
+
+def _pairs(builder: Any, vector: Any) -> Any:
+    """Sums of each two lanes that lie side by side."""
+    even, odd = (_pick(builder, vector, range(at, vector.type.count, 2)) for at in range(2))
+    return builder.add(even, odd)
 
 
 def _pick(builder: Any, vector: Any, lanes: range) -> Any:

@@ -18,11 +18,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.bounds import MAX, Plan
 from analytics.codes import Codes, QueryCodes, ShortCodes
 from analytics.compiler import compiled
 from analytics.kernels import error_bound
 from analytics.products import chosen_products, high_products, scratch, short_products
-from analytics.sweep import MANY
+from analytics.sweep import MANY, near
 from tests.bench.coded import Asked, Counts, Data, Floats, K
 
 _RUN = 128
@@ -328,29 +329,13 @@ def _tiled(
         else:
             short_products(codes, at, end, wanted, short, room, rough)
         for query in range(count):
-            slope, offset = short.slopes[query], short.offsets[query]
-            if not _count_scores(rough[query], residuals, offset, slope, limits[query]):
-                continue
-            near = 0
-            for row in range(end - at):
-                if rough[query, row] + slope * residuals[row] + offset >= limits[query]:
-                    places[near] = row
-                    near += 1
-            own = places[:near]
+            plan = Plan(query, query + 1, query + 1, MAX, 1, 0, 0)
+            kept = near(rough, residuals, short, plan, limits[query], wanted, at, places)
+            own = places[:kept]
             chosen_products(codes, at, own, queries, query, query + 1, room, scores)
             for row in own:
                 error = queries.offsets[query] + queries.slopes[query] * codes.residuals[at + row]
                 left[query] += scores[query, row] + error >= limits[query]
-
-
-@partial(compiled, fast=True)
-def _count_scores(
-    scores: Floats, residuals: Floats, offset: np.float32, slope: np.float32, limit: np.float32
-) -> int:
-    count = 0
-    for row in range(residuals.size):
-        count += scores[row] + slope * residuals[row] + offset >= limit
-    return count
 
 
 @compiled
