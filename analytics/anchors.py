@@ -12,7 +12,6 @@ alone, so that what it finds does not depend on how the rows are divided among t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,8 @@ from numpy.typing import NDArray
 from analytics import crowds, linking
 from analytics.compiler import compiled
 from analytics.landmarks import choose
-from analytics.links import insert
-from analytics.neighbours import Collection, Graph
+from analytics.links import LOOKED, Looked, forget, insert, look_at, none_looked, product
+from analytics.neighbours import Collection, Graph, distances
 from analytics.parts import Arrays, Parts, cut
 from cql.progress import Progress, silent
 
@@ -33,13 +32,11 @@ if TYPE_CHECKING:
 NEAR = 5
 """Anchors that a row is placed by, as the decision on distributed placement measured it."""
 
-SAMPLE = 1024
+SAMPLE = LOOKED // 2
 """Anchors, evenly spaced, from which a row starts that has none within two steps of the graph; it
 looks at as many more at most. Up to so many anchors it finds the nearest exactly."""
 
 _PART = 8192
-_BITS = 13
-_PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,8 +165,8 @@ def around(
                 progress=progress, step="nearest",
             )  # fmt: skip
         found, scores = np.array(found), np.array(scores)
-    gaps = np.sqrt(np.maximum(0.0, 2.0 - 2.0 * scores.astype(np.float64)))
-    return Anchors(anchors, others, found, np.where(found >= 0, gaps, np.inf).astype(np.float32))
+    gaps = np.where(found >= 0, distances(scores), np.float32(np.inf))
+    return Anchors(anchors, others, found, gaps)
 
 
 def _ties(
@@ -195,44 +192,20 @@ def _part(arrays: Arrays, first: int, last: int) -> int:
     return 0
 
 
-@partial(compiled, fast=True)
-def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> np.float32:
-    total = np.float32(0)
-    for at in range(left.size):
-        total += left[at] * right[at]
-    return total
-
-
-@compiled
-def _look(seen: NDArray[np.int32], known: NDArray[np.int32], count: int, anchor: int) -> int:
-    """Note an anchor unless it was looked at, or as many were as may be; how many were."""
-    if count >= known.size:
-        return count
-    slot = np.int64((np.uint64(anchor) * _PRIME) >> np.uint64(64 - _BITS))
-    while seen[slot] >= 0 and known[seen[slot]] != anchor:
-        slot = (slot + 1) & (seen.size - 1)
-    if seen[slot] < 0:
-        seen[slot] = count
-        known[count] = anchor
-        count += 1
-    return count
-
-
 @compiled
 def _meet(
     graph: NDArray[np.int64],
     number: NDArray[np.int32],
     row: int,
     least: int,
-    seen: NDArray[np.int32],
-    known: NDArray[np.int32],
+    looked: Looked,
 ) -> int:
     """Note the anchors that a row has as neighbours; where fewer than `least`, theirs, too."""
     count = 0
     for place in range(graph.shape[1]):
         step = graph[row, place]
         if step >= 0 and number[step] >= 0:
-            count = _look(seen, known, count, number[step])
+            count = look_at(looked, count, number[step])
     if count >= least:
         return count
     for place in range(graph.shape[1]):
@@ -240,7 +213,7 @@ def _meet(
         for beyond in range(graph.shape[1] if step >= 0 else 0):
             to = graph[step, beyond]
             if to >= 0 and number[to] >= 0:
-                count = _look(seen, known, count, number[to])
+                count = look_at(looked, count, number[to])
     return count
 
 
@@ -271,21 +244,21 @@ def _walk(
 ) -> None:
     """Find the nearest anchors of the others first to last: `near` and `scores` (R, K)."""
     width, sample = near.shape[1], min(SAMPLE, anchors.size)
-    seen, known = np.empty(2**_BITS, np.int32), np.empty(2 * SAMPLE, np.int32)
-    went = np.empty(2 * SAMPLE, np.int32)
+    looked, went = none_looked(), np.empty(LOOKED, np.int32)
     for at in range(first, last):
         row = others[at]
-        seen[:], near[at], scores[at] = -1, -1, -np.inf
-        count = _meet(graph, number, row, width, seen, known)
+        near[at], scores[at] = -1, -np.inf
+        count = _meet(graph, number, row, width, looked)
         if count == 0:
             for turn in range(sample):
-                count = _look(seen, known, count, turn * anchors.size // sample)
+                count = look_at(looked, count, turn * anchors.size // sample)
         done, walked, best = 0, 0, 0
         while best >= 0:
             for place in range(done, count):
-                found = _product(vectors[row], vectors[anchors[known[place]]])
+                anchor = looked.rows[place]
+                found = product(vectors[row], vectors[anchors[anchor]])
                 if found > scores[at, width - 1]:
-                    insert(near[at], scores[at], known[place], found)
+                    insert(near[at], scores[at], anchor, found)
             done = count
             best = _onward(near[at], went, walked)
             if best >= 0:
@@ -293,4 +266,5 @@ def _walk(
                 walked += 1
                 for step in range(ties.shape[1]):
                     if ties[best, step] >= 0:
-                        count = _look(seen, known, count, ties[best, step])
+                        count = look_at(looked, count, ties[best, step])
+        forget(looked, count)

@@ -58,20 +58,17 @@ def count(settings: Settings, snapshot: Snapshot) -> int:
 
 def divided(steps: Sequence[Step[Making]]) -> tuple[Step[Making], ...]:
     """The steps of a map, with those in the place of `layout` and `space` that divide the work."""
-    own: dict[str, tuple[Step[Making], ...]] = {}
+    made: list[Step[Making]] = []
     for step in steps:
-        own[step.name] = (step,)
-    (layout,), (space,) = own["layout"], own["space"]
-    own["layout"] = (
-        *STEPS, replace(layout, make=_layout, reads=("collect", "graph", "before", "placed")),
-    )  # fmt: skip
-    own["space"] = (
-        replace(
-            space, make=_space, apart=False,
-            reads=("collect", "graph", "landmarks", "nearest", "sketch-space"),
-        ),
-    )  # fmt: skip
-    return tuple(each for step in steps for each in own[step.name])
+        if step.name == "layout":
+            reads = "collect", "graph", "before", "placed"
+            made += [*STEPS, replace(step, make=_layout, reads=reads)]
+        elif step.name == "space":
+            reads = "graph", "landmarks", "nearest", "sketch-space"
+            made.append(replace(step, make=_space, apart=False, reads=reads))
+        else:
+            made.append(step)
+    return tuple(made)
 
 
 def _landmarks(making: Making, progress: Progress, rows: Collection, near: Graph) -> Landmarks:
@@ -186,13 +183,11 @@ def _layout(  # noqa: PLR0917 - a result of each step that it reads
 def _space(  # noqa: PLR0917 - a result of each step that it reads
     making: Making,
     progress: Progress,
-    rows: Collection,
     near: Graph,
     landmarks: Landmarks,
     found: Nearest,
     sketch: Sketch,
 ) -> Space:
-    del rows
     return Space(
         satellites.place(
             found.space,

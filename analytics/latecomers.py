@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from analytics.appended import Tables
 from analytics.identity import packed
+from analytics.neighbours import distances
 from analytics.search import Searcher
 from analytics.tiles import MapTable
 from cql import codec
@@ -232,8 +233,7 @@ def nearest(
             at = table.rows_of(found.images.reshape(-1, 16)).reshape(len(part), -1)
             order = np.argsort(at < 0, axis=1, kind="stable")[:, :most]
             at = np.take_along_axis(at, order, 1)
-            score = np.take_along_axis(found.scores, order, 1).astype(np.float64)
-            gap = np.sqrt(np.maximum(0.0, 2.0 - 2.0 * score)).astype(np.float32)
+            gap = distances(np.take_along_axis(found.scores, order, 1))
             rows[part, : at.shape[1]] = at
             gaps[part, : at.shape[1]] = np.where(at >= 0, gap, np.inf)
             held[start : start + width] = (at >= 0).sum(axis=1)

@@ -23,13 +23,14 @@ _TOGETHER = 32
 """Scores that are compared before any is looked at."""
 
 _BITS = 12
-"""Of the numbers of slots in the table of rows that were looked at; at most half are taken."""
+LOOKED = 2 ** (_BITS - 1)
+"""Most rows that are looked at for one: half of the slots in the table of them."""
 
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
 @partial(compiled, fast=True)
-def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> np.float32:
+def product(left: NDArray[np.float32], right: NDArray[np.float32]) -> np.float32:
     """Sum of products in float32, in any order."""
     total = np.float32(0)
     for at in range(left.size):
@@ -160,7 +161,7 @@ def reverse(
             back_fresh[to, place] = fresh[row, at]
 
 
-class _Looked(NamedTuple):
+class Looked(NamedTuple):
     """Rows that were looked at: a hash table of them, and in turn the slots and the rows."""
 
     table: NDArray[np.int32]
@@ -169,22 +170,44 @@ class _Looked(NamedTuple):
 
 
 @compiled
+def none_looked() -> Looked:
+    """No row that was looked at, and room for `LOOKED`."""
+    return Looked(
+        np.full(2 * LOOKED, -1, np.int32), np.empty(LOOKED, np.int32), np.empty(LOOKED, np.int32)
+    )
+
+
+@compiled
+def look_at(looked: Looked, count: int, row: int) -> int:
+    """Note a row behind `count` others, if there is room and it is none of them; how many are."""
+    if count >= looked.rows.size:
+        return count
+    slot = np.int64((np.uint64(row) * _PRIME) >> np.uint64(64 - _BITS))
+    while looked.table[slot] >= 0 and looked.table[slot] != row:
+        slot = (slot + 1) & (looked.table.size - 1)
+    if looked.table[slot] >= 0:
+        return count
+    looked.table[slot] = row
+    looked.slots[count] = slot
+    looked.rows[count] = row
+    return count + 1
+
+
+@compiled
+def forget(looked: Looked, count: int) -> None:
+    """Note none of the `count` rows any more."""
+    for at in range(count):
+        looked.table[looked.slots[at]] = -1
+
+
+@compiled
 def _look(
-    looked: _Looked, count: int, rows: NDArray[np.int32], fresh: NDArray[np.uint8], every: int
+    looked: Looked, count: int, rows: NDArray[np.int32], fresh: NDArray[np.uint8], every: int
 ) -> int:
     """Note the rows of a list, `every` one or the fresh ones; returns how many are noted now."""
     for at in range(rows.size):
-        row = rows[at]
-        if row < 0 or not (every or fresh[at]) or count >= looked.rows.size:
-            continue
-        slot = np.int64((np.uint64(row) * _PRIME) >> np.uint64(64 - _BITS))
-        while looked.table[slot] >= 0 and looked.table[slot] != row:
-            slot = (slot + 1) & (looked.table.size - 1)
-        if looked.table[slot] < 0:
-            looked.table[slot] = row
-            looked.slots[count] = slot
-            looked.rows[count] = row
-            count += 1
+        if rows[at] >= 0 and (every or fresh[at]):
+            count = look_at(looked, count, rows[at])
     return count
 
 
@@ -234,10 +257,7 @@ def refine(
     round before are read; those of rows first to last are written, `new_*` (N, M), and what one of
     these rows finds about another is entered there, too. Returns how many entries are new.
     """
-    limit = 2 ** (_BITS - 1)
-    looked = _Looked(
-        np.full(2 * limit, -1, np.int32), np.empty(limit, np.int32), np.empty(limit, np.int32)
-    )
+    looked = none_looked()
     for row in range(first, last):
         new_rows[row] = rows[row]
         new_scores[row] = scores[row]
@@ -261,12 +281,11 @@ def refine(
                 count = _look(looked, count, back[to], back_fresh[to], young)
         for at in range(known, count):
             other = looked.rows[at]
-            found = _product(vectors[row], vectors[other])
+            found = product(vectors[row], vectors[other])
             _enter(new_rows[row], new_scores[row], new_fresh[row], other, found)
             if first <= other < last:
                 _enter(new_rows[other], new_scores[other], new_fresh[other], row, found)
-        for at in range(count):
-            looked.table[looked.slots[at]] = -1
+        forget(looked, count)
     changed = 0
     for row in range(first, last):
         changed += new_fresh[row].sum()

@@ -71,8 +71,7 @@ class Graph:
     @property
     def distances(self) -> NDArray[np.float32]:
         """Euclidean distances of the unit vectors, (N, K), ascending."""
-        gap = np.maximum(0.0, 2.0 - 2.0 * self.scores.astype(np.float64))
-        return np.sqrt(gap).astype(np.float32)
+        return distances(self.scores)
 
     @property
     def summary(self) -> str:
@@ -80,6 +79,12 @@ class Graph:
         if self.exact:
             return "exact"
         return f"approximate, recall {self.recall:.3f} on {self.audited:,} rows"
+
+
+def distances(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Euclidean distances of unit vectors that score float32 (...) with each other."""
+    gap = np.maximum(0.0, 2.0 - 2.0 * scores.astype(np.float64))
+    return np.sqrt(gap).astype(np.float32)
 
 
 def collect(searcher: Searcher, snapshot: Snapshot, *, progress: Progress = silent) -> Collection:

@@ -56,8 +56,7 @@ def rank(hosts: Hosts, model: Linear, want: Want) -> Answer:
 
 def classify(hosts: Hosts, model: Linear) -> tuple[Snapshot, Classified]:
     """Class and surety of every row of the collection. UnavailableError."""
-    values = {"norms": model.norms.tolist(), "biases": model.biases.tolist()}
-    snapshot, replies = hosts.over_all("classified", values, {"units": model.units})
+    snapshot, replies = hosts.over_all("classified", _weights(model), {"units": model.units})
     return snapshot, joined(
         [
             Classified(reply.arrays["images"], reply.arrays["classes"], reply.arrays["sureties"])
@@ -88,10 +87,14 @@ def question(model: Linear, want: Want) -> tuple[dict[str, Any], dict[str, NDArr
         "of": want.of,
         "without": base64.b64encode(ids).decode(),
         "threshold": want.threshold,
-        "norms": model.norms.tolist(),
-        "biases": model.biases.tolist(),
+        **_weights(model),
     }
     return values, {"units": model.units}
+
+
+def _weights(model: Linear) -> dict[str, Any]:
+    """What `model_of` reads of a message's values."""
+    return {"norms": model.norms.tolist(), "biases": model.biases.tolist()}
 
 
 def asked(message: Message, dim: int) -> tuple[Linear, Want]:

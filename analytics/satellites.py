@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from analytics import layout as optimiser
 from analytics.anchors import Anchors
-from analytics.neighbours import Graph
+from analytics.neighbours import Graph, distances
 from analytics.parts import Arrays, Parts, cut
 from analytics.transform import SAME, keys_of, settle, transform
 from cql.progress import Progress, silent
@@ -132,8 +132,7 @@ def _prepare(
         # Of a crowd a row may have several, which are one; its own is none.
         to = np.where((own >= 0) & (twins[first:last, None] == 0), number[own], -1)
         to[to == number[some][:, None]] = -1
-        score = graph.scores[some, :width].astype(np.float64)
-        gap = np.sqrt(np.maximum(0.0, 2.0 - 2.0 * score))
+        gap = distances(graph.scores[some, :width])
         near[first:last, : own.shape[1]] = to
         gaps[first:last, : own.shape[1]] = np.where(to >= 0, gap, np.inf)
     parts.drop("twins")

@@ -10,7 +10,7 @@ from cql.settings import ROOT
 ASK = """
 import sys
 from analytics import codes, compiler, links
-assert codes._encode._cache.cache_path == links._product._cache.cache_path
+assert codes._encode._cache.cache_path == links.product._cache.cache_path
 print(codes._encode._cache.cache_path)
 print(compiler._folder(""))
 """

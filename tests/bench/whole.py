@@ -19,12 +19,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from analytics.analysis import analyse
+from analytics.cost import Meter
 from analytics.making import graphs
 from cql.settings import ROOT
-from tests.bench import measure
 from tests.bench.rows import Row, Value, compare, save, table
 from tests.bench.service import Service
 from tests.bench.tasks import MODEL
@@ -69,7 +67,7 @@ def whole(dataset: Dataset, cache: Path) -> list[Row]:
         shutil.rmtree(graphs(service.settings), ignore_errors=True)
         gc.collect()
         steps = Steps()
-        with watched() as peak:
+        with watched() as meter:
             began = time.perf_counter()
             version = analyse(
                 service.spark, service.settings, service.store,
@@ -93,33 +91,25 @@ def whole(dataset: Dataset, cache: Path) -> list[Row]:
             target=WHOLE_S if large else None, quality=quality,
         ),
         compare(
-            "map of a collection: peak memory, all processes", dataset.size, peak[0] / 1e9,
+            "map of a collection: peak memory, all processes", dataset.size, meter.peak_bytes / 1e9,
             unit="GB (PSS)", target=WHOLE_GB if large else None,
         ),
     ]  # fmt: skip
 
 
 @contextmanager
-def watched() -> Iterator[list[int]]:
-    """The most bytes that this process and all below it held at once, filled in as it goes."""
-    peak, stop = [0], threading.Event()
+def watched() -> Iterator[Meter]:
+    """A meter that looks at this process and all below it now and again."""
+    meter, stop = Meter(), threading.Event()
 
     def watch() -> None:
         while not stop.wait(_EVERY_S):
-            own = psutil.Process()
-            pids = [own.pid, *(each.pid for each in own.children(recursive=True))]
-            held = 0
-            for pid in pids:
-                try:
-                    held += measure.pss([pid])
-                except (OSError, ValueError):
-                    continue  # it ended meanwhile
-            peak[0] = max(peak[0], held)
+            meter.look()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield peak
+        yield meter
     finally:
         stop.set()
         watcher.join()
