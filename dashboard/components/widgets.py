@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -90,6 +91,15 @@ def size(value: int) -> str:
 def plural(value: int, one: str, many: str = "") -> str:
     """Write a count with its noun: `1 image`, `2,640 images`."""
     return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def around(quality: Mapping[str, float]) -> str:
+    """Write how a map was laid out that was too large for one node; nothing for any other."""
+    images = int(quality.get("placed", 0))
+    if not images:
+        return ""
+    stood = plural(int(quality["landmarks"]), "landmark")
+    return f"{plural(images, 'image')} placed around {stood}"
 
 
 def percent(share: float) -> str:

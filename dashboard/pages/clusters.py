@@ -10,7 +10,7 @@ from dash import dcc, html
 
 from dashboard import ids
 from dashboard.components import cards, sizes, states
-from dashboard.components.widgets import aria, count, percent, plural
+from dashboard.components.widgets import aria, around, count, percent, plural
 from dashboard.figures import CONFIG, HEIGHT, blank
 from dashboard.state import ClustersState
 from dashboard.views import ClusterView, GroupView, MapView
@@ -125,10 +125,8 @@ def summary(version: MapView, clusters: Sequence[ClusterView]) -> list[Any]:
     ]
     if version.rows_scored:
         parts.append(f" ({percent(version.noise / version.rows_scored)})")
-    around = int(version.quality.get("placed", 0))
-    if around:
-        stood = plural(int(version.quality["landmarks"]), "landmark")
-        parts.append(f". {plural(around, 'image')} placed around {stood}")
+    if laid := around(version.quality):
+        parts.append(f". {laid}")
     if version.placed:
         parts.append(f". {plural(version.placed, 'image')} placed since the map was made")
     return parts

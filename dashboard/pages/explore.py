@@ -9,7 +9,7 @@ from dash import dcc, html
 from dashboard import ids
 from dashboard.components import facets, states
 from dashboard.components.map import Map, Upload
-from dashboard.components.widgets import API, aria, icon, plural
+from dashboard.components.widgets import API, aria, around, icon, plural
 from dashboard.state import ExploreState
 from dashboard.views import CollectionView, ColumnView, MapView
 
@@ -115,10 +115,8 @@ def placed(version: MapView) -> str:
     Around its landmarks when it was made, or since they came.
     """
     said = []
-    around = int(version.quality.get("placed", 0))
-    if around:
-        stood = plural(int(version.quality["landmarks"]), "landmark")
-        said.append(f"{plural(around, 'image')} placed around {stood}")
+    if laid := around(version.quality):
+        said.append(laid)
     if version.placed:
         said.append(f"{plural(version.placed, 'image')} newer than the map")
     return ", ".join(said)
