@@ -211,12 +211,13 @@ class _Report:
         self._forecast = forecast
         self._now: dict[str, Any] = {"step": "", "done": 0, "total": 0, "rate": 0.0, "message": ""}
         # What a try before this one did and cost: it ended without a word.
-        self._steps = {
+        self._earlier = {
             each.step: dataclasses.replace(
                 each, state="stopped" if each.state == "running" else each.state
             )
             for each in steps(job)
         }
+        self._steps = dict(self._earlier)
         self._before = job
         self._meter = Meter()
         self._started = self._began = time.monotonic()
@@ -283,8 +284,9 @@ class _Report:
     def _note(self, state: str) -> None:
         name = self._now["step"]
         if state == "kept":
-            known = self._steps.get(name) or JobStep(step=name, state=state)
-            # Its time is that of the try which did it, where that was this job's.
+            # Its time is that of the try which did it, where that was this job's; else of a look.
+            known = self._earlier.get(name) or self._steps.get(name)
+            known = known or JobStep(step=name, state=state)
             rows = int(self._now["done"])
             self._steps[name] = dataclasses.replace(known, state=state, rows=rows)
             return
