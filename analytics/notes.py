@@ -64,3 +64,29 @@ def compact(found: Found) -> None:
                 found.upper[ask, kept] = found.upper[ask, at]
                 kept += 1
         found.counts[ask] = kept
+
+
+@compiled
+def agree(
+    best: NDArray[np.float32],
+    held: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    limits: NDArray[np.float32],
+) -> None:
+    """Raise `limits` float32 (A,) to what the notes of T threads together say.
+
+    `best` float32 (T, A, k), `held` int64 (T, A): of each thread, as `Found` has them; no listing
+    may be noted by two of them.
+    """
+    threads, count, most = best.shape
+    every = np.empty(threads * most, np.float32)
+    for ask in range(count):
+        size = 0
+        for thread in range(threads):
+            for at in range(held[thread, ask]):
+                value = best[thread, ask, at]
+                if value > limits[ask]:
+                    every[size] = value
+                    size += 1
+        if size >= sizes[ask]:
+            limits[ask] = np.partition(every[:size], size - sizes[ask])[size - sizes[ask]]

@@ -16,6 +16,9 @@ _TOGETHER = 4
 _AHEAD = 16
 """Rows: while some are read, the memory of later ones is fetched."""
 
+_LATER = 24
+"""Rows: the same, where they lie far from each other."""
+
 _join, _join_row = (joined_rows(rows, signed=True, ahead=_AHEAD) for rows in (_TOGETHER, 1))
 _add, _add_row = (joined_rows(rows, signed=False, ahead=_AHEAD) for rows in (_TOGETHER, 1))
 _tile, _row, _query, _one = (
@@ -34,6 +37,16 @@ def fetch_low(codes: Codes, row: int) -> None:
     start = codes.low.ctypes.data + row * size
     for at in range(0, size, 64):
         fetch(start + at)
+
+
+@compiled
+def fetch_planes(codes: Codes, row: int) -> None:
+    """Bring both planes of a row nearer, which `chosen_products` reads later."""
+    size = codes.low.shape[1]
+    high, low = codes.high.ctypes.data + row * size, codes.low.ctypes.data + row * size
+    for at in range(0, size, 64):
+        fetch(high + at)
+        fetch(low + at)
 
 
 @compiled
@@ -128,7 +141,10 @@ def chosen_products(
     high, low, scales = codes.high.ctypes.data, codes.low.ctypes.data, codes.scales.ctypes.data
     columns, asked = queries.values.ctypes.data, queries.scales.ctypes.data
     found, stride = out.ctypes.data, 4 * out.shape[1]
-    for place in places:
+    for at in range(places.size):
+        if at + _LATER < places.size:
+            fetch_planes(codes, shift + places[at + _LATER])
+        place = places[at]
         row = shift + place
         own = scales + 4 * row
         _join_row(high + row * half, low + row * half, half, joined)

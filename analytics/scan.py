@@ -10,18 +10,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import bounds, rescoring, sweep
+from analytics import bounds, rescoring, survey, sweep
 from analytics.ask import Ask
 from analytics.blocks import Block
-from analytics.codes import QueryCodes, encode_queries, encode_shortly
-from analytics.notes import Found, compact
-from analytics.rescoring import Left, Listings, Map
+from analytics.codes import QueryCodes, ShortCodes, encode_queries, encode_shortly
+from analytics.notes import Found, agree, compact
+from analytics.rescoring import Left, Listings, Map, Places
 
 __all__ = ["Ask", "Listings", "best_listings"]
 
 _TASK_ROWS = 32_768
 _FIRST_ROWS = 2048
 """The first tasks are small: they find a threshold that spares the others work."""
+
+_SURVEY_ROWS = 131_072
+_SURVEYED = 64
+"""Tasks of a survey that are held together: 4 bytes a row."""
+
+_GROUP = 64
+"""Rows of which the best upper bound stands for all."""
+
+_LIKELY = 2
+"""Rows with the best upper bounds, for each hit, by which a survey knows what the last one has."""
+
+Task = tuple[int, int, int]
+"""A block and its listings from the first to the one behind the last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +43,22 @@ class _Plans:
 
     numbers: NDArray[np.int64]
     masks: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """What a scan is about: asks, their examples as codes, blocks with the plans for each."""
+
+    asks: Sequence[Ask]
+    places: Places
+    plans: Sequence[_Plans]
+    queries: QueryCodes
+    short: ShortCodes
+
+    def span(self, task: Task) -> tuple[int, int, int, int]:
+        """Listings of a task, from first to last; numbers of its block's first listing and row."""
+        number, first, last = task
+        return first, last, int(self.places.listings[number]), int(self.places.rows[number])
 
 
 class _Notes:
@@ -64,6 +93,40 @@ class _Notes:
         return self.found
 
 
+class _Notebook:
+    """Notes of all threads of a scan, each its own, and the limits that they share."""
+
+    def __init__(self, asks: Sequence[Ask], limits: NDArray[np.float32]) -> None:
+        self._asks, self._limits = asks, limits
+        self._notes: dict[int, _Notes] = {}
+        self._best: dict[int, NDArray[np.float32]] = {}
+        self._held: dict[int, NDArray[np.int64]] = {}
+        self._lock = threading.Lock()
+
+    def open(self, most: int) -> Found:
+        """The thread's notes, with room for `most` listings more of each ask."""
+        thread = threading.get_ident()
+        with self._lock:
+            if thread not in self._notes:
+                self._notes[thread] = _Notes(self._asks)
+            return self._notes[thread].room(most, self._limits)
+
+    def close(self, found: Found) -> None:
+        """Raise the limits to what all threads have found by now."""
+        thread = threading.get_ident()
+        with self._lock:
+            # The others' notes change meanwhile: what they had when they were closed is compared.
+            self._best[thread], self._held[thread] = found.best.copy(), found.held.copy()
+            best, held = (np.stack(list(each.values())) for each in (self._best, self._held))
+            np.maximum(self._limits, found.limits, out=self._limits)
+            agree(best, held, found.sizes, self._limits)
+
+    @property
+    def found(self) -> list[Found]:
+        """What each thread has noted."""
+        return [mine.found for mine in self._notes.values()]
+
+
 def _wider(array: NDArray[Any], more: int) -> NDArray[Any]:
     return np.pad(array, ((0, 0), (0, more)), "empty")
 
@@ -71,40 +134,125 @@ def _wider(array: NDArray[Any], more: int) -> NDArray[Any]:
 def best_listings(
     blocks: Sequence[Block], asks: Sequence[Ask], *, each: Map = map
 ) -> list[Listings]:
-    """Find the k best listings of every ask in one pass; exact, ties by listing id."""
+    """Find the k best listings of every ask in one scan; exact, ties by listing id."""
     if not asks:
         return []
     every = np.concatenate([part for ask in asks for part in (ask.positives, ask.negatives)])
     examples = np.ascontiguousarray(every, np.float32)
-    queries, short = encode_queries(examples), encode_shortly(examples)
-    plans = [_plans(asks, number) for number in range(len(blocks))]
-    places = rescoring.Places.of(blocks)
-    limits = np.full(len(asks), -np.inf, np.float32)
-    notes: dict[int, _Notes] = {}
-    lock = threading.Lock()
-    scanned = 0
+    work = _Work(
+        asks=asks,
+        places=Places.of(blocks),
+        plans=[_plans(asks, number) for number in range(len(blocks))],
+        queries=encode_queries(examples),
+        short=encode_shortly(examples),
+    )
+    few = len(examples) < sweep.MANY
+    simple = all(ask.aggregate == "max" and not len(ask.negatives) for ask in asks)
+    found, scanned = (_surveyed if few and simple else _swept)(work, each)
+    left = _left(asks, examples, work.queries, found)
+    return rescoring.settle(work.places, left, scanned, each)
 
-    def run(task: tuple[int, int, int]) -> None:
-        nonlocal scanned
+
+def _swept(work: _Work, each: Map) -> tuple[list[Found], int]:
+    """What one pass notes, and how many rows it has read."""
+    notes = _Notebook(work.asks, np.full(len(work.asks), -np.inf, np.float32))
+
+    def run(task: Task) -> int:
         number, first, last = task
-        with lock:
-            mine = notes.get(threading.get_ident())
-            if mine is None:
-                mine = notes[threading.get_ident()] = _Notes(asks)
-        found = mine.room(last - first, limits)
-        block = blocks[number]
-        span = (first, last, int(places.listings[number]), int(places.rows[number]))
-        done = sweep.scan(
-            block.codes, block.offsets, span, queries, short, plans[number].numbers, found
-        )
-        with lock:
-            scanned += done
-            np.maximum(limits, found.limits, out=limits)
+        block, found = work.places.blocks[number], notes.open(last - first)
+        scanned = sweep.scan(
+            block.codes, block.offsets, work.span(task), work.queries, work.short,
+            work.plans[number].numbers, found,
+        )  # fmt: skip
+        notes.close(found)
+        return scanned
 
-    for _ in each(run, _tasks(blocks)):
-        pass
-    left = _left(asks, examples, queries, [mine.found for mine in notes.values()])
-    return rescoring.settle(places, left, scanned, each)
+    tasks = _tasks(work.places.blocks, _FIRST_ROWS, _TASK_ROWS)
+    scanned = sum(each(run, tasks))
+    return notes.found, scanned
+
+
+def _surveyed(work: _Work, each: Map) -> tuple[list[Found], int]:
+    """What two passes note, and how many rows they have read; some millions of rows at a time."""
+    limits = np.full(len(work.asks), -np.inf, np.float32)
+    notes = _Notebook(work.asks, limits)
+    most = max(ask.k for ask in work.asks)
+    group = max(1, min(_GROUP, int(work.places.rows[-1]) // (8 * _LIKELY * most)))
+
+    def look(task: Task) -> _Looked:
+        number, first, last = task
+        block = work.places.blocks[number]
+        rows = int(block.offsets[last] - block.offsets[first])
+        uppers = np.empty((len(work.asks), rows), np.float32)
+        scanned = survey.first_pass(
+            block.codes, block.offsets, first, last, work.short, work.plans[number].numbers, uppers
+        )
+        # Rows of a group lie far from each other. The last few rows are in none.
+        whole = uppers[:, : rows - rows % group].reshape(len(uppers), group, rows // group)
+        return _Looked(task, uppers, whole.max(axis=1), scanned)
+
+    def run(looked: _Looked) -> None:
+        number, first, last = looked.task
+        block, found = work.places.blocks[number], notes.open(last - first)
+        survey.second_pass(
+            block.codes, block.offsets, work.span(looked.task), work.queries,
+            work.plans[number].numbers, looked.uppers, found,
+        )  # fmt: skip
+        notes.close(found)
+
+    tasks = _tasks(work.places.blocks, _SURVEY_ROWS, _SURVEY_ROWS)
+    scanned = 0
+    for start in range(0, len(tasks), _SURVEYED):
+        seen = list(each(look, tasks[start : start + _SURVEYED]))
+        scanned += sum(looked.scanned for looked in seen)
+        for at in range(len(work.asks)):
+            limits[at] = max(limits[at], _sure(work, at, seen))
+        for _ in each(run, seen):
+            pass
+    return notes.found, scanned
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Looked:
+    """What the first pass finds in a task: `uppers` float32 (A, R), `tops` (A, G) of groups."""
+
+    task: Task
+    uppers: NDArray[np.float32]
+    tops: NDArray[np.float32]
+    scanned: int
+
+
+def _sure(work: _Work, at: int, seen: Sequence[_Looked]) -> float:
+    """What the k-th best listing of an ask has at least, by the rows with the best upper bounds.
+
+    -inf where these are of fewer listings.
+    """
+    k, tops = work.asks[at].k, [looked.tops[at] for looked in seen]
+    count = _LIKELY * k
+    while 2 * count <= sum(map(len, tops)):
+        least = rescoring.kth(tops, count)
+        if least == -np.inf:
+            break
+        found = rescoring.kth([_lower(work, at, looked, least) for looked in seen], k)
+        if found > -np.inf:
+            return found
+        count *= 4
+    return -np.inf
+
+
+def _lower(work: _Work, at: int, looked: _Looked, least: float) -> NDArray[np.float32]:
+    """Lower bounds of the listings of a task that have rows whose upper bounds reach `least`."""
+    number, first, _ = looked.task
+    block, rows = work.places.blocks[number], np.flatnonzero(looked.uppers[at] >= least)
+    lower = np.empty(len(rows), np.float32)
+    if not len(rows):
+        return lower
+    shift = int(block.offsets[first])
+    survey.lower_bounds(
+        block.codes, shift, rows, work.queries, work.plans[number].numbers[at], lower
+    )
+    owners = np.searchsorted(block.offsets, rows + shift, side="right")
+    return np.maximum.reduceat(lower, np.flatnonzero(np.diff(owners, prepend=-1)))
 
 
 def _left(
@@ -146,15 +294,14 @@ def _plans(asks: Sequence[Ask], number: int) -> _Plans:
     return _Plans(np.array(made, np.int64), masks)
 
 
-def _tasks(blocks: Sequence[Block]) -> list[tuple[int, int, int]]:
-    """Cut blocks into runs of listings of at most about `_TASK_ROWS` rows: (block, first, last)."""
+def _tasks(blocks: Sequence[Block], size: int, most: int) -> list[Task]:
+    """Cut blocks into runs of listings of about `size` rows, growing to `most`."""
     tasks = []
-    size = _FIRST_ROWS
     for number, block in enumerate(blocks):
         first, listings = 0, len(block.offsets) - 1
         while first < listings:
             end = np.searchsorted(block.offsets, block.offsets[first] + size)
             last = min(listings, max(first + 1, int(end)))
             tasks.append((number, first, last))
-            first, size = last, min(2 * size, _TASK_ROWS)
+            first, size = last, min(2 * size, most)
     return tasks

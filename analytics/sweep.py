@@ -34,6 +34,9 @@ _ROWS = 128
 MANY = 4
 """Queries from which on both planes are read: their arithmetic takes longer than that."""
 
+_TOGETHER = 16
+"""Rows that are compared with a limit at a time."""
+
 _OFTEN = 0.5
 _RUNS = 16
 """Where a rough pass leaves more than this share of rows, so many runs are scored without one."""
@@ -80,7 +83,16 @@ def _room(queries: int, rows: int) -> Room:
 
 
 @compiled
-def _want(
+def all_masked(plans: list[Plan]) -> bool:
+    """Whether there may be rows that count for no plan."""
+    masked = True
+    for plan in plans:
+        masked = masked and (plan.rows != 0 or plan.listings != 0)
+    return masked
+
+
+@compiled
+def want(
     listings: NDArray[np.int64],
     first: int,
     last: int,
@@ -107,30 +119,39 @@ def _want(
 @compiled
 def _reaching(
     scores: NDArray[np.float32],
-    residuals: NDArray[np.float32],
+    lost: NDArray[np.float32],
     queries: QueryCodes | ShortCodes,
-    first: int,
-    last: int,
-    limit: np.float32,
-) -> bool:
-    """Whether upper bounds of the rows of a run with the columns first to last reach a limit.
+    plans: list[Plan],
+    limits: NDArray[np.float32],
+    asks: NDArray[np.int64],
+) -> int:
+    """Fill `asks` with the plans that have to look at a run: upper bounds reach their limits.
 
-    Scores that were not computed are left from other rows: they can only make it true.
+    `scores` (Q, >= R) and `lost` (R,), the rows' residuals, are of the run. Scores that were not
+    computed are left from other rows: they can only bring a plan in. Returns how many there are.
     """
-    count = 0
-    for column in range(first, last):
-        own, slope = scores[column], queries.slopes[column]
-        least = limit - queries.offsets[column]
-        # A sum of comparisons is made sixteen rows at a time, a maximum is not.
-        for row in range(residuals.size):
-            count += own[row] + slope * residuals[row] >= least
-    return count > 0
+    reaching = 0
+    for ask in range(len(plans)):
+        plan = plans[ask]
+        count = 0
+        if plan.aggregate != MAX or plan.end > plan.middle:
+            count = 1
+        for column in range(plan.start, plan.middle if count == 0 else plan.start):
+            own, slope = scores[column], queries.slopes[column]
+            least = limits[ask] - queries.offsets[column]
+            # A sum of comparisons is made sixteen rows at a time, a maximum is not.
+            for row in range(lost.size):
+                count += own[row] + slope * lost[row] >= least
+        if count > 0:
+            asks[reaching] = ask
+            reaching += 1
+    return reaching
 
 
 @compiled
 def near(
     scores: NDArray[np.float32],
-    residuals: NDArray[np.float32],
+    lost: NDArray[np.float32],
     queries: QueryCodes | ShortCodes,
     plan: Plan,
     limit: np.float32,
@@ -140,24 +161,34 @@ def near(
 ) -> int:
     """Fill `places` with the rows of a run that count and reach a limit; how many.
 
-    `scores` (Q, >= R) and `residuals` (R,) are of the run, which begins with row `shift`.
+    `scores` (Q, >= R) and `lost` (R,), the rows' residuals, are of the run, which begins with row
+    `shift`.
     """
-    if not _reaching(scores, residuals, queries, plan.start, plan.middle, limit):
-        return 0
     count = 0
-    for at in range(residuals.size):
-        reaches = False
+    for start in range(0, lost.size, _TOGETHER):
+        end = min(start + _TOGETHER, lost.size)
+        some = 0
         for column in range(plan.start, plan.middle):
-            error = queries.offsets[column] + queries.slopes[column] * residuals[at]
-            reaches = reaches or scores[column, at] + error >= limit
-        if reaches and wanted[at] != 0 and counts(plan.rows, shift + at):
-            places[count] = at
-            count += 1
+            own, slope = scores[column], queries.slopes[column]
+            least = limit - queries.offsets[column]
+            for at in range(start, end):
+                some += own[at] + slope * lost[at] >= least
+        if some == 0:
+            continue
+        for at in range(start, end):
+            reaches = False
+            for column in range(plan.start, plan.middle):
+                least = limit - queries.offsets[column]
+                upper = scores[column, at] + queries.slopes[column] * lost[at]
+                reaches = reaches or upper >= least
+            if reaches and wanted[at] != 0 and counts(plan.rows, shift + at):
+                places[count] = at
+                count += 1
     return count
 
 
 @compiled
-def _note_best(
+def note_best(
     scores: NDArray[np.float32],
     places: NDArray[np.int64],
     listings: NDArray[np.int64],
@@ -283,7 +314,7 @@ def _best_rows(
         )
     else:
         count = near(scores, lost, queries, plan, limit, wanted, shift, places)
-    _note_best(scores, places[:count], listings, run, codes.residuals, queries, plan, ask, found)
+    note_best(scores, places[:count], listings, run, codes.residuals, queries, plan, ask, found)
     return count
 
 
@@ -319,10 +350,10 @@ def _any_rows(
 
 
 @compiled
-def _stop(listings: NDArray[np.int64], first: int, last: int) -> int:
-    """Where the run of listings that begins with `first` ends: one listing at least."""
+def stop_of(listings: NDArray[np.int64], first: int, last: int, rows: int) -> int:
+    """Where a run of listings from `first` on ends, of at most `rows` rows or of one listing."""
     stop = first + 1
-    while stop < last and listings[stop + 1] - listings[first] <= _ROWS:
+    while stop < last and listings[stop + 1] - listings[first] <= rows:
         stop += 1
     return stop
 
@@ -348,36 +379,39 @@ def scan(
     """
     first, last, listing_base, row_base = task
     plans = [planned(numbers[at]) for at in range(numbers.shape[0])]
-    masked = True
-    for plan in plans:
-        masked = masked and (plan.rows != 0 or plan.listings != 0)
+    masked = all_masked(plans)
     count = queries.values.shape[0]
     joined = scratch(codes)
     wanted, kept, places, scores, rough = _room(count, _ROWS)
+    asks = np.empty(len(plans), np.int64)
     done, rest, at = 0, 0, first
     while at < last:
-        shift, stop = listings[at], _stop(listings, at, last)
+        shift, stop = listings[at], stop_of(listings, at, last, _ROWS)
         end = listings[stop]
         if end - shift > wanted.size:
             wanted, kept, places, scores, rough = _room(count, end - shift)
         run = Run(at, stop, shift, end, listing_base, row_base)
         at = stop
         if masked:
-            _want(listings, run.first, stop, plans, wanted[: end - shift])
+            want(listings, run.first, stop, plans, wanted[: end - shift])
         residuals, roughly = codes.residuals, rest == 0
         if not roughly:
             rest -= 1
+            lost = residuals[shift:end]
             scored = products(codes, shift, end, wanted, queries, 0, count, joined, scores)
-        elif count >= MANY:
-            scored = short_products(codes, shift, end, wanted, short, joined, rough)
+            reaching = _reaching(scores, lost, queries, plans, found.limits, asks)
         else:
-            residuals = codes.coarse
-            scored = high_products(codes, shift, end, wanted, short, rough)
+            if count >= MANY:
+                scored = short_products(codes, shift, end, wanted, short, joined, rough)
+            else:
+                residuals = codes.coarse
+                scored = high_products(codes, shift, end, wanted, short, rough)
+            reaching = _reaching(rough, residuals[shift:end], short, plans, found.limits, asks)
         done += scored
         if scored == 0:
             continue
         left = 0
-        for ask in range(len(plans)):
+        for ask in asks[:reaching]:
             plan = plans[ask]
             if plan.aggregate == MAX and plan.end == plan.middle:
                 left += _best_rows(

@@ -48,7 +48,7 @@ def test_torch_stays_in_extraction(package: str) -> None:
 
 
 SCAN = {
-    "analytics.scan", "analytics.sweep", "analytics.bounds", "analytics.codes",
+    "analytics.scan", "analytics.survey", "analytics.sweep", "analytics.bounds", "analytics.codes",
     "analytics.products", "analytics.rescoring", "analytics.batch", "analytics.scores",
 }  # fmt: skip
 SCORERS = {"analytics.kernels.best_images", "analytics.linear.over_parts"}
@@ -60,6 +60,7 @@ HOSTED = {
         "batch",
         "scan",
         "ask",
+        "survey",
         "sweep",
         "bounds",
         "products",

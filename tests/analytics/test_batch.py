@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import batch, scan, sweep
+from analytics import batch, scan, survey, sweep
 from analytics.batch import Batch
 from analytics.blocks import Block
 from analytics.scan import Ask, Listings
@@ -34,20 +34,24 @@ class Passes:
         self.gate = threading.Event()
         self.groups: list[int] = []
         self.rows = 0
-        whole, part = scan.best_listings, sweep.scan
+        whole = scan.best_listings
 
         def scanned(blocks: Sequence[Block], asks: Sequence[Ask], **given: Any) -> list[Listings]:
             self.groups.append(len(asks))
             assert self.gate.wait(PATIENCE_S)
             return whole(blocks, asks, **given)
 
-        def read(*given: Any) -> int:
-            done: int = part(*given)
-            self.rows += done
-            return done
+        def counted(part: Callable[..., int]) -> Callable[..., int]:
+            def read(*given: Any) -> int:
+                done = part(*given)
+                self.rows += done
+                return done
+
+            return read
 
         monkeypatch.setattr(scan, "best_listings", scanned)
-        monkeypatch.setattr(sweep, "scan", read)
+        monkeypatch.setattr(sweep, "scan", counted(sweep.scan))
+        monkeypatch.setattr(survey, "first_pass", counted(survey.first_pass))
 
 
 @pytest.fixture
