@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def until(true: Callable[[], bool], *, seconds: float = 5.0) -> None:
+def until(true: Callable[[], bool], *, seconds: float = 30.0) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not true():

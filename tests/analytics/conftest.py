@@ -424,7 +424,7 @@ class World:
     """A collection in memory with its shard files and running hosts."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
-        changes.setdefault("query_deadline_s", 2.0)
+        changes.setdefault("query_deadline_s", 10.0)
         self.settings = Settings(data_dir=folder, **changes)
         self.store = Memory()
         self.hosts: list[tuple[Host, threading.Event, threading.Thread]] = []

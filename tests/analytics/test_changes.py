@@ -54,6 +54,8 @@ def put(world: World, listing_id: str, vectors: NDArray[np.float32]) -> list[UUI
                 crc32c=crc,
             )
         )
+    # Not before all are there: a host may look between two entries.
+    for _ in ids:
         world.store.note("feature_added", listing_id)
     return ids
 
@@ -131,7 +133,7 @@ def test_an_answer_claims_nothing_that_came_while_it_was_found(
     world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a scan reads is what was taken in when it began; the host goes on following."""
-    one = world()
+    one = world(query_deadline_s=PATIENCE_S)
     collection(one, cuts=1, hosts=1)
     query = unit(np.random.default_rng(8), 1, DIM)[0]
     whole, begun, gate = scan.best_listings, threading.Event(), threading.Event()

@@ -267,7 +267,9 @@ def test_a_job_taken_over_keeps_what_was_done_and_spent(memory: Memory) -> None:
         runner(memory, {"work": first}).run_once()
     left = memory.job(job.job_id)
     assert (left.state, [each.state for each in steps(left)]) == ("running", ["done", "stopped"])
-    done = runner(memory, {"work": second}, stale_s=-1.0).run_once()
+    long_ago = datetime.now(UTC) - timedelta(seconds=60)
+    memory.work[job.job_id] = replace(left, heartbeat_at=long_ago)
+    done = runner(memory, {"work": second}).run_once()
     assert done is not None
     assert [(each.step, each.state) for each in steps(done)] == [
         ("read", "kept"),

@@ -299,12 +299,15 @@ def test_of_two_engines_one_places_an_image(scene: Scene, monkeypatch: pytest.Mo
         append(scene.one.store.placed_batches(scene.table().version.map_id)[0], [])
 
 
-def test_a_failure_leaves_the_map_as_it_was(scene: Scene) -> None:
+def test_a_failure_leaves_the_map_as_it_was(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     before = scene.table()
     images = scene.come(scene.new)
     scene.one.close()
-    with pytest.raises(UnavailableError):
-        scene.late.place()
+    with monkeypatch.context() as impatient:
+        settings = scene.one.settings.replace(query_deadline_s=0.5)
+        impatient.setattr(scene.searcher, "_settings", settings)
+        with pytest.raises(UnavailableError):
+            scene.late.place()
     assert scene.table().rows == before.rows
     scene.one.host()
     until(scene.searcher.ready)

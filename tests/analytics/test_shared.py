@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -33,27 +32,44 @@ def test_who_comes_alone_reads_alone() -> None:
     assert [shared(), shared(), shared()] == [1, 2, 3]
 
 
-def test_those_who_come_while_one_reads_share_the_next_read() -> None:
+def test_those_who_come_while_one_reads_share_the_next_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns: list[None] = []
+    sharing: list[None] = []
+
+    class Awaited(Future[int]):
+        """A reading that tells who waits: for its end, to read next, or for what it reads."""
+
+        def exception(self, timeout: float | None = None) -> BaseException | None:
+            turns.append(None)
+            return super().exception(timeout)
+
+        def result(self, timeout: float | None = None) -> int:
+            sharing.append(None)
+            return super().result(timeout)
+
+    monkeypatch.setattr("analytics.shared.Future", Awaited)
     source = Source()
     shared = Shared(source.read)
     with ThreadPoolExecutor(10) as pool:
         first = pool.submit(shared)
         until(lambda: source.began == 1)
         second = pool.submit(shared)
-        until(lambda: shared._next is not None)
+        until(lambda: len(turns) == 1)
         rest = [pool.submit(shared) for _ in range(7)]
-        time.sleep(0.1)
+        until(lambda: len(sharing) == 7)
         # All of them wait: none is given what was read before it asked.
         assert not any(each.done() for each in (second, *rest))
         source.go.release()
-        assert first.result(5) == 1
+        assert first.result(30) == 1
         until(lambda: source.began == 2)
         late = pool.submit(shared)
-        until(lambda: shared._next is not None)
+        until(lambda: len(turns) == 2)
         source.go.release(2)
-        assert second.result(5) == 2
-        assert {each.result(5) for each in rest} == {2}
-        assert late.result(5) == 3
+        assert second.result(30) == 2
+        assert {each.result(30) for each in rest} == {2}
+        assert late.result(30) == 3
     assert source.began == 3
 
 

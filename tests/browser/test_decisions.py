@@ -18,7 +18,7 @@ from analytics import decided, learning
 from analytics.search import Searcher
 from cql.store import Store
 from dashboard import app
-from tests.browser.conftest import DRIVER, SIZES, ready, shoot
+from tests.browser.conftest import DRIVER, SIZES, WAIT_MS, ready, shoot
 from tests.dashboard.test_deciding import World
 
 pytestmark = pytest.mark.browser
@@ -41,6 +41,7 @@ class Served:
     def __enter__(self) -> Self:
         self.thread.start()
         while not self.server.started:
+            assert self.thread.is_alive(), "the server ended before it served"
             time.sleep(0.05)
         return self
 
@@ -57,6 +58,7 @@ class Served:
             base_url=self.url,
             reduced_motion="reduce",
         )
+        context.set_default_timeout(WAIT_MS)
         page = context.new_page()
         said: list[str] = []
         page.on("pageerror", lambda error: said.append(str(error)))

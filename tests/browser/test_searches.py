@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import WAIT_MS, Opened, ready, shoot
 from tests.browser.test_explore import api
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.service]
 
@@ -97,15 +98,17 @@ def test_in_stock_only_shows_what_is_there_and_when_it_was_read(opened: Opened) 
         sold, kept = (hit["listing_id"] for hit in near[:2])
         for listing, inventory in ((sold, 0), (kept, 71)):
             set_stock(page, listing, inventory)
+        body = {"image_ids": [image], "k": 24, "in_stock": True}
+        # The mask of the hosts follows a moment later.
+        until(lambda: kept in {h["listing_id"] for h in api(page, "/search", body)["hits"]})
         page.goto(f"/?image={image}")
         ready(page)
         page.locator(".switch").click()
         page.wait_for_url(re.compile("stock=1"))
         expect(page.locator(".switch")).to_have_attribute("aria-checked", "true")
-        # The mask of the hosts follows a moment later.
         expect(page.locator(".tile__read").first).to_be_visible()
         ready(page)
-        found = api(page, "/search", {"image_ids": [image], "k": 24, "in_stock": True})
+        found = api(page, "/search", body)
         stocks = {hit["listing_id"]: hit["inventory"] for hit in found["hits"]}
         assert sold not in stocks
         assert stocks[kept] == 71

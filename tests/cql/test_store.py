@@ -812,12 +812,12 @@ def test_a_name_leaves_with_its_query(store: Store) -> None:
     columns = "query_id, spec, model_id, snapshot_id, name, created_at"
     store._session.execute(
         f"INSERT INTO {results}.queries ({columns}) VALUES (%s, '{{}}', 'm', %s, '', %s) "
-        "USING TTL 3",
+        "USING TTL 8",
         (short := uuid4(), uuid4(), query.created_at),
     )
     store.rename_query(short, "soon gone")
     assert store.query(short).name == "soon gone"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (row := store._access.one(cql.QUERY, short)) is not None:
         assert row.spec is not None
         assert time.monotonic() < deadline

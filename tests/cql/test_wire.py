@@ -104,7 +104,7 @@ def test_a_server_that_falls_silent_is_given_up_early_and_one_that_works_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "PING_S", 0.3)
-    monkeypatch.setattr(wire, "SILENT_S", 0.5)
+    monkeypatch.setattr(wire, "SILENT_S", 2.0)
     pool = Pool(Settings(data_dir=tmp_path))
     command = [sys.executable, "-c", ASLEEP, str(tmp_path)]
     with subprocess.Popen(
@@ -113,13 +113,13 @@ def test_a_server_that_falls_silent_is_given_up_early_and_one_that_works_is_not(
         assert child.stdout is not None
         address = child.stdout.readline().strip()
         # Longer than it takes to give up: pings are answered while a method runs.
-        works = Message({"seconds": 1.5})
+        works = Message({"seconds": 4.0})
         assert pool.call(address, "wait", works, timeout_s=20).values == {"ok": True}
         os.kill(child.pid, signal.SIGSTOP)
         began = time.monotonic()
         with pytest.raises(UnavailableError, match="wait at grpc"):
             pool.call(address, "wait", Message({"seconds": 0}), timeout_s=20)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 15
         child.kill()
 
 

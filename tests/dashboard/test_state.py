@@ -4,7 +4,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard import state
@@ -87,6 +87,7 @@ explore = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(explore)
 def test_explore_reads_what_it_wrote(given_state: ExploreState) -> None:
     written = given_state.write()
@@ -94,6 +95,7 @@ def test_explore_reads_what_it_wrote(given_state: ExploreState) -> None:
     assert ExploreState.read(written).write() == written
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300) | st.binary(max_size=300).map(lambda raw: "?" + quote(raw)))
 def test_no_address_raises_and_what_remains_is_stable(search: str) -> None:
     for kind in (ExploreState, ClustersState, OutliersState, SearchState):
@@ -101,6 +103,7 @@ def test_no_address_raises_and_what_remains_is_stable(search: str) -> None:
         assert kind.read(found.write()) == found
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -77,10 +77,20 @@ def test_a_worker_that_dies_while_decoding_is_replaced(sign: signal.Signals) -> 
     with Sandbox(Settings(), workers=1) as pool:
         pool.inspect(photo())
         (pid,) = pool.pids
-        killer = threading.Timer(0.05, os.kill, (pid, sign))
+        worker = psutil.Process(pid)
+        idle = worker.cpu_times().user
+
+        def kill() -> None:
+            # A worker that has not begun yet would die while idle, whatever the clock says.
+            while worker.cpu_times().user < idle + 0.03:
+                time.sleep(0.005)
+            worker.send_signal(sign)
+
+        killer = threading.Thread(target=kill)
         killer.start()
         with pytest.raises(DecodeError, match=sign.name):
-            pool.inspect(slow)
+            # Usually in the first one, unless this process gets no turn meanwhile.
+            list(map(pool.inspect, [slow] * 9))
         killer.join()
         assert pool.inspect(photo()).width == 64
         assert pool.pids != [pid]

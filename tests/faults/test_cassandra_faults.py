@@ -213,12 +213,12 @@ def test_results_are_whole_or_gone_when_cassandra_is_killed_while_they_are_publi
         hosting.start()
         try:
             with Asking(store, vectors) as asking:
-                until(lambda: asking.right_since(0) >= 6, seconds=30)
-                until(lambda: asking.publishing >= 2, seconds=30)
+                until(lambda: asking.right_since(0) >= 6, seconds=120)
+                until(lambda: asking.publishing >= 2, seconds=120)
                 os.kill(owner.cassandra.pid, signal.SIGKILL)
                 owner.restart()
                 back = time.monotonic()
-                until(lambda: asking.right_since(back) >= 6, seconds=30)
+                until(lambda: asking.right_since(back) >= 6, seconds=120)
             asked = asking.asked
             failed = [each.error for each in asked if each.error is not None]
             assert failed, "no search met the kill"

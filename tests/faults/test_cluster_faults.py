@@ -24,12 +24,12 @@ from tests.waiting import until
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
 
 KILLS = int(os.environ.get("KILLS", "3"))
-BACK_S = 60.0
+BACK_S = 120.0
 """Seconds from a kill to right answers: Spark gives a task up after four of them, and its whole
 job then starts again."""
 
 
-SILENT_S = LOST_S + 2 * BACK_S
+SILENT_S = LOST_S + BACK_S
 """Seconds from the silence of an executor to right answers."""
 
 Wanted = dict[str, tuple[Request, Answer]]

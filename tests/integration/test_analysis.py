@@ -91,7 +91,7 @@ def arrived(
         assert late.place() == 3
         assert late.place() == 0
         assert Latecomers(settings, store, searcher).place() == 0
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 300
     assert worker.table(live, max_age_s=1.0).rows == before.rows
     moment[0] = 2.0
     table = worker.table(live, max_age_s=1.0)

@@ -25,11 +25,12 @@ from tests.waiting import until
 # Nine Java processes start on what may be two busy cores.
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
 
-EXECUTOR_S = 40.0
+# Several times what docs/cluster.md tells of them: they end a wait on a busy machine.
+EXECUTOR_S = 80.0
 """Seconds from the kill of an executor to right answers."""
-NODE_S = 20.0
+NODE_S = 40.0
 """Seconds from the kill of one Cassandra node of three to right answers."""
-QUORUM_S = 40.0
+QUORUM_S = 80.0
 """Seconds from the return of a second node to right answers."""
 
 Wanted = dict[str, tuple[Request, Answer]]
