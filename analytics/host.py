@@ -55,6 +55,10 @@ _COPY_S = 5.0
 _SWEEP_S = 3600.0
 """Seconds between two looks at copies that are missing here, and at files that nobody needs."""
 
+_CHECK_S = 3600.0
+_CHECK_SHARE = 0.01
+"""Seconds between two looks at every byte that is held, and the share of its time that it takes."""
+
 
 class Registry(Shelved, Beating, Log, Protocol):
     """The part of the store that a host needs."""
@@ -116,6 +120,8 @@ class Host:
         following.start()
         copying = threading.Thread(target=self._keep_copies, args=(stop,), name="copies")
         copying.start()
+        checking = threading.Thread(target=self._keep_checking, args=(stop,), name="checks")
+        checking.start()
         while not stop.is_set():
             try:
                 self.refresh()
@@ -125,6 +131,7 @@ class Host:
         self._look.set()
         following.join()
         copying.join()
+        checking.join()
 
     def refresh(self) -> None:
         """Load the snapshots that are wanted and let go of what nobody wants."""
@@ -158,6 +165,24 @@ class Host:
         """Take in what the change log says of every snapshot held."""
         for follower in list(self._followers.values()):
             follower.poll()
+
+    def check(self, stop: threading.Event | None = None) -> None:
+        """Compare the files of what is held with their sums; a snapshot that differs is let go.
+
+        It is loaded again from whole files, or reported as damaged. Ends early when `stop` is set.
+        """
+        for version, holding in list(self._held.items()):
+            for shard in self._store.shards(version):
+                if stop is not None and stop.is_set():
+                    return
+                if version in self._gone or shard.shard not in holding.parts:
+                    continue
+                try:
+                    shards.check_files(folder(self._settings, version), shard)
+                except (IntegrityError, OSError) as error:
+                    log.error("host %d: snapshot %s: %s", self._index, version, error)  # noqa: TRY400
+                    self._distrust(version)
+                    break
 
     def close(self) -> None:
         """Withdraw and stop serving."""
@@ -359,6 +384,17 @@ class Host:
                     log.info("host %d: copies of snapshot %s: %s", self._index, version, error)
             self._look.wait(_COPY_S)
             self._look.clear()
+
+    def _keep_checking(self, stop: threading.Event) -> None:
+        # What is mapped is the file's own pages: a bit that flips in one is a wrong bound.
+        rest = _CHECK_S
+        while not stop.wait(rest):
+            began = time.monotonic()
+            try:
+                self.check(stop)
+            except SightlineError as error:
+                log.warning("host %d: checking its files: %s", self._index, error)
+            rest = max(_CHECK_S, (time.monotonic() - began) / _CHECK_SHARE)
 
     def _copy(self, version: UUID) -> bool:
         """Fetch what this machine should have of a snapshot; whether it has all of that."""

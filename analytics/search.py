@@ -137,6 +137,7 @@ class Searcher:
         self._live = Shared(lambda: store.live(LIVE))
         self._last: _Standing | None = None
         self._map = Shared(lambda: store.live("map"))
+        self._map_id: UUID | None = None
 
     @property
     def settings(self) -> Settings:
@@ -183,6 +184,11 @@ class Searcher:
             return self._live()
         return self._standing(None).snapshot.snapshot_id
 
+    def _map_now(self) -> UUID | None:
+        """The live map, as the next query will take it to be."""
+        self._map_id = self._map()
+        return self._map_id
+
     def _read_default(self) -> tuple[UUID | None, list[Service]]:
         services = self._second.submit(self._store.services, ROLE)
         return self._store.live(LIVE), services.result()
@@ -217,34 +223,39 @@ class Searcher:
         began = time.monotonic()
         request.check()
         guess = self._last if request.model is None and self._default.idle else None
+        selects = request.selects and request.map_id is None
+        # Which map a selection is about is read while the rest is.
+        drawn = self._threads.submit(self._map_now) if selects else None
         if guess is not None and began - guess.read_at < HEARTBEAT_S:
-            tried = replace(guess, trusted=True)
+            tried, map_id = replace(guess, trusted=True), self._map_id if selects else None
             # Hosts are asked what the last query was, while it is read whether that still holds.
             read = self._threads.submit(self._version_now, tried)
 
             def holds() -> bool:
-                return read.result() == tried.snapshot.snapshot_id
+                same = map_id is None or (drawn is not None and drawn.result() == map_id)
+                return same and read.result() == tried.snapshot.snapshot_id
 
             try:
-                return self._answered(request, tried, began, holds)
+                return self._answered(request, tried, began, holds, map_id or drawn)
             except _MovedError:
                 pass  # it is asked again, of what was read meanwhile
             except SightlineError:
                 if holds():
                     raise
-        return self._answered(request, self._standing(request.model), began, lambda: True)
+        return self._answered(request, self._standing(request.model), began, lambda: True, drawn)
 
     def _answered(
-        self, request: Request, standing: _Standing, began: float, holds: Callable[[], bool]
+        self,
+        request: Request,
+        standing: _Standing,
+        began: float,
+        holds: Callable[[], bool],
+        drawn: UUID | Future[UUID | None] | None,
     ) -> Result:
         """`search` of the snapshot that stands; _MovedError, and nothing published, unless `holds`.
 
-        It is asked when the hosts have answered.
+        It is asked when the hosts have answered. `drawn`: the map of the selection.
         """
-        drawn = None
-        if request.selects and request.map_id is None:
-            # Which map a selection is about is read while the rest is.
-            drawn = self._threads.submit(self._map)
         snapshot = standing.snapshot
         request = self._fixed(request, snapshot, drawn)
         examples = resolve(self._store, request, snapshot.model_id)
@@ -321,14 +332,17 @@ class Searcher:
                 )
 
     def _fixed(
-        self, request: Request, snapshot: Snapshot, drawn: Future[UUID | None] | None
+        self,
+        request: Request,
+        snapshot: Snapshot,
+        drawn: UUID | Future[UUID | None] | None,
     ) -> Request:
         """The request with the map of its selection and the id of its model: its spec says them."""
         if request.model is not None:
             request = replace(request, model=snapshot.model_id)
         if not request.selects:
             return replace(request, map_id=None)
-        map_id = request.map_id if drawn is None else drawn.result()
+        map_id = drawn.result() if isinstance(drawn, Future) else drawn or request.map_id
         if map_id is None:
             raise InputError(
                 "a selection is about a map, none is live yet: run `sightline analyse`, or search "

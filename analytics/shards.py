@@ -241,11 +241,10 @@ def _bytes(content: NDArray[Any] | _Parts | pa.Table) -> Iterator[Any]:
         yield part.reshape(-1).view(np.uint8)
 
 
-def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
-    """Map a shard into memory after checking all of it.
+def check_files(path: Path, shard: Shard) -> dict[str, Path]:
+    """Compare every byte of a shard's files with their sums; the files by suffix.
 
-    IntegrityError when a file is missing, differs from its sha256, or holds anything but
-    finite float32 vectors of unit norm and `dim` numbers.
+    IntegrityError when one is missing or differs from its sha256.
     """
     found: dict[str, Path] = {}
     missing = set(_PARTS) - {name.split(".", 1)[1] for name in shard.files}
@@ -264,6 +263,16 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
                 "rebuild the snapshot"
             )
         found[name.split(".", 1)[1]] = file
+    return found
+
+
+def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
+    """Map a shard into memory after checking all of it.
+
+    IntegrityError when a file is missing, differs from its sha256, or holds anything but
+    finite float32 vectors of unit norm and `dim` numbers.
+    """
+    found = check_files(path, shard)
     vectors = np.load(found["vectors.npy"], mmap_mode="r", allow_pickle=False)
     check_vectors(vectors, dim, f"shard {shard.shard}")
     names = _names(found["listings.arrow"])

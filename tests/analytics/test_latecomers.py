@@ -21,7 +21,7 @@ from analytics.resize import resize
 from analytics.search import Request, Searcher
 from analytics.tiles import MapTable
 from cql import codec
-from cql.errors import ConflictError, NotFoundError, UnavailableError
+from cql.errors import ConflictError, InputError, NotFoundError, UnavailableError
 from cql.progress import CancelledError
 from cql.records import NAMESPACE, Change, Feature, Listing, MapVersion
 from cql.store import Store
@@ -255,6 +255,37 @@ def test_searches_by_a_selection_find_what_was_placed(scene: Scene) -> None:
     scene.late.place()
     wanted = {f"new-{row:04d}" for row in range(len(images))}
     until(lambda: {hit.listing_id for hit in scene.searcher.search(request).hits} == wanted)
+
+
+def test_a_selection_is_about_the_map_that_is_live_when_it_is_asked(scene: Scene) -> None:
+    """That of the query before is taken on trust; what comes of it does not count if it moved."""
+    images = scene.come(scene.new)
+    request = Request(
+        image_ids=(scene.one.images[0],),
+        k=200,
+        exclude=False,
+        selection=Selection((), {"placed": ("1",)}),
+    )
+    scene.late.place()
+    wanted = {f"new-{row:04d}" for row in range(len(images))}
+
+    def found() -> set[str]:
+        try:
+            return {hit.listing_id for hit in scene.searcher.search(request).hits}
+        except InputError:  # hosts have not seen yet that anything was placed
+            return set()
+
+    until(lambda: found() == wanted)
+    first = scene.one.store.live("map")
+    assert first is not None
+    made = resize(scene.one.settings, scene.store, 12)
+    assert found() == set()
+    scene.late.place()
+    until(lambda: found() == wanted)
+    for map_id in (first, made.map_id, first):
+        scene.one.store.pointers["map"] = map_id
+        assert str(map_id) in scene.searcher.search(request).query.spec
+        assert found() == wanted
 
 
 def test_blocks_are_whole_and_a_later_run_goes_on(

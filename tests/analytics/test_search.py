@@ -344,6 +344,34 @@ def test_a_damaged_shard_is_reported_and_never_served(world: Make, part: str, da
     assert one.store.services("host-damaged") == []
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_a_bit_that_flips_while_it_is_served_is_found(world: Make, part: str) -> None:
+    one = world()
+    vectors, owners = ragged()
+    snapshot = one.fill(vectors, owners, cuts=2)
+    one.host()
+    ((host, _, _),) = one.hosts
+    with searcher(one) as find:
+        until(find.ready)
+        host.check()
+        assert find.ready()
+        name = next(n for n in one.store.shards(snapshot.snapshot_id)[1].files if f".{part}." in n)
+        path = one.settings.data_dir / "shards" / str(snapshot.snapshot_id) / name
+        whole = path.read_bytes()
+        with path.open("r+b") as file:
+            file.seek(len(whole) - 5)
+            file.write(bytes([whole[-5] ^ 1]))
+        host.check()
+        until(lambda: bool(one.store.services("host-damaged")))
+        assert not find.ready()
+        with path.open("r+b") as file:
+            file.write(whole)
+        until(find.ready)
+        assert seen(find.search(Request(vectors=vectors[:1], k=5))) == naive(
+            one, vectors[:1], 5, set()
+        )
+
+
 def test_vectors_that_are_cut_short_while_they_are_served_end_no_query_wrongly(world: Make) -> None:
     one = world()
     vectors, owners = ragged()
