@@ -243,10 +243,15 @@ def _sure(work: _Work, at: int, seen: Sequence[_Looked]) -> float:
 def _lower(work: _Work, at: int, looked: _Looked, least: float) -> NDArray[np.float32]:
     """Lower bounds of the listings of a task that have rows whose upper bounds reach `least`."""
     number, first, _ = looked.task
-    block, rows = work.places.blocks[number], np.flatnonzero(looked.uppers[at] >= least)
+    block, size = work.places.blocks[number], looked.tops.shape[1]
+    groups = np.flatnonzero(looked.tops[at] >= least)
+    if not len(groups):
+        return np.empty(0, np.float32)
+    # Row r is in group r modulo `size`.
+    every = looked.uppers[at, : looked.uppers.shape[1] // size * size].reshape(-1, size)
+    turns, owns = np.nonzero(every[:, groups] >= least)
+    rows = np.sort(turns * size + groups[owns])
     lower = np.empty(len(rows), np.float32)
-    if not len(rows):
-        return lower
     shift = int(block.offsets[first])
     survey.lower_bounds(
         block.codes, shift, rows, work.queries, work.plans[number].numbers[at], lower

@@ -104,6 +104,12 @@ def test_any_number_of_hits(sure: Sure, k: int) -> None:
     check(cut(vectors, SIZES, 2), [Ask(vectors[9:10], NONE, k)])
 
 
+def test_blocks_smaller_than_a_group_of_rows(sure: Sure) -> None:
+    vectors = rows()
+    check(cut(vectors, SIZES, 400), [Ask(vectors[9:10], NONE, 3)])
+    check(cut(vectors[:12], [1, 5, 6], 3), [Ask(vectors[:1], NONE, 1)])
+
+
 def test_identical_rows(sure: Sure) -> None:
     vectors = np.repeat(rows()[:1], sum(SIZES), axis=0)
     check(cut(vectors, SIZES, 2), [Ask(vectors[:1], NONE, 7)])
