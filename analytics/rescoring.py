@@ -144,6 +144,19 @@ def settle(places: Places, left: Sequence[Left], scanned: int, each: Map) -> lis
     return _ranked(places, left, found, scanned, read)
 
 
+def best_scores(
+    block: Block, rows: NDArray[np.int64], examples: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Exact scores float32 (R,) of rows int64 (R,) of a block, each by the best example (E, D)."""
+    made, who = np.empty(len(rows), np.float32), np.zeros(len(rows), np.int64)
+    starts = np.array([0, len(examples)], np.int64)
+    step = max(1, _READ_BYTES // (4 * examples.shape[1]))
+    for at in range(0, len(rows), step):
+        part = slice(at, at + step)
+        scores.best_of(block.gather(rows[part]), examples, starts, who[part], made[part])
+    return made
+
+
 def kth(values: Sequence[NDArray[np.float32]], k: int) -> float:
     """The k-th largest of all, -inf where there are fewer."""
     if sum(map(len, values)) < k:

@@ -52,8 +52,14 @@ class _Work:
     asks: Sequence[Ask]
     places: Places
     plans: Sequence[_Plans]
+    examples: NDArray[np.float32]
     queries: QueryCodes
     short: ShortCodes
+
+    def own(self, at: int) -> NDArray[np.float32]:
+        """The positives of an ask."""
+        plan = bounds.Plan(*self.plans[0].numbers[at].tolist())
+        return self.examples[plan.start : plan.middle]
 
     def span(self, task: Task) -> tuple[int, int, int, int]:
         """Listings of a task, from first to last; numbers of its block's first listing and row."""
@@ -143,13 +149,14 @@ def best_listings(
         asks=asks,
         places=Places.of(blocks),
         plans=[_plans(asks, number) for number in range(len(blocks))],
+        examples=examples,
         queries=encode_queries(examples),
         short=encode_shortly(examples),
     )
     few = len(examples) < sweep.MANY
     simple = all(ask.aggregate == "max" and not len(ask.negatives) for ask in asks)
     found, scanned = (_surveyed if few and simple else _swept)(work, each)
-    left = _left(asks, examples, work.queries, found)
+    left = _left(work, found)
     return rescoring.settle(work.places, left, scanned, each)
 
 
@@ -225,7 +232,7 @@ class _Looked:
 def _sure(work: _Work, at: int, seen: Sequence[_Looked]) -> float:
     """What the k-th best listing of an ask has at least, by the rows with the best upper bounds.
 
-    -inf where these are of fewer listings.
+    Their exact scores tell. -inf where these are of fewer listings.
     """
     k, tops = work.asks[at].k, [looked.tops[at] for looked in seen]
     count = _LIKELY * k
@@ -233,15 +240,17 @@ def _sure(work: _Work, at: int, seen: Sequence[_Looked]) -> float:
         least = rescoring.kth(tops, count)
         if least == -np.inf:
             break
-        found = rescoring.kth([_lower(work, at, looked, least) for looked in seen], k)
+        # Not in threads: they would wait for each other's turn with the interpreter.
+        exact = [_scored(work, at, looked, least) for looked in seen]
+        found = rescoring.kth(exact, k)
         if found > -np.inf:
             return found
         count *= 4
     return -np.inf
 
 
-def _lower(work: _Work, at: int, looked: _Looked, least: float) -> NDArray[np.float32]:
-    """Lower bounds of the listings of a task that have rows whose upper bounds reach `least`."""
+def _scored(work: _Work, at: int, looked: _Looked, least: float) -> NDArray[np.float32]:
+    """The best exact score of each listing of a task among its rows that may reach `least`."""
     number, first, _ = looked.task
     block, size = work.places.blocks[number], looked.tops.shape[1]
     groups = np.flatnonzero(looked.tops[at] >= least)
@@ -250,25 +259,16 @@ def _lower(work: _Work, at: int, looked: _Looked, least: float) -> NDArray[np.fl
     # Row r is in group r modulo `size`.
     every = looked.uppers[at, : looked.uppers.shape[1] // size * size].reshape(-1, size)
     turns, owns = np.nonzero(every[:, groups] >= least)
-    rows = np.sort(turns * size + groups[owns])
-    lower = np.empty(len(rows), np.float32)
-    shift = int(block.offsets[first])
-    survey.lower_bounds(
-        block.codes, shift, rows, work.queries, work.plans[number].numbers[at], lower
-    )
-    owners = np.searchsorted(block.offsets, rows + shift, side="right")
-    return np.maximum.reduceat(lower, np.flatnonzero(np.diff(owners, prepend=-1)))
+    rows = np.sort(turns * size + groups[owns]) + block.offsets[first]
+    exact = rescoring.best_scores(block, rows, work.own(at))
+    owners = np.searchsorted(block.offsets, rows, side="right")
+    return np.maximum.reduceat(exact, np.flatnonzero(np.diff(owners, prepend=-1)))
 
 
-def _left(
-    asks: Sequence[Ask],
-    examples: NDArray[np.float32],
-    codes: QueryCodes,
-    every: Sequence[Found],
-) -> list[Left]:
+def _left(work: _Work, every: Sequence[Found]) -> list[Left]:
     """What the bounds leave of each ask: listings whose upper bound reaches the k-th best lower."""
     left, start = [], 0
-    for at, ask in enumerate(asks):
+    for at, ask in enumerate(work.asks):
         own = slice(start, start + len(ask.positives) + len(ask.negatives))
         lower = [found.best[at, : found.held[at]] for found in every]
         least = rescoring.kth(lower, ask.k)
@@ -285,8 +285,8 @@ def _left(
         )
         # Rows are read as they lie.
         order = np.argsort(listings)
-        coded = QueryCodes._make(each[own] for each in codes)
-        left.append(Left(ask, examples[own], coded, listings[order], rows[order]))
+        coded = QueryCodes._make(each[own] for each in work.queries)
+        left.append(Left(ask, work.examples[own], coded, listings[order], rows[order]))
         start = own.stop
     return left
 

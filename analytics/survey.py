@@ -151,30 +151,6 @@ def _bound_all(
 
 
 @compiled
-def lower_bounds(
-    codes: Codes,
-    shift: int,
-    places: NDArray[np.int64],
-    queries: QueryCodes,
-    numbers: NDArray[np.int64],
-    lower: NDArray[np.float32],
-) -> None:
-    """Bound the scores of rows `shift` + `places` int64 (C,) from below: `lower` float32 (C,).
-
-    `numbers` int64 (7,): one plan.
-    """
-    plan = planned(numbers)
-    scores = np.empty((queries.values.shape[0], places[-1] + 1), np.float32)
-    chosen_products(codes, shift, places, queries, plan.start, plan.middle, scratch(codes), scores)
-    for at in range(places.size):
-        lower[at] = LOWEST
-        for column in range(plan.start, plan.middle):
-            error = queries.offsets[column]
-            error += queries.slopes[column] * codes.residuals[shift + places[at]]
-            lower[at] = max(lower[at], scores[column, places[at]] - error)
-
-
-@compiled
 def second_pass(
     codes: Codes,
     listings: NDArray[np.int64],
