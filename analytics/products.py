@@ -16,7 +16,7 @@ _TOGETHER = 4
 _AHEAD = 16
 """Rows: while some are read, the memory of later ones is fetched."""
 
-_LATER = 24
+_LATER = 8
 """Rows: the same, where they lie far from each other."""
 
 _join, _join_row = (joined_rows(rows, signed=True, ahead=_AHEAD) for rows in (_TOGETHER, 1))
@@ -28,7 +28,6 @@ _rough, _rough_row, _rough_query, _rough_one = (
     rough_tile(rows, queries, BOTH) for queries in (_TOGETHER, 1) for rows in (_TOGETHER, 1)
 )
 _high, _high_row = (rough_tile(rows, 1, HIGH, ahead=_AHEAD) for rows in (_TOGETHER, 1))
-_high_alone = rough_tile(1, 1, HIGH)
 
 
 @compiled
@@ -195,37 +194,6 @@ def high_products(
         done += taken
         row += taken
     return done
-
-
-@compiled
-def chosen_high_products(
-    codes: Codes,
-    shift: int,
-    places: NDArray[np.int64],
-    queries: ShortCodes,
-    out: NDArray[np.float32],
-) -> None:
-    """Score a few rows, those at `shift` + `places` int64 (C,), as `high_products`.
-
-    `out` float32 (Q, C).
-    """
-    half, bits = codes.high.shape[1], codes.middle.shape[1]
-    high, middle = codes.high.ctypes.data, codes.middle.ctypes.data
-    scales, columns = codes.scales.ctypes.data, queries.values.ctypes.data
-    asked, sums = queries.scales.ctypes.data, queries.sums.ctypes.data
-    found, stride = out.ctypes.data, 4 * out.shape[1]
-    for at in range(places.size):
-        if at + _LATER < places.size:
-            later = shift + places[at + _LATER]
-            for line in range(0, half, 64):
-                fetch(high + later * half + line)
-            fetch(middle + later * bits)
-        row = shift + places[at]
-        up, fifth, own = high + row * half, middle + row * bits, scales + 4 * row
-        for query in range(queries.values.shape[0]):
-            values, lost = columns + 2 * query * half, sums + 4 * query
-            target = found + query * stride + 4 * at
-            _high_alone(up, fifth, values, 2 * half, own, asked + 4 * query, lost, target, stride)
 
 
 @compiled

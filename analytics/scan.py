@@ -56,6 +56,13 @@ class _Work:
     queries: QueryCodes
     short: ShortCodes
 
+    @property
+    def masked(self) -> bool:
+        """Whether every ask has masks, so that there may be few rows to look at."""
+        return all(
+            any(mask is not None for mask in (*ask.rows, *ask.listings)) for ask in self.asks
+        )
+
     def own(self, at: int) -> NDArray[np.float32]:
         """The positives of an ask."""
         plan = bounds.Plan(*self.plans[0].numbers[at].tolist())
@@ -183,22 +190,33 @@ def _surveyed(work: _Work, each: Map) -> tuple[list[Found], int]:
     """What two passes note, and how many rows they have read; some millions of rows at a time."""
     limits = np.full(len(work.asks), -np.inf, np.float32)
     notes = _Notebook(work.asks, limits)
+    none = np.empty((len(work.asks), 0), np.float32)
     most = max(ask.k for ask in work.asks)
     group = max(1, min(_GROUP, int(work.places.rows[-1]) // (8 * _LIKELY * most)))
 
     def look(task: Task) -> _Looked:
         number, first, last = task
-        block = work.places.blocks[number]
+        block, numbers = work.places.blocks[number], work.plans[number].numbers
+        if work.masked:
+            found = notes.open(last - first)
+            scanned = survey.only_pass(
+                block.codes, block.offsets, work.span(task), work.queries, numbers, found
+            )
+            notes.close(found)
+            if scanned >= 0:
+                return _Looked(task, none, none, scanned)
         rows = int(block.offsets[last] - block.offsets[first])
         uppers = np.empty((len(work.asks), rows), np.float32)
         scanned = survey.first_pass(
-            block.codes, block.offsets, first, last, work.short, work.plans[number].numbers, uppers
+            block.codes, block.offsets, first, last, work.short, numbers, uppers
         )
         # Rows of a group lie far from each other. The last few rows are in none.
         whole = uppers[:, : rows - rows % group].reshape(len(uppers), group, rows // group)
         return _Looked(task, uppers, whole.max(axis=1), scanned)
 
     def run(looked: _Looked) -> None:
+        if not looked.uppers.size:
+            return
         number, first, last = looked.task
         block, found = work.places.blocks[number], notes.open(last - first)
         survey.second_pass(
@@ -221,7 +239,10 @@ def _surveyed(work: _Work, each: Map) -> tuple[list[Found], int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Looked:
-    """What the first pass finds in a task: `uppers` float32 (A, R), `tops` (A, G) of groups."""
+    """What the first pass finds in a task: `uppers` float32 (A, R), `tops` (A, G) of groups.
+
+    They are empty where the first pass was the only one.
+    """
 
     task: Task
     uppers: NDArray[np.float32]

@@ -13,11 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.bounds import LOWEST, Plan, counts, planned
+from analytics.bounds import LOWEST, counts, planned
 from analytics.codes import Codes, QueryCodes, ShortCodes
 from analytics.compiler import compiled
 from analytics.notes import Found
-from analytics.products import chosen_high_products, chosen_products, high_products, scratch
+from analytics.products import chosen_products, high_products, scratch
 from analytics.sweep import Run, all_masked, note_best, stop_of, want
 
 _ROWS = 8192
@@ -26,8 +26,8 @@ _ROWS = 8192
 _TILE = 512
 """Rows that the first pass scores at a time: their products stay in the nearest caches."""
 
-_SPARSE = 4
-"""Where fewer than one row in so many counts, rows are read one by one."""
+_SPARSE = 16
+"""Where at most one row in so many counts, bounding them roughly first is not worth it."""
 
 _TOGETHER = 16
 """Rows that are compared with a limit at a time."""
@@ -53,78 +53,9 @@ def first_pass(
     """
     begin, behind = listings[first], listings[last]
     plans = [planned(numbers[at]) for at in range(numbers.shape[0])]
-    masked = all_masked(plans)
-    # A multiple of eight, so that it can be looked at eight rows at a time.
-    wanted = np.zeros((behind - begin + 7) // 8 * 8, np.uint8)
-    if masked:
-        want(listings, first, last, plans, wanted[: behind - begin])
-        places = _chosen(wanted)
-        if places.size * _SPARSE <= behind - begin:
-            _bound_some(codes, listings, first, places, short, plans, uppers)
-            return places.size
-    else:
-        wanted[:] = 1
-    return _bound_all(codes, listings, first, last, wanted, short, plans, uppers)
-
-
-@compiled
-def _chosen(wanted: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Places of what is not 0."""
-    count = 0
-    for at in range(wanted.size):
-        count += wanted[at] != 0
-    places = np.empty(count, np.int64)
-    words, count = wanted.view(np.uint64), 0
-    for word in range(words.size):
-        if words[word] != 0:
-            for at in range(8 * word, 8 * word + 8):
-                if wanted[at] != 0:
-                    places[count] = at
-                    count += 1
-    return places
-
-
-@compiled
-def _bound_some(
-    codes: Codes,
-    listings: NDArray[np.int64],
-    first: int,
-    places: NDArray[np.int64],
-    short: ShortCodes,
-    plans: list[Plan],
-    uppers: NDArray[np.float32],
-) -> None:
-    """Fill `uppers` where few rows count, those at `places`, for any plan."""
-    begin, queries = listings[first], short.values.shape[0]
-    rough = np.empty((queries, places.size), np.float32)
-    chosen_high_products(codes, begin, places, short, rough)
-    for ask in range(len(plans)):
-        plan, own, listing = plans[ask], uppers[ask], first
-        own[:] = LOWEST
-        for at in range(places.size):
-            row = begin + places[at]
-            while listings[listing + 1] <= row:
-                listing += 1
-            if not (counts(plan.listings, listing) and counts(plan.rows, row)):
-                continue
-            for column in range(plan.start, plan.middle):
-                error = short.offsets[column] + short.slopes[column] * codes.coarse[row]
-                own[places[at]] = max(own[places[at]], rough[column, at] + error)
-
-
-@compiled
-def _bound_all(
-    codes: Codes,
-    listings: NDArray[np.int64],
-    first: int,
-    last: int,
-    wanted: NDArray[np.uint8],
-    short: ShortCodes,
-    plans: list[Plan],
-    uppers: NDArray[np.float32],
-) -> int:
-    """Fill `uppers` tile by tile; how many rows were read."""
-    begin, behind = listings[first], listings[last]
+    wanted = np.ones(behind - begin, np.uint8)
+    if all_masked(plans):
+        want(listings, first, last, plans, wanted)
     rough = np.empty((short.values.shape[0], _TILE), np.float32)
     done = 0
     for shift in range(begin, behind, _TILE):
@@ -148,6 +79,61 @@ def _bound_all(
                 if not (eligible and counts(plan.rows, row)):
                     uppers[ask, row - begin] = LOWEST
     return done
+
+
+@compiled
+def only_pass(
+    codes: Codes,
+    listings: NDArray[np.int64],
+    task: tuple[int, int, int, int],
+    queries: QueryCodes,
+    numbers: NDArray[np.int64],
+    found: Found,
+) -> int:
+    """Note what a task has where so few rows count that each is scored by all of its codes.
+
+    Returns how many there were; -1, and nothing is noted, where more count.
+    """
+    first, last, listing_base, row_base = task
+    begin, behind = listings[first], listings[last]
+    plans = [planned(numbers[at]) for at in range(numbers.shape[0])]
+    if not all_masked(plans):
+        return -1
+    # A multiple of eight, so that it can be looked at eight rows at a time.
+    wanted = np.zeros((behind - begin + 7) // 8 * 8, np.uint8)
+    want(listings, first, last, plans, wanted[: behind - begin])
+    places = _chosen(wanted)
+    if places.size * _SPARSE > behind - begin:
+        return -1
+    run = Run(first, last, begin, behind, listing_base, row_base)
+    joined, own = scratch(codes), np.empty(places.size, np.int64)
+    scores = np.empty((queries.values.shape[0], behind - begin), np.float32)
+    for ask in range(len(plans)):
+        plan, count = plans[ask], 0
+        for place in places:
+            if counts(plan.rows, begin + place):
+                own[count] = place
+                count += 1
+        chosen_products(codes, begin, own[:count], queries, plan.start, plan.middle, joined, scores)
+        note_best(scores, own[:count], listings, run, codes.residuals, queries, plan, ask, found)
+    return places.size
+
+
+@compiled
+def _chosen(wanted: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Places of what is not 0."""
+    count = 0
+    for at in range(wanted.size):
+        count += wanted[at] != 0
+    places = np.empty(count, np.int64)
+    words, count = wanted.view(np.uint64), 0
+    for word in range(words.size):
+        if words[word] != 0:
+            for at in range(8 * word, 8 * word + 8):
+                if wanted[at] != 0:
+                    places[count] = at
+                    count += 1
+    return places
 
 
 @compiled

@@ -30,7 +30,7 @@ def every(
     count, size = len(queries), len(rows)
     taken = np.count_nonzero(wanted[:size])
     fine = asked.offsets + asked.slopes * coded.residuals[:, None]
-    out = [np.full((count, size), np.nan, np.float32) for _ in range(5)]
+    out = [np.full((count, size), np.nan, np.float32) for _ in range(4)]
     assert products.products(coded, 0, size, wanted, asked, 0, count, room, out[0]) == taken
     yield out[0].T, fine
     places = np.flatnonzero(wanted[:size])
@@ -40,10 +40,6 @@ def every(
     yield out[2].T, short.offsets + short.slopes * coded.residuals[:, None]
     assert products.high_products(coded, 0, size, wanted, short, out[3]) == taken
     yield out[3].T, short.offsets + short.slopes * coded.coarse[:, None]
-    few = np.full((count, len(places)), np.nan, np.float32)
-    products.chosen_high_products(coded, 0, places, short, few)
-    out[4][:, places] = few
-    yield out[4].T, short.offsets + short.slopes * coded.coarse[:, None]
 
 
 @pytest.mark.parametrize("dim", [1, 2, 63, 64, 65, 128, 384, 1280, 4000])

@@ -76,7 +76,7 @@ def test_limits_are_known_before_a_row_is_scored(sure: Sure, cuts: int) -> None:
         exactly(blocks, ask, sure.of[at])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.06, 0.5, 1.0])
 def test_rows_that_do_not_count_make_no_limit(sure: Sure, share: float) -> None:
     vectors = rows()
     blocks = cut(vectors, SIZES, 3)
