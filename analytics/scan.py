@@ -68,6 +68,12 @@ class _Work:
         plan = bounds.Plan(*self.plans[0].numbers[at].tolist())
         return self.examples[plan.start : plan.middle]
 
+    def rows(self, task: Task) -> int:
+        """How many rows a task has."""
+        number, first, last = task
+        offsets = self.places.blocks[number].offsets
+        return int(offsets[last] - offsets[first])
+
     def span(self, task: Task) -> tuple[int, int, int, int]:
         """Listings of a task, from first to last; numbers of its block's first listing and row."""
         number, first, last = task
@@ -205,7 +211,7 @@ def _surveyed(work: _Work, each: Map) -> tuple[list[Found], int]:
             notes.close(found)
             if scanned >= 0:
                 return _Looked(task, none, none, scanned)
-        rows = int(block.offsets[last] - block.offsets[first])
+        rows = work.rows(task)
         uppers = np.empty((len(work.asks), rows), np.float32)
         scanned = survey.first_pass(
             block.codes, block.offsets, first, last, work.short, numbers, uppers
@@ -226,6 +232,8 @@ def _surveyed(work: _Work, each: Map) -> tuple[list[Found], int]:
         notes.close(found)
 
     tasks = _tasks(work.places.blocks, _SURVEY_ROWS, _SURVEY_ROWS)
+    # Large ones first: threads end together.
+    tasks.sort(key=work.rows, reverse=True)
     scanned = 0
     for start in range(0, len(tasks), _SURVEYED):
         seen = list(each(look, tasks[start : start + _SURVEYED]))
