@@ -1,7 +1,8 @@
 """Outliers against scikit-learn: average precision on planted truth, and the time of LOF.
 
-`python -m tests.bench.outliers [--quick] [--sample FOLDER] [--listings N] [--json FILE]`; FOLDER is
-a rendered sample, without which its row says that it was not measured.
+`python -m tests.bench.outliers [--quick] [--photos N] [--foreign N] [--sample FOLDER]
+[--listings N] [--json FILE]`; FOLDER is a rendered sample, without which its row says that it was
+not measured.
 """
 
 from __future__ import annotations
@@ -27,10 +28,16 @@ UNIT = "1 - average precision"
 
 
 def rows(
-    *, quick: bool = False, sample: Path | None = None, listings: int | None = None
+    *,
+    quick: bool = False,
+    sample: Path | None = None,
+    listings: int | None = None,
+    photos: int | None = None,
+    foreign: int | None = None,
 ) -> list[Row]:
     """Every row of the benchmark; `quick` takes few hundred photos and rows."""
-    found = grocery(photos=400 if quick else 2_000, foreign=8 if quick else 20)
+    photos, foreign = photos or (400 if quick else 2_000), foreign or (8 if quick else 20)
+    found = grocery(photos=photos, foreign=foreign)
     found.append(rendered(sample, listings))
     found.append(lof_time(3_000 if quick else 30_000))
     return found
@@ -161,11 +168,19 @@ def main() -> None:
     """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--photos", type=int, help="groceries, 2,000 or (quick) 400")
+    parser.add_argument("--foreign", type=int, help="pictures of pipes among them, and bad photos")
     parser.add_argument("--sample", type=Path)
     parser.add_argument("--listings", type=int, help="of the sample, at most so many")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    found = rows(quick=given.quick, sample=given.sample, listings=given.listings)
+    found = rows(
+        quick=given.quick,
+        sample=given.sample,
+        listings=given.listings,
+        photos=given.photos,
+        foreign=given.foreign,
+    )
     print(table(found))  # noqa: T201
     if given.json:
         save(found, given.json)
