@@ -97,7 +97,8 @@ class Part:
         """Masks of the listings of `blocks`."""
         masks: list[Flags | None] = []
         for block, stock in zip(self.blocks, (self.stock, self.delta_stock), strict=False):
-            mask = stock if in_stock else None
+            # As it is now: a scan looks at it twice, and levels change meanwhile.
+            mask = stock.copy() if in_stock and stock is not None else None
             if within is not None:
                 inside = pc.is_in(block.listings, value_set=within)
                 own = inside.to_numpy(zero_copy_only=False).astype(np.uint8)

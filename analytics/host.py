@@ -57,7 +57,7 @@ _SWEEP_S = 3600.0
 
 _CHECK_S = 3600.0
 _CHECK_SHARE = 0.01
-"""Seconds between two looks at every byte that is held, and the share of its time that it takes."""
+"""Seconds between two looks at the files of held shards, and the share of time that it takes."""
 
 
 class Registry(Shelved, Beating, Log, Protocol):
@@ -152,7 +152,8 @@ class Host:
             # A query that found this host a moment ago still gets its answer.
             if now - self._gone.setdefault(version, now) > self._settings.query_deadline_s:
                 self._followers.pop(version, None)
-                del self._held[version], self._gone[version]
+                self._held.pop(version, None)
+                del self._gone[version]
                 self._left.add(version)
         # Its row goes when the engine prunes, which may be later.
         self._left -= set(named)
@@ -167,7 +168,7 @@ class Host:
             follower.poll()
 
     def check(self, stop: threading.Event | None = None) -> None:
-        """Compare the files of what is held with their sums; a snapshot that differs is let go.
+        """Compare the files of held shards with their sums; a snapshot that differs is let go.
 
         It is loaded again from whole files, or reported as damaged. Ends early when `stop` is set.
         """
@@ -180,8 +181,11 @@ class Host:
                 try:
                     shards.check_files(folder(self._settings, version), shard)
                 except (IntegrityError, OSError) as error:
-                    log.error("host %d: snapshot %s: %s", self._index, version, error)  # noqa: TRY400
-                    self._distrust(version)
+                    live = version in wanted(self._store.live_versions())
+                    if live and self._held.get(version) is holding:
+                        log.error("host %d: snapshot %s: %s", self._index, version, error)  # noqa: TRY400
+                        self._distrust(version)
+                    # Else nobody wants it any more, and its files may be deleted.
                     break
 
     def close(self) -> None:
@@ -479,6 +483,8 @@ class Host:
 
     def _distrust(self, version: UUID) -> None:
         """Serve a snapshot no longer: every byte is checked before it is held again."""
+        # Not loaded again before its row is gone: that would be the same one.
+        self._again[version] = time.monotonic() + _RETRY_S
         beacon = self._beacons.pop(version, None)
         self._held.pop(version, None)
         self._followers.pop(version, None)
@@ -522,4 +528,6 @@ def warm(dim: int) -> None:
         listings=pa.array([""]),
         images=np.zeros((1, 16), np.uint8),
     )
-    scan.best_listings([block], [Ask(vector, vector, 1)])
+    none, every = vector[:0], (np.ones(1, np.uint8),)
+    for ask in (Ask(vector, vector, 1), Ask(vector, none, 1), Ask(vector, none, 1, rows=every)):
+        scan.best_listings([block], [ask])

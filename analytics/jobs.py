@@ -290,6 +290,11 @@ class _Report:
             rows = int(self._now["done"])
             self._steps[name] = dataclasses.replace(known, state=state, rows=rows)
             return
+        before = self._earlier.get(name)
+        if before is not None and state in {"running", "stopped"} and not self._now["done"]:
+            # It may be kept: what it took is not forgotten before that is known.
+            self._steps[name] = dataclasses.replace(before, state=state, rows=0)
+            return
         self._steps[name] = JobStep(
             step=name,
             state=state,

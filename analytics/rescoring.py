@@ -35,7 +35,8 @@ Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 class Listings:
     """Best listings: `scores` float32 (K,) descending, ties by id; `images` uint8 (K, 16) won.
 
-    `scanned` rows were bounded by their codes, `rescored` rows were read as float32.
+    `scanned` rows were bounded by their codes, `rescored` rows were read as float32 to settle the
+    answer, most of them again where a limit was known by the best of them.
     """
 
     scores: NDArray[np.float32]

@@ -25,7 +25,7 @@ _FIRST_ROWS = 2048
 
 _SURVEY_ROWS = 131_072
 _SURVEYED = 64
-"""Tasks of a survey that are held together: 4 bytes a row."""
+"""Tasks of a survey that are held together: 4 bytes a row and ask."""
 
 _GROUP = 64
 """Rows of which the best upper bound stands for all."""

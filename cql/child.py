@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _prepare() -> None:
-    """Ask the kernel to end this process with its watcher, and to wake it with other things."""
+    """Ask the kernel to end this process with its watcher, and to let timed sleeps end late."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

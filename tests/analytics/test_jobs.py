@@ -279,6 +279,36 @@ def test_a_job_taken_over_keeps_what_was_done_and_spent(memory: Memory) -> None:
     assert done.worked_s > left.worked_s
 
 
+def test_a_try_that_ends_while_it_looks_forgets_nothing(memory: Memory) -> None:
+    def first(_: Mapping[str, Any], progress: Progress) -> None:
+        progress("read", 0, 4)
+        time.sleep(0.1)
+        progress("read", 4, 4)
+        raise SystemExit(0)
+
+    def second(_: Mapping[str, Any], progress: Progress) -> None:
+        progress("read", 0, 4)
+        raise SystemExit(0)
+
+    def third(_: Mapping[str, Any], progress: Progress) -> None:
+        progress("read", 0, 4)
+        progress("read", 4, 4, KEPT)
+
+    job = put(memory)
+    took = []
+    for handler in (first, second):
+        with pytest.raises(SystemExit):
+            runner(memory, {"work": handler}).run_once()
+        left = memory.job(job.job_id)
+        took.append(steps(left)[0].seconds)
+        long_ago = datetime.now(UTC) - timedelta(seconds=60)
+        memory.work[job.job_id] = replace(left, heartbeat_at=long_ago)
+    done = runner(memory, {"work": third}).run_once()
+    assert done is not None
+    assert steps(done)[0].state == "kept"
+    assert steps(done)[0].seconds == took[1] == took[0] >= 0.1
+
+
 def test_a_cancelled_step_is_told(memory: Memory) -> None:
     def handler(_: Mapping[str, Any], progress: Progress) -> None:
         progress("read", 1, 4)

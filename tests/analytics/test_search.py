@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from analytics import shards, survey, sweep
 from analytics.codes import Codes
+from analytics.host import warm
 from analytics.neighbours import collect, graph
 from analytics.search import K_MAX, Request, Searcher
-from cql.errors import InputError, NotFoundError, UnavailableError
+from cql.errors import InputError, IntegrityError, NotFoundError, UnavailableError
 from cql.store import Store
 from tests.analytics.conftest import World
 from tests.naive import dot, unit
@@ -370,6 +372,45 @@ def test_a_bit_that_flips_while_it_is_served_is_found(world: Make, part: str) ->
         assert seen(find.search(Request(vectors=vectors[:1], k=5))) == naive(
             one, vectors[:1], 5, set()
         )
+
+
+def test_files_that_are_deleted_while_they_are_checked_are_no_damage(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot that nobody wants any more still answers whoever found it a moment ago."""
+    one = world()
+    vectors, owners = ragged()
+    snapshot = one.fill(vectors, owners)
+    one.host()
+    ((host, _, _),) = one.hosts
+    with searcher(one) as find:
+        until(find.ready)
+
+        def deleted(*_: object) -> None:
+            one.fill(vectors, owners, cuts=2)
+            raise IntegrityError("it must exist")
+
+        monkeypatch.setattr(shards, "check_files", deleted)
+        host.check()
+    assert snapshot.snapshot_id in host._held
+    assert one.store.pointers["snapshot"] != snapshot.snapshot_id
+
+
+def test_no_query_waits_for_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = set()
+
+    def counted(name: str, whole: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            called.add(name)
+            return whole(*given)
+
+        return call
+
+    passes = {"scan": sweep, "first_pass": survey, "second_pass": survey, "only_pass": survey}
+    for name, module in passes.items():
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+    warm(24)
+    assert called == set(passes)
 
 
 def test_vectors_that_are_cut_short_while_they_are_served_end_no_query_wrongly(world: Make) -> None:

@@ -83,8 +83,14 @@ def test_rows_that_do_not_count_make_no_limit(sure: Sure, share: float) -> None:
     made = masks(blocks, share)
     given: list[dict[str, Any]] = [{name: made[name]} for name in made]
     for some in (*given, made):
-        check(blocks, [Ask(vectors[:1], NONE, 4, **some), Ask(vectors[:1], NONE, 4)])
-        check(blocks, [Ask(vectors[:1], NONE, 4, **some)])
+        masked = Ask(vectors[:1], NONE, 4, **some)
+        for asks in ([masked, Ask(vectors[:1], NONE, 4)], [masked]):
+            sure.of.clear()
+            check(blocks, asks)
+            for at, ask in enumerate(asks):
+                hits = naive(blocks, ask)
+                last = hits[-1][0] if len(hits) == ask.k else -np.inf
+                assert all(limit <= last for limit in sure.of[at])
 
 
 def test_one_listing_has_the_best_rows(sure: Sure) -> None:
