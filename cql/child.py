@@ -19,7 +19,8 @@ GRACE_S = 25.0
 SLACK_NS = 500_000
 """How late a timed sleep of the command may end, usually 50,000. Idle threads of Cassandra sleep
 for 10,000 at a time and look for work, for a while after each request: that was most of what a
-query cost it, on cores that a scan needs. No read takes longer for it."""
+query cost it, on cores that a scan needs. No read takes longer for it. Programs of Spark that
+`deploy.cluster` starts have it, too: they wait for nothing so short."""
 
 
 def main() -> int:
