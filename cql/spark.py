@@ -28,6 +28,8 @@ EXECUTORS_S = 60.0
 """Seconds in which a cluster must give its first executor."""
 LOST_S = 30
 """Seconds of silence after which an executor counts as lost; its tasks then run elsewhere."""
+_HEARD_S = 10.0
+"""Seconds in which the connector must have heard of a table."""
 _RESULTS = frozenset({"queries", "query_results", "queries_by_day"})
 
 
@@ -109,9 +111,19 @@ def point(spark: SparkSession, settings: Settings) -> None:
 def read(spark: SparkSession, settings: Settings, table: str) -> DataFrame:
     """A table of the collection as a frame: lazy, filters on keys are pushed down.
 
-    A Spark partition is a range of tokens, so it holds whole Cassandra partitions (listings).
+    A Spark partition is a range of tokens, so it holds whole Cassandra partitions (listings). The
+    connector hears of new tables a moment after they are there: it is waited for.
     """
-    return spark.read.format(FORMAT).options(**_where(settings, table)).load()
+    from pyspark.errors import AnalysisException
+
+    deadline = time.monotonic() + _HEARD_S
+    while True:
+        try:
+            return spark.read.format(FORMAT).options(**_where(settings, table)).load()
+        except AnalysisException as error:
+            if "Couldn't find" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
 
 
 def write(frame: DataFrame, settings: Settings, table: str) -> None:

@@ -122,6 +122,8 @@ def test_checked_pictures_are_split_off_and_the_selection_is_labelled(served: Se
         page.click("#decide-split-do")
         expect(page.locator(".toast")).to_contain_text("Split off as “Two of them”")
         assert "Two of them" in names(served)
+        # The form is shown anew, and would take a text with it that was typed before.
+        expect(page.locator("#decide-facts")).to_contain_text("All")
         page.fill("#decide-label", "trench")
         page.click("#decide-label-do")
         expect(page.locator(".toast")).to_contain_text("labelled “trench”")
