@@ -31,6 +31,11 @@ class Ask:
     rows: Sequence[NDArray[np.uint8] | None] = ()
     listings: Sequence[NDArray[np.uint8] | None] = ()
 
+    @property
+    def plain(self) -> bool:
+        """Whether a listing scores the best of its rows with any of the examples."""
+        return self.aggregate == "max" and not len(self.negatives)
+
     def mask(self, block: int) -> NDArray[np.uint8]:
         """Mask of a block's rows; empty for all."""
         found = self.rows[block] if self.rows else None

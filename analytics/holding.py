@@ -105,7 +105,7 @@ class Part:
                 mask = own if mask is None else own & mask
             left_out = [at for at in map(block.find, excluded) if at >= 0]
             if left_out:
-                mask = np.ones(len(block.listings), np.uint8) if mask is None else mask.copy()
+                mask = np.ones(len(block.listings), np.uint8) if mask is None else mask
                 mask[left_out] = 0
             masks.append(mask)
         return masks

@@ -167,8 +167,8 @@ def best_listings(
         short=encode_shortly(examples),
     )
     few = len(examples) < sweep.MANY
-    simple = all(ask.aggregate == "max" and not len(ask.negatives) for ask in asks)
-    found, scanned = (_surveyed if few and simple else _swept)(work, each)
+    plain = all(ask.plain for ask in asks)
+    found, scanned = (_surveyed if few and plain else _swept)(work, each)
     left = _left(work, found)
     return rescoring.settle(work.places, left, scanned, each)
 

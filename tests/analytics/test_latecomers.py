@@ -47,6 +47,16 @@ class Scene:
         self.searcher = Searcher(one.settings, self.store)
         self.late = Latecomers(one.settings, self.store, self.searcher)
 
+    @property
+    def request(self) -> Request:
+        """A search for all that was placed on the map."""
+        return Request(
+            image_ids=(self.one.images[0],),
+            k=200,
+            exclude=False,
+            selection=Selection((), {"placed": ("1",)}),
+        )
+
     def analyse(self) -> MapVersion:
         return analyse(None, self.one.settings, self.store, model_id=MODEL, parameters=QUICK)
 
@@ -246,12 +256,7 @@ def test_another_size_of_clusters_gets_them_again(scene: Scene) -> None:
 
 def test_searches_by_a_selection_find_what_was_placed(scene: Scene) -> None:
     images = scene.come(scene.new)
-    request = Request(
-        image_ids=(scene.one.images[0],),
-        k=200,
-        exclude=False,
-        selection=Selection((), {"placed": ("1",)}),
-    )
+    request = scene.request
     scene.late.place()
     wanted = {f"new-{row:04d}" for row in range(len(images))}
     until(lambda: {hit.listing_id for hit in scene.searcher.search(request).hits} == wanted)
@@ -260,12 +265,7 @@ def test_searches_by_a_selection_find_what_was_placed(scene: Scene) -> None:
 def test_a_selection_is_about_the_map_that_is_live_when_it_is_asked(scene: Scene) -> None:
     """That of the query before is taken on trust; what comes of it does not count if it moved."""
     images = scene.come(scene.new)
-    request = Request(
-        image_ids=(scene.one.images[0],),
-        k=200,
-        exclude=False,
-        selection=Selection((), {"placed": ("1",)}),
-    )
+    request = scene.request
     scene.late.place()
     wanted = {f"new-{row:04d}" for row in range(len(images))}
 
