@@ -26,6 +26,13 @@ ROUNDING = 1.5e-6
 """More than float32 arithmetic adds to the error of a product of codes of unit vectors."""
 
 _HALF = LANES // 2
+_EIGHTS = _HALF // 8
+_UNSIGNED = np.uint32(0x7FFFFFFF)
+# Of eight bytes in a number of 64 bits: the lower half of each, the first bit of each.
+_LOWER = np.uint64(0x0F0F0F0F0F0F0F0F)
+_FIRSTS = np.uint64(0x0101010101010101)
+_TOGETHER = np.uint64(0x0102040810204080)
+_THREE, _FOUR, _LAST = np.uint64(3), np.uint64(4), np.uint64(56)
 
 
 class Codes(NamedTuple):
@@ -93,7 +100,7 @@ def unwritten(rows: int, dim: int) -> Codes:
 def encode_into(codes: Codes, at: int, vectors: NDArray[np.float32]) -> None:
     """Code rows float32 (R, D) as rows `at` and following of `codes`."""
     own = slice(at, at + len(vectors))
-    _encode(np.ascontiguousarray(vectors), Codes._make(each[own] for each in codes))
+    _encode(np.ascontiguousarray(vectors, np.float32), Codes._make(each[own] for each in codes))
 
 
 def joined(codes: Codes) -> NDArray[np.int8]:
@@ -143,39 +150,50 @@ def _up(values: NDArray[np.float64]) -> NDArray[np.float32]:
 
 @partial(compiled, fast=True)
 def _encode(vectors: NDArray[np.float32], codes: Codes) -> None:
+    """`encode_into` for all of `codes`: loops apart, so that the compiler makes vectors of each."""
     rows, dim = vectors.shape
-    size = 2 * codes.high.shape[1]
+    # Without their signs float32 numbers have the order of their bits; a maximum of floats would be
+    # taken one by one, since NaN has no place in it.
+    sizes = vectors.view(np.uint32)
+    most = np.empty(1, np.uint32)
+    values = np.empty(dim, np.float32)
     # What is beyond `dim` is coded as 0.
-    levels = np.full(size, LEVELS + 1, np.uint8)
+    levels = np.full(2 * codes.high.shape[1], LEVELS + 1, np.uint8)
+    # Planes are packed eight numbers at a time.
+    words = levels.view(np.uint64)
+    high, low = codes.high.view(np.uint64), codes.low.view(np.uint64)
     for row in range(rows):
-        largest = np.float32(0)
+        vector, size = vectors[row], sizes[row]
+        largest = np.uint32(0)
         for at in range(dim):
-            largest = max(largest, abs(vectors[row, at]))
-        scale = np.float32(largest / np.float32(LEVELS))
+            largest = max(largest, size[at] & _UNSIGNED)
+        most[0] = largest
+        scale = np.float32(most.view(np.float32)[0] / np.float32(LEVELS))
         inverse = np.float32(0) if scale == 0 else np.float32(1) / scale
-        lost, more = 0.0, 0.0
         for at in range(dim):
-            level = np.rint(vectors[row, at] * inverse)
+            level = np.rint(vector[at] * inverse)
             level = min(max(level, np.float32(-LEVELS)), np.float32(LEVELS))
-            number = np.int32(level) + np.int32(LEVELS + 1)
-            levels[at] = np.uint8(number)
-            gap = np.float64(vectors[row, at]) - np.float64(level) * np.float64(scale)
+            values[at] = level
+            levels[at] = np.uint8(np.int32(level) + np.int32(LEVELS + 1))
+        lost, more = 0.0, 0.0
+        step = np.float64(scale)
+        for at in range(dim):
+            number = np.float64(vector[at])
+            gap = number - np.float64(values[at]) * step
             lost += gap * gap
-            upper = np.float64((number & 248) - 124) * np.float64(scale)
-            gap = np.float64(vectors[row, at]) - upper
+            upper = np.float64((np.int32(levels[at]) & np.int32(248)) - np.int32(124))
+            gap = number - upper * step
             more += gap * gap
-        high, middle, low = codes.high[row], codes.middle[row], codes.low[row]
-        for group in range(size // LANES):
-            first, second = group * LANES, group * LANES + _HALF
-            for at in range(_HALF):
-                one, other = levels[first + at], levels[second + at]
-                high[group * _HALF + at] = (one >> 4) | (other & 240)
-                low[group * _HALF + at] = (one & 15) | ((other & 15) << 4)
-        for place in range(size // 8):
-            bits = 0
-            for at in range(8):
-                bits |= ((levels[8 * place + at] >> 3) & 1) << at
-            middle[place] = bits
+        for place in range(high.shape[1]):
+            group, eight = place // _EIGHTS, place % _EIGHTS
+            one = words[2 * group * _EIGHTS + eight]
+            other = words[(2 * group + 1) * _EIGHTS + eight]
+            high[row, place] = ((one >> _FOUR) & _LOWER) | (other & ~_LOWER)
+            low[row, place] = (one & _LOWER) | ((other & _LOWER) << _FOUR)
+        for place in range(codes.middle.shape[1]):
+            # The product moves the first bit of byte n to bit n of the last byte.
+            bits = (words[place] >> _THREE) & _FIRSTS
+            codes.middle[row, place] = np.uint8((bits * _TOGETHER) >> _LAST)
         codes.scales[row] = scale
         codes.residuals[row] = np.float32(np.sqrt(lost) * (1 + 1e-6))
         codes.coarse[row] = np.float32(np.sqrt(more) * (1 + 1e-6))

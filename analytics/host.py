@@ -447,6 +447,8 @@ class Host:
     ) -> tuple[list[Block], list[pa.Array]]:
         """Map this host's shards and read the names of all; what is not here is fetched first."""
         version = snapshot.snapshot_id
+        for shard in every:
+            shards.check_known(shard)  # no copy of another machine would be better
         for number, shard in enumerate(every):
             lists = {name: shard.files[name] for name in shard.files if shards.is_names(name)}
             self._shelf.complete(version, shard.files if number in own else lists)

@@ -16,12 +16,12 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 
-from analytics.shelf import sha256
+from analytics.checksum import checksum
 from cql.errors import InputError, IntegrityError
 
 Kept = TypeVar("Kept")
 
-FORMAT = 2
+FORMAT = 3
 _HEAD = "about.json"
 _LEAST_MAPPED = 4096
 """Bytes of a file from which an array is memory-mapped."""
@@ -41,7 +41,7 @@ def save(path: Path, item: Any, *, key: str) -> None:
         files = {}
         for each in sorted(draft.iterdir()):
             _settle(each)
-            files[each.name] = sha256(each)
+            files[each.name] = checksum(each)
         about = {"format": FORMAT, "key": key, "value": value, "files": files}
         (draft / _HEAD).write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
         _settle(draft / _HEAD)
@@ -69,10 +69,10 @@ def load(path: Path, kind: type[Kept], *, key: str) -> Kept:
     if not same:
         raise IntegrityError(f"{path.name} must be of key {key} and format {FORMAT}: delete it")
     for name, wanted in files.items():
-        found = sha256(path / name) if (path / name).is_file() else "no file"
+        found = checksum(path / name) if (path / name).is_file() else "no file"
         if found != wanted:
             raise IntegrityError(
-                f"{path.name}/{name} must have the sha256 {wanted[:12]}, it has {found[:12]}: "
+                f"{path.name}/{name} must have the sum {wanted[:12]}, it has {found[:12]}: "
                 "delete it"
             )
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -19,19 +18,22 @@ from uuid import UUID, uuid5
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analytics.blocks import Block
+from analytics.checksum import DIGITS, Checksum, checksum
 from analytics.codes import Codes, encode_into, unwritten
 from analytics.identity import halves
 from analytics.pointers import live_snapshots
 from analytics.rowfile import RowFile
-from analytics.shelf import folder, here, is_whole, numbered, sha256
+from analytics.shelf import folder, here, is_whole, numbered
 from analytics.stream import Rows, check_vectors, cut, uuid_bytes
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
 from cql.records import NAMESPACE, Shard, Snapshot
 from cql.settings import Settings
+from cql.spark import ARROW_ROWS
 from cql.store import Store
 from cql.wire import own_address
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 _PARTS = (
     "vectors.npy", "high.npy", "middle.npy", "low.npy", "scales.npy", "residuals.npy", "coarse.npy",
     "offsets.npy", "images.npy", "listings.arrow",
@@ -141,50 +143,48 @@ def write(
 ) -> dict[str, Any]:
     """Write the files of one shard: N listing ids, uint8 (N, 16), float32 (N, D), in any order.
 
-    Returns rows, listings, first_listing, last_listing and files (name to sha256).
+    Returns rows, listings, first_listing, last_listing and files (name to sum).
     """
-    order = _order(pa.array(listings, pa.string()), images)
-    return _write(path, stem, listings[order], images[order], vectors, order)
+    return _write(path, stem, pa.array(listings, pa.string()), images, vectors)
 
 
-def _write(  # noqa: PLR0917 - as `write`
+def _write(
     path: Path,
     stem: str,
-    listings: NDArray[np.object_],
+    listings: pa.Array | pa.ChunkedArray,
     images: NDArray[np.uint8],
     vectors: NDArray[np.float32],
-    order: NDArray[np.intp],
 ) -> dict[str, Any]:
-    """`write` where listings and images are in order; vector `order[n]` is that of row n."""
-    starts = np.flatnonzero(np.r_[True, listings[1:] != listings[:-1]])
+    """`write` with the listing ids as Arrow has them."""
+    order, starts, names = _sorted(listings, images)
     path.mkdir(parents=True, exist_ok=True)
     rows, dim = vectors.shape
     codes = unwritten(rows, dim)
 
     def parts() -> Iterator[NDArray[np.float32]]:
-        # Put in order, coded, hashed and written while the processor's caches hold them.
+        # Put in order, coded, summed and written while the processor's caches hold them.
         step = max(1, _CHUNK // (4 * dim))
         for at in range(0, rows, step):
-            part = np.ascontiguousarray(vectors[order[at : at + step]], "<f4")
+            part = np.ascontiguousarray(np.take(vectors, order[at : at + step], axis=0), "<f4")
             encode_into(codes, at, part)
             yield part
 
     contents: tuple[Any, ...] = (
         _Parts(np.dtype("<f4"), (rows, dim), parts()),
         *codes,
-        np.append(starts, len(listings)).astype("<i8"),
-        np.ascontiguousarray(images),
-        pa.table({"listing_id": pa.array(listings[starts].tolist(), pa.string())}),
+        np.append(starts, rows).astype("<i8"),
+        images[order],
+        pa.table({"listing_id": names}),
     )
     files = {}
     for suffix, content in zip(_PARTS, contents, strict=True):
         target = path / f"{stem}.{suffix}"
         files[target.name] = _put(target, content)
     return {
-        "rows": len(listings),
-        "listings": len(starts),
-        "first_listing": listings[0],
-        "last_listing": listings[-1],
+        "rows": rows,
+        "listings": len(names),
+        "first_listing": names[0].as_py(),
+        "last_listing": names[-1].as_py(),
         "files": files,
     }
 
@@ -199,17 +199,17 @@ class _Parts:
 
 
 def _put(target: Path, content: NDArray[Any] | _Parts | pa.Table) -> str:
-    """Write a file, which appears whole; its sha256.
+    """Write a file, which appears whole; its sum.
 
-    It is not forced to the disk: whoever opens it compares it with its sha256, and what a machine
-    lost with its power is built again.
+    It is not forced to the disk: whoever opens it compares it with its sum, and what a machine lost
+    with its power is built again.
     """
     draft = target.with_name(f".{target.name}.{os.getpid()}.{time.time_ns()}")
-    digest = hashlib.sha256()
+    digest = Checksum()
     with draft.open("wb", buffering=0) as file:
         for part in _bytes(content):
             for at in range(0, len(part), _CHUNK):
-                # Hashed while the processor's caches hold it.
+                # Summed while the processor's caches hold it.
                 piece = part[at : at + _CHUNK]
                 digest.update(piece)
                 rest = memoryview(piece)
@@ -241,12 +241,8 @@ def _bytes(content: NDArray[Any] | _Parts | pa.Table) -> Iterator[Any]:
         yield part.reshape(-1).view(np.uint8)
 
 
-def check_files(path: Path, shard: Shard) -> dict[str, Path]:
-    """Compare every byte of a shard's files with their sums; the files by suffix.
-
-    IntegrityError when one is missing or differs from its sha256.
-    """
-    found: dict[str, Path] = {}
+def check_known(shard: Shard) -> None:
+    """IntegrityError for a shard of an older Sightline: with fewer files, or with other sums."""
     missing = set(_PARTS) - {name.split(".", 1)[1] for name in shard.files}
     if missing:
         raise IntegrityError(
@@ -254,12 +250,27 @@ def check_files(path: Path, shard: Shard) -> dict[str, Path]:
             "it without: rebuild the snapshot"
         )
     for name, digest in shard.files.items():
+        if len(digest) != DIGITS:
+            raise IntegrityError(
+                f"shard {shard.shard}: the sum of {name} must have {DIGITS} digits, it has "
+                f"{len(digest)}, an older Sightline wrote it: rebuild the snapshot"
+            )
+
+
+def check_files(path: Path, shard: Shard) -> dict[str, Path]:
+    """Compare every byte of a shard's files with their sums; the files by suffix.
+
+    IntegrityError when one is missing or differs from its sum, and as of `check_known`.
+    """
+    found: dict[str, Path] = {}
+    check_known(shard)
+    for name, digest in shard.files.items():
         file = path / name
         if not file.exists():
             raise IntegrityError(f"shard {shard.shard}: {name} must exist: rebuild the snapshot")
-        if (seen := sha256(file)) != digest:
+        if (seen := checksum(file)) != digest:
             raise IntegrityError(
-                f"shard {shard.shard}: {name} must have sha256 {digest[:12]}…, has {seen[:12]}…: "
+                f"shard {shard.shard}: {name} must have the sum {digest[:12]}…, has {seen[:12]}…: "
                 "rebuild the snapshot"
             )
         found[name.split(".", 1)[1]] = file
@@ -269,7 +280,7 @@ def check_files(path: Path, shard: Shard) -> dict[str, Path]:
 def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
     """Map a shard into memory after checking all of it.
 
-    IntegrityError when a file is missing, differs from its sha256, or holds anything but
+    IntegrityError when a file is missing, differs from its sum, or holds anything but
     finite float32 vectors of unit norm and `dim` numbers.
     """
     found = check_files(path, shard)
@@ -411,16 +422,15 @@ def _task(
     partition = context.partitionId() if context is not None else 0
     path = folder(here(settings), snapshot_id)
     machine = own_address(settings)
-    rows = Rows(dim, room=settings.shard_rows)
+    # `cut` gives a shard once it has a batch too many.
+    rows = Rows(dim, room=settings.shard_rows + ARROW_ROWS)
     for number, table in enumerate(cut(_without_vectors(batches, rows), settings.shard_rows)):
-        images = uuid_bytes(table.column("image_id"))
-        listings = table.column("listing_id").to_numpy(zero_copy_only=False)
         stem = f"{partition:05d}-{number:05d}"
-        order = _order(table.column("listing_id"), images)
-        vectors = rows.first(len(table))
-        made = _write(path, stem, listings[order], images[order], vectors, order)
+        images = uuid_bytes(table.column("image_id"))
+        made = _write(path, stem, table.column("listing_id"), images, rows.first(len(table)))
         rows.drop(len(table))
-        mark = int(table.column("mark").to_numpy().astype(object).sum()) % 2**64
+        # Unsigned, a sum is one modulo 2^64.
+        mark = int(table.column("mark").to_numpy().astype(np.uint64).sum())
         yield pa.record_batch(
             [
                 pa.array([json.dumps({"stem": stem, "machine": machine, **made})]),
@@ -439,11 +449,29 @@ def _without_vectors(batches: Iterator[pa.RecordBatch], rows: Rows) -> Iterator[
         yield small.take(pa.array(np.arange(len(small))))
 
 
-def _order(listings: pa.Array | pa.ChunkedArray, images: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Order of rows by listing id, then image id (uint8 (N, 16))."""
+def _sorted(
+    listings: pa.Array | pa.ChunkedArray, images: NDArray[np.uint8]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], pa.Array]:
+    """Order of rows by listing id, then image id (uint8 (N, 16)); where in it which listing starts.
+
+    Returns intp (N,), intp (L,), and the L ids.
+    """
     coded = listings.dictionary_encode()
     coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
-    names = np.array(coded.dictionary.to_pylist(), object)
-    ranks = np.empty(len(names), np.intp)
-    ranks[np.argsort(names)] = np.arange(len(names))
-    return np.lexsort((*halves(images), ranks[coded.indices.to_numpy()]))
+    by_name = pc.array_sort_indices(coded.dictionary)
+    ranks = np.empty(len(by_name), np.intp)
+    ranks[by_name.to_numpy()] = np.arange(len(by_name))
+    own = ranks[coded.indices.to_numpy()]
+    # Rows of a listing come together, from Cassandra in the order of their images, too: then no
+    # row has to be moved within its run.
+    runs = np.flatnonzero(np.r_[True, own[1:] != own[:-1]])
+    turn = np.argsort(own[runs], kind="stable")
+    sizes = np.diff(np.r_[runs, len(own)])[turn]
+    order = np.arange(len(own)) + np.repeat(runs[turn] - np.cumsum(sizes) + sizes, sizes)
+    low, high = halves(images[order])
+    later = (high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] >= low[:-1]))
+    starts = np.flatnonzero(np.r_[True, np.diff(own[order]) != 0])
+    later[starts[1:] - 1] = True
+    if not later.all():
+        order = np.lexsort((*halves(images), own))
+    return order, starts, coded.dictionary.take(by_name)

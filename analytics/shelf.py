@@ -2,13 +2,12 @@
 
 Spark writes a shard on the disk of the machine where its task runs. Hosts serve what lies on
 theirs, of any snapshot, by names that its rows hold and no other; a host that lacks a file fetches
-it in pieces, checks its sha256 and renames it into place. `shards_dir` may also be one file system
+it in pieces, checks its sum and renames it into place. `shards_dir` may also be one file system
 that all machines share: then nothing is ever missing, and nothing is fetched.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -21,6 +20,7 @@ from uuid import UUID
 
 import numpy as np
 
+from analytics.checksum import Checksum, checksum
 from analytics.placement import FILES, ROLE, cover
 from analytics.pointers import live_snapshots, wanted
 from cql.errors import IntegrityError, NotFoundError, UnavailableError
@@ -108,7 +108,7 @@ class Shelf:
         return Message({"size": size}, {"data": np.frombuffer(data, np.uint8)})
 
     def complete(self, version: UUID, files: Mapping[str, str], *, check: bool = False) -> bool:
-        """Fetch those files (name to sha256) that are missing, or with `check` those that differ.
+        """Fetch those files (name to sum) that are missing, or with `check` those that differ.
 
         What no host has is left missing; whether all are here now. UnavailableError while a host
         that may have one is away.
@@ -117,7 +117,7 @@ class Shelf:
         lacking = {
             name: digest
             for name, digest in files.items()
-            if not (path / name).exists() or (check and sha256(path / name) != digest)
+            if not (path / name).exists() or (check and checksum(path / name) != digest)
         }
         if not lacking or self._count == 1:
             return not lacking
@@ -172,7 +172,7 @@ class Shelf:
         path = folder(self._settings, version) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{name}.{os.getpid()}.{time.time_ns()}")
-        seen, start, size = hashlib.sha256(), 0, 1
+        seen, start, size = Checksum(), 0, 1
         try:
             with draft.open("wb") as file:
                 while start < size:
@@ -188,7 +188,7 @@ class Shelf:
                 file.flush()
                 os.fsync(file.fileno())
             if seen.hexdigest() != digest:
-                raise IntegrityError(f"{name} of {address} has another sha256 than its row says")
+                raise IntegrityError(f"{name} of {address} has another sum than its row says")
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
@@ -269,12 +269,6 @@ def prune(settings: Settings, store: Store) -> None:
     for version, age_s in _lying(settings):
         if version not in rows and age_s > ABANDONED_S:
             shutil.rmtree(folder(settings, version), ignore_errors=True)
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _machine_of(host: Service) -> str:

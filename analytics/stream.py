@@ -115,15 +115,17 @@ def _rows(chunk: pa.BinaryArray, crcs: NDArray[np.int64], dim: int) -> NDArray[n
     if chunk.null_count or (np.diff(offsets) != width).any() or data is None:
         return codec.decode(chunk.to_pylist(), sums, dim=dim)
     first = int(offsets[0])
-    view = memoryview(data)
-    codec.verify((bytes(view[at : at + width]) for at in range(first, offsets[-1], width)), sums)
-    return np.frombuffer(data, "<f4", len(chunk) * dim, first).reshape(-1, dim)
+    found = np.frombuffer(data, "<f4", len(chunk) * dim, first).reshape(-1, dim)
+    codec.verify(found, sums)
+    return found
 
 
 def uuid_bytes(ids: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:
     """Convert N UUID texts to uint8 (N, 16)."""
-    text = "".join(ids.to_pylist()).replace("-", "")
-    return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(-1, 16)
+    flat = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    # As one text: no object for each.
+    (text,) = pc.binary_join(pa.ListArray.from_arrays([0, len(flat)], flat), "").to_pylist()
+    return np.frombuffer(bytes.fromhex(text.replace("-", "")), np.uint8).reshape(-1, 16)
 
 
 def check_vectors(vectors: NDArray[Any], dim: int, name: str) -> None:

@@ -45,12 +45,13 @@ def decode(blobs: Sequence[bytes], crcs: Sequence[int], *, dim: int) -> NDArray[
     return flat.reshape(len(blobs), dim).astype(np.float32)
 
 
-def verify(blobs: Iterable[bytes], crcs: Sequence[int]) -> None:
-    """`IntegrityError` where a stored vector's CRC-32C is not what was stored with it."""
-    value = google_crc32c.value
-    wrong = [
-        row for row, (blob, crc) in enumerate(zip(blobs, crcs, strict=True)) if value(blob) != crc
-    ]
+def verify(blobs: Iterable[bytes] | NDArray[np.float32], crcs: Sequence[int]) -> None:
+    """`IntegrityError` where a stored vector's CRC-32C is not what was stored with it.
+
+    The vectors: bytes each, or an array (N, D) with rows in one piece, of which none is copied.
+    """
+    found = map(google_crc32c.value, blobs)
+    wrong = [row for row, (own, crc) in enumerate(zip(found, crcs, strict=True)) if own != crc]
     if wrong:
         raise IntegrityError(
             f"stored vectors must match their CRC-32C, {len(wrong)} of {len(crcs)} do not "

@@ -162,7 +162,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """One block of a snapshot; `files` maps file name to sha256."""
+    """One block of a snapshot; `files` maps file name to its XXH3 sum, 32 hex digits."""
 
     snapshot_id: UUID
     shard: int

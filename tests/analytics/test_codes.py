@@ -73,6 +73,34 @@ def test_what_is_lost_is_no_more_than_is_told(kind: str) -> None:
         assert (lost <= gap * (1 + 1e-5) + 1e-9).all()
 
 
+@pytest.mark.parametrize("dim", [1, 7, 63, 129, 500])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_each_number_is_coded_by_the_level_nearest_to_it(dim: int, sign: int) -> None:
+    """Also where the largest is negative, rows are tiny, and zeros have signs."""
+    rng = np.random.default_rng(dim)
+    rows = rng.normal(size=(60, dim)).astype(np.float32)
+    rows[:, dim // 2] = sign * (np.abs(rows).max(axis=1) + 1)
+    rows[:20] *= np.float32(1e-12)
+    rows[rng.random(rows.shape) < 0.1] *= np.float32(-0.0)
+    rows[:, dim // 2] = np.where(rows[:, dim // 2] == 0, sign, rows[:, dim // 2])
+    coded = codes.encode(rows)
+    largest = np.abs(rows).max(axis=1)
+    assert np.allclose(coded.scales, largest / 127, rtol=2e-7, atol=0)
+    whole = codes.joined(coded)[:, :dim].astype(np.float64)
+    assert np.abs(whole).max(axis=1).tolist() == [127] * 60
+    apart = np.abs(rows / coded.scales[:, None].astype(np.float64) - whole)
+    assert apart.max() <= 0.5 + 1e-4
+
+
+def test_rows_are_coded_alike_alone_and_in_parts() -> None:
+    vectors = unit(np.random.default_rng(4).normal(size=(37, 200)))
+    whole, parts = codes.encode(vectors), codes.unwritten(37, 200)
+    for at in range(0, 37, 5):
+        codes.encode_into(parts, at, vectors[at : at + 5])
+    for name in codes.Codes._fields:
+        assert np.array_equal(getattr(whole, name), getattr(parts, name)), name
+
+
 def test_short_queries_have_as_many_levels_as_rows() -> None:
     coded = codes.encode_shortly(np.eye(3, 40, dtype=np.float32))
     assert np.abs(coded.values.astype(int)).max() == 127

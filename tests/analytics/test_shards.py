@@ -1,5 +1,7 @@
 """Shard files: cut, written, checked."""
 
+import hashlib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
@@ -76,6 +78,47 @@ def test_damage_is_found(tmp_path: Path, part: str, damage: str) -> None:
         path.write_bytes(whole)
     with pytest.raises(IntegrityError, match="rebuild"):
         shards.open_block(tmp_path, shard, dim=8)
+
+
+def test_a_shard_of_an_older_sightline_is_told_as_such(tmp_path: Path) -> None:
+    """Its files had sums by SHA-256, and before that there were fewer files."""
+    shard, _ = made(tmp_path)
+    older = {
+        name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in shard.files
+    }
+    fewer = {name: own for name, own in shard.files.items() if "coarse" not in name}
+    for files in (older, fewer):
+        with pytest.raises(IntegrityError, match=r"older Sightline wrote it.*rebuild the snapshot"):
+            shards.open_block(tmp_path, replace(shard, files=files), dim=8)
+    assert (
+        shards.Contents(rows=1, listings=1, mark=1).fingerprint("m") == "4:m:1:1:0000000000000001"
+    )
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("sorted_images", [True, False])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_rows_are_ordered_however_they_come(
+    together: bool, sorted_images: bool, chunked: bool
+) -> None:
+    rng = np.random.default_rng(8)
+    owners = [f"l{n}" for n in rng.permutation([1, 2, 2, 10, 10, 10, 10, 33, 33, 4, 5])]
+    # Few different bytes: the second half decides, and some ids are the same.
+    images = rng.integers(0, 2, (len(owners), 16), np.uint8) * (np.arange(16) > 6).astype(np.uint8)
+    images[:, 6] = 255 * rng.integers(0, 2, len(owners))
+    if together:
+        owners = sorted(owners, key=lambda name: (name[::-1], name))
+    if sorted_images:
+        images = np.array(sorted(images.tolist()), np.uint8)
+    names: pa.Array | pa.ChunkedArray = pa.array(owners)
+    if chunked:
+        names = pa.chunked_array([names[:4], names[4:5], names[5:]])
+    order, starts, found = shards._sorted(names, images)
+    wanted = sorted(range(len(owners)), key=lambda n: (owners[n], images[n].tobytes(), n))
+    assert order.tolist() == wanted
+    assert found.to_pylist() == sorted(set(owners))
+    first = [wanted.index(n) for n in wanted if owners[n] != owners[wanted[wanted.index(n) - 1]]]
+    assert starts.tolist() == sorted({0, *first})
 
 
 def test_another_dimension_is_found(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -216,6 +218,32 @@ def test_a_damaged_copy_is_never_taken(world: Make) -> None:
     assert list(disks[1].rglob(".*")) == []
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_snapshot_of_an_older_sightline_is_reported_and_nothing_is_fetched_for_it(
+    world: Make, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its sums are those of SHA-256, which nobody can compare any more: it is built again."""
+    one = filled(world)
+    version = one.store.pointers["snapshot"]
+    snapshot, every = one.store.cut[version]
+    path = folder(one.settings, version)
+    older = [
+        replace(
+            shard,
+            files={name: sha256((path / name).read_bytes()).hexdigest() for name in shard.files},
+        )
+        for shard in every
+    ]
+    one.store.cut[version] = (snapshot, older)
+    disks = one.machines(count)
+    until(lambda: damaged(one) == [version] * count)
+    assert not covered(one)
+    assert "an older Sightline wrote it: rebuild the snapshot" in caplog.text
+    for number in range(4 if count > 1 else 0):
+        held = files_of(one, disks[number % count], number)
+        assert not any(path.exists() for path in held)
+
+
 @pytest.mark.parametrize(
     "name", ["../secret", "/etc/passwd", "..", "", ".", "secret", "x/../../secret", "\0"]
 )
@@ -343,7 +371,7 @@ def test_a_task_writes_on_the_disk_of_its_machine(
             "dim": [8] * 3,
             "dtype": ["float32"] * 3,
             "crc32c": crcs,
-            "mark": [1, 2, 3],
+            "mark": [2**63 - 1, 2**62, -(2**63)],
         },
         schema=shards._TABLE,
     )
@@ -352,6 +380,9 @@ def test_a_task_writes_on_the_disk_of_its_machine(
     travelled = pickle.loads(pickle.dumps(settings))
     made = list(shards._task(iter([batch]), settings=travelled, snapshot_id=version, dim=8))
     rows = [json.loads(each.column("shard")[0].as_py()) for each in made]
+    # A sum of what xxhash64 gives, signed, modulo 2^64.
+    marks = [int(each.column("mark")[0].as_py()) for each in made]
+    assert marks == [2**63 - 1 + 2**62, 2**63]
     assert [(row["machine"], row["rows"]) for row in rows] == [("127.0.0.9", 2), ("127.0.0.9", 1)]
     path = tmp_path / (own or "given") / str(version)
     assert {each.name for each in path.iterdir()} == {n for row in rows for n in row["files"]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,11 +17,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import analysis, kept, making
+from analytics import analysis, kept, making, steps
 from analytics.analysis import STEPS
 from analytics.keys import keys, match
 from analytics.neighbours import Graph, codes
+from analytics.steps import Step
 from cql.errors import InputError, IntegrityError
+from cql.progress import silent
 from cql.records import MapVersion
 from cql.settings import Settings
 from tests.analytics.conftest import World
@@ -126,7 +130,7 @@ def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["byte", "gone", "key", "about", "type", "older"])
+@pytest.mark.parametrize("what", ["byte", "cut", "gone", "key", "about", "type", "older", "format"])
 def test_a_damaged_result_is_refused(tmp_path: Path, what: str) -> None:
     path = tmp_path / "a"
     kept.save(path, THING, key="k")
@@ -134,8 +138,13 @@ def test_a_damaged_result_is_refused(tmp_path: Path, what: str) -> None:
         data = bytearray((path / "numbers.npy").read_bytes())
         data[-1] ^= 1
         (path / "numbers.npy").write_bytes(data)
+    elif what == "cut":
+        (path / "numbers.npy").write_bytes((path / "numbers.npy").read_bytes()[:-1])
     elif what == "gone":
         (path / "names.arrow").unlink()
+    elif what == "format":
+        older = json.loads((path / "about.json").read_text()) | {"format": 2}
+        (path / "about.json").write_text(json.dumps(older))
     elif what == "about":
         (path / "about.json").write_text("{")
     elif what == "older":
@@ -146,6 +155,26 @@ def test_a_damaged_result_is_refused(tmp_path: Path, what: str) -> None:
         kept.load(path, kind, key="other" if what == "key" else "k")
     with pytest.raises(FileNotFoundError):
         kept.load(tmp_path / "b", Thing, key="k")
+
+
+def test_a_step_that_an_older_version_kept_is_made_again_once(tmp_path: Path) -> None:
+    """Its sums are those of SHA-256."""
+    made: list[int] = []
+
+    def make(*_: Any) -> Thing:
+        made.append(1)
+        return THING
+
+    own: Step[str] = Step(name="own", make=make, writes=Thing)
+    steps.run([own], "", tmp_path, silent)
+    (path,) = tmp_path.iterdir()
+    about = json.loads((path / "about.json").read_text())
+    sums = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in about["files"]}
+    (path / "about.json").write_text(json.dumps({**about, "format": 2, "files": sums}))
+    for _ in range(2):
+        found = steps.run([own], "", tmp_path, silent)["own"]
+        assert np.array_equal(found.numbers, THING.numbers)
+    assert len(made) == 2
 
 
 def test_keys_by_arrays_are_keys_by_sets() -> None:
