@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +14,15 @@ from analytics.scan import Ask, Listings
 
 EXAMPLES = 256
 """Most examples of one scan: more would keep the first of them waiting for too long."""
+
+_SILENCE, _PATIENCE = 1 / 16, 1 / 3
+_SILENCE_S, _PATIENCE_S = 0.01, 0.05
+"""Where the scan before was for several queries, the next one waits for others to come.
+
+Until as many wait, until none has come for the first share of what the scan before took, at most
+for the second; of a slow one no longer than so many seconds. One scan for all costs less than one
+for the first and one for the others.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +44,7 @@ class Batch:
         self._lock = threading.Condition()
         self._waiting: list[_Waiting] = []
         self._closed = False
+        self._crowd, self._took_s = 1, 0.0
         self._thread = threading.Thread(target=self._run, name="scans", daemon=True)
         self._thread.start()
 
@@ -60,7 +71,9 @@ class Batch:
                     self._lock.wait()
                 if not self._waiting:
                     return
+                self._gather()
                 group = self._take()
+            began = time.monotonic()
             try:
                 blocks = group[0].blocks
                 found = scan.best_listings(blocks, [each.ask for each in group], each=self.pool.map)
@@ -68,8 +81,21 @@ class Batch:
                 for each in group:
                     each.found.set_exception(error)
                 continue
+            self._crowd, self._took_s = len(group), time.monotonic() - began
             for each, listings in zip(group, found, strict=True):
                 each.found.set_result(listings)
+
+    def _gather(self) -> None:
+        """Wait for those who come together, as they did before; the lock is held."""
+        deadline = time.monotonic() + min(_PATIENCE_S, _PATIENCE * self._took_s)
+        silence = min(_SILENCE_S, _SILENCE * self._took_s)
+        while 1 < self._crowd > len(self._waiting) and not self._closed:
+            left, seen = deadline - time.monotonic(), len(self._waiting)
+            if left <= 0:
+                return
+            self._lock.wait(min(left, silence))
+            if len(self._waiting) == seen:
+                return
 
     def _take(self) -> list[_Waiting]:
         """Whoever waits longest, and those that can share its scan."""

@@ -22,7 +22,8 @@ def compiled(function: Function, *, fast: bool | Collection[str] = False) -> Fun
     `fast`: sums may be reordered and more (True), or what LLVM calls by these names.
 
     numba compares a cached function with its own file alone, but has built into it what it calls
-    from others: the folder of the cache is named by all sources that hold compiled functions.
+    from others: the folder of the cache is named by all sources that hold compiled functions or
+    intrinsics.
     """
     config: Any = numba.config
     before = config.CACHE_DIR
@@ -45,7 +46,7 @@ def _folder(given: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(_HERE.glob("*.py")):
         text = path.read_bytes()
-        if b"analytics.compiler import" in text or path == Path(__file__):
+        if b"analytics.compiler import" in text or b"numba" in text:
             digest.update(path.name.encode() + b"\0" + text)
     folder = base / f"compiled-{digest.hexdigest()[:16]}"
     try:

@@ -19,7 +19,7 @@ from uuid import UUID, uuid4, uuid5
 import numpy as np
 import pyarrow as pa
 
-from analytics import kernels, linear, ranking, scan, shards
+from analytics import kernels, linear, ranking, scan, shards, sweep
 from analytics.appended import Tables, counted
 from analytics.batch import Batch
 from analytics.blocks import Block
@@ -531,5 +531,7 @@ def warm(dim: int) -> None:
         images=np.zeros((1, 16), np.uint8),
     )
     none, every = vector[:0], (np.ones(1, np.uint8),)
-    for ask in (Ask(vector, vector, 1), Ask(vector, none, 1), Ask(vector, none, 1, rows=every)):
+    plain = Ask(vector, none, 1)
+    for ask in (Ask(vector, vector, 1), plain, Ask(vector, none, 1, rows=every)):
         scan.best_listings([block], [ask])
+    scan.best_listings([block], [plain] * sweep.MANY)

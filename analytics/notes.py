@@ -90,3 +90,22 @@ def agree(
                     size += 1
         if size >= sizes[ask]:
             limits[ask] = np.partition(every[:size], size - sizes[ask])[size - sizes[ask]]
+
+
+@compiled
+def join(
+    best: NDArray[np.float32],
+    held: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    out: NDArray[np.float32],
+    filled: NDArray[np.int64],
+) -> None:
+    """Put the heaps of T threads, as `agree` takes them, into one of each ask.
+
+    `out` float32 (A, k), of which `filled` int64 (A,) are there already.
+    """
+    for ask in range(sizes.size):
+        for thread in range(best.shape[0]):
+            for at in range(held[thread, ask]):
+                value = best[thread, ask, at]
+                filled[ask] = keep_one(out[ask], filled[ask], sizes[ask], value)

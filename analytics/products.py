@@ -20,6 +20,7 @@ _LATER = 8
 """Rows: the same, where they lie far from each other."""
 
 _join, _join_row = (joined_rows(rows, signed=True, ahead=_AHEAD) for rows in (_TOGETHER, 1))
+_join_near = joined_rows(_TOGETHER, signed=True)
 _add, _add_row = (joined_rows(rows, signed=False, ahead=_AHEAD) for rows in (_TOGETHER, 1))
 _tile, _row, _query, _one = (
     fine_tile(rows, queries) for queries in (_TOGETHER, 1) for rows in (_TOGETHER, 1)
@@ -131,7 +132,7 @@ def chosen_products(
     room: NDArray[np.uint8],
     out: NDArray[np.float32],
 ) -> None:
-    """Score a few rows, those at `shift` + `places` int64 (C,), as `products`.
+    """Score a few rows, those at `shift` + `places` int64 (C,), ascending, as `products`.
 
     The score of a row and a query is out[query, place].
     """
@@ -141,19 +142,34 @@ def chosen_products(
     high, low, scales = codes.high.ctypes.data, codes.low.ctypes.data, codes.scales.ctypes.data
     columns, asked = queries.values.ctypes.data, queries.scales.ctypes.data
     found, stride = out.ctypes.data, 4 * out.shape[1]
-    for at in range(places.size):
-        if at + _LATER < places.size:
-            fetch_planes(codes, shift + places[at + _LATER])
-        place = places[at]
+    at = 0
+    while at < places.size:
+        place, taken = places[at], 1
+        if at + _TOGETHER <= places.size and places[at + _TOGETHER - 1] - place == _TOGETHER - 1:
+            taken = _TOGETHER
+        for later in range(at + _LATER, min(at + _LATER + taken, places.size)):
+            fetch_planes(codes, shift + places[later])
         row = shift + place
         own = scales + 4 * row
-        _join_row(high + row * half, low + row * half, half, joined)
+        if taken > 1:
+            _join_near(high + row * half, low + row * half, half, joined)
+        else:
+            _join_row(high + row * half, low + row * half, half, joined)
         for query in range(start, whole, _TOGETHER):
             values, scale = columns + 2 * query * size, asked + 4 * query
-            _row(joined, values, size, own, scale, found + query * stride + 4 * place, stride)
+            target = found + query * stride + 4 * place
+            if taken > 1:
+                _tile(joined, values, size, own, scale, target, stride)
+            else:
+                _row(joined, values, size, own, scale, target, stride)
         for query in range(whole, stop):
             values, scale = columns + 2 * query * size, asked + 4 * query
-            _one(joined, values, size, own, scale, found + query * stride + 4 * place, stride)
+            target = found + query * stride + 4 * place
+            if taken > 1:
+                _query(joined, values, size, own, scale, target, stride)
+            else:
+                _one(joined, values, size, own, scale, target, stride)
+        at += taken
 
 
 @compiled

@@ -36,7 +36,7 @@ class Listings:
     """Best listings: `scores` float32 (K,) descending, ties by id; `images` uint8 (K, 16) won.
 
     `scanned` rows were bounded by their codes, `rescored` rows were read as float32 to settle the
-    answer, most of them again where a limit was known by the best of them.
+    answer.
     """
 
     scores: NDArray[np.float32]
@@ -68,7 +68,7 @@ class Places:
 class Left:
     """What the bounds leave of an ask, by listing, int64 (L,): `rows` as `notes.Found` has them.
 
-    `examples` float32 (P + M, D) and their `codes` are the ask's own.
+    `examples` float32 (P + M, D) and their `codes` are the ask's own, `scanned` rows were bounded.
     """
 
     ask: Ask
@@ -76,6 +76,7 @@ class Left:
     codes: QueryCodes
     listings: NDArray[np.int64]
     rows: NDArray[np.int64]
+    scanned: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,8 +109,8 @@ class _Piece:
         return _Piece(self.at, self.number, self.chosen[listings], rows, starts)
 
 
-def settle(places: Places, left: Sequence[Left], scanned: int, each: Map) -> list[Listings]:
-    """Find the k best of what the bounds left of every ask; `scanned` is passed on.
+def settle(places: Places, left: Sequence[Left], each: Map) -> list[Listings]:
+    """Find the k best of what the bounds left of every ask.
 
     Rows that alone can win their listings are scored for all asks together, block by block.
     """
@@ -142,20 +143,7 @@ def settle(places: Places, left: Sequence[Left], scanned: int, each: Map) -> lis
             listings = piece.chosen + places.listings[piece.number]
             won = winners + places.rows[piece.number]
             found[piece.at].append(_Scored(listings, values, won))
-    return _ranked(places, left, found, scanned, read)
-
-
-def best_scores(
-    block: Block, rows: NDArray[np.int64], examples: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Exact scores float32 (R,) of rows int64 (R,) of a block, each by the best example (E, D)."""
-    made, who = np.empty(len(rows), np.float32), np.zeros(len(rows), np.int64)
-    starts = np.array([0, len(examples)], np.int64)
-    step = max(1, _READ_BYTES // (4 * examples.shape[1]))
-    for at in range(0, len(rows), step):
-        part = slice(at, at + step)
-        scores.best_of(block.gather(rows[part]), examples, starts, who[part], made[part])
-    return made
+    return _ranked(places, left, found, read)
 
 
 def kth(values: Sequence[NDArray[np.float32]], k: int) -> float:
@@ -164,6 +152,41 @@ def kth(values: Sequence[NDArray[np.float32]], k: int) -> float:
         return -np.inf
     every = np.concatenate(values)
     return float(np.partition(every, len(every) - k)[len(every) - k])
+
+
+def exact(
+    places: Places,
+    examples: Sequence[NDArray[np.float32]],
+    rows: Sequence[NDArray[np.int64]],
+    each: Map,
+) -> list[NDArray[np.float32]]:
+    """Scores float32 (R,) of rows int64 (R,) by the best of some examples (E, D), of each ask.
+
+    Rows are numbered through all blocks; those of all asks are read together, as they lie.
+    """
+    every, sizes = np.concatenate(rows), [len(own) for own in rows]
+    who = np.repeat(np.arange(len(rows)), sizes)
+    starts = np.r_[0, np.cumsum([len(own) for own in examples])].astype(np.int64)
+    joined = np.concatenate(examples)
+    order = np.argsort(every, kind="stable")
+    values = np.empty(len(every), np.float32)
+
+    def run(part: tuple[int, NDArray[np.int64]]) -> None:
+        number, own = part
+        vectors = places.blocks[number].gather(every[own] - places.rows[number])
+        made = np.empty(len(own), np.float32)
+        scores.best_of(vectors, joined, starts, who[own], made)
+        values[own] = made
+
+    parts = [
+        (number, own[at : at + _PAIRS])
+        for number, span in _by_block(places.rows, every[order])
+        for own in (order[span],)
+        for at in range(0, len(own), _PAIRS)
+    ]
+    for _ in each(run, parts):
+        pass
+    return np.split(values, np.cumsum(sizes)[:-1])
 
 
 def _alone(
@@ -179,32 +202,10 @@ def _alone(
     if not asks:
         return found, read
     rows = [left[at].rows[known[at]] for at in asks]
-    sizes = [len(own) for own in rows]
-    starts = np.r_[0, np.cumsum([len(left[at].examples) for at in asks])].astype(np.int64)
-    examples = np.concatenate([left[at].examples for at in asks])
-    every, who = np.concatenate(rows), np.repeat(np.arange(len(asks)), sizes)
-    order = np.argsort(every, kind="stable")
-    values = np.empty(len(every), np.float32)
-
-    def run(part: tuple[int, NDArray[np.int64]]) -> None:
-        number, own = part
-        vectors = places.blocks[number].gather(every[own] - places.rows[number])
-        made = np.empty(len(own), np.float32)
-        scores.best_of(vectors, examples, starts, who[own], made)
-        values[own] = made
-
-    parts = [
-        (number, own[at : at + _PAIRS])
-        for number, span in _by_block(places.rows, every[order])
-        for own in (order[span],)
-        for at in range(0, len(own), _PAIRS)
-    ]
-    for _ in each(run, parts):
-        pass
-    ends = np.cumsum(sizes)
-    for at, own, start, end in zip(asks, rows, ends - sizes, ends, strict=True):
+    every = exact(places, [left[at].examples for at in asks], rows, each)
+    for at, own, values in zip(asks, rows, every, strict=True):
         read[at] = len(own)
-        found[at].append(_Scored(left[at].listings[known[at]], values[start:end], own))
+        found[at].append(_Scored(left[at].listings[known[at]], values, own))
     return found, read
 
 
@@ -287,7 +288,6 @@ def _ranked(
     places: Places,
     left: Sequence[Left],
     found: Sequence[Sequence[_Scored]],
-    scanned: int,
     read: Sequence[int],
 ) -> list[Listings]:
     """The k best of each ask; names and images are looked up for all of them together."""
@@ -308,21 +308,27 @@ def _ranked(
     names, images = _looked_up(places, listings, winners)
     answers, start = [], 0
     for one, each, rescored in zip(left, kept, read, strict=True):
-        values = each.values.tolist()
-        order = sorted(range(len(values)), key=lambda at: (-values[at], names[start + at]))[
-            : one.ask.k
-        ]
+        order = _order(each.values, names[start : start + len(each.values)])[: one.ask.k]
         answers.append(
             Listings(
                 scores=each.values[order],
                 ids=[names[start + at] for at in order],
                 images=images[[start + at for at in order]],
-                scanned=scanned,
+                scanned=one.scanned,
                 rescored=rescored,
             )
         )
-        start += len(values)
+        start += len(each.values)
     return answers
+
+
+def _order(values: NDArray[np.float32], names: Sequence[str]) -> list[int]:
+    """Places by value, descending, then by name."""
+    order: list[int] = np.argsort(-values, kind="stable").tolist()
+    ranked = values[order]
+    if (ranked[1:] == ranked[:-1]).any():
+        order.sort(key=lambda at: (-values[at], names[at]))
+    return order
 
 
 def _looked_up(

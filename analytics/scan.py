@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import bounds, rescoring, survey, sweep
+from analytics import bounds, rescoring, survey, sweep, tops
 from analytics.ask import Ask
 from analytics.blocks import Block
 from analytics.codes import QueryCodes, ShortCodes, encode_queries, encode_shortly
-from analytics.notes import Found, agree, compact
+from analytics.notes import Found, agree, compact, join
 from analytics.rescoring import Left, Listings, Map, Places
 
 __all__ = ["Ask", "Listings", "best_listings"]
@@ -24,14 +25,17 @@ _FIRST_ROWS = 2048
 """The first tasks are small: they find a threshold that spares the others work."""
 
 _SURVEY_ROWS = 131_072
-_SURVEYED = 64
-"""Tasks of a survey that are held together: 4 bytes a row and ask."""
-
-_GROUP = 64
-"""Rows of which the best upper bound stands for all."""
+_HELD_BYTES = 2**27
+"""Upper bounds of a survey that are held together."""
 
 _LIKELY = 2
-"""Rows with the best upper bounds, for each hit, by which a survey knows what the last one has."""
+"""Upper bounds, for each hit, by which a survey guesses what the last one has; the best of all."""
+
+_APART = 64
+"""Upper bounds of which the best one stands for all when a limit is guessed."""
+
+_SPARE = 4
+"""One listing in so many hits is scored beside them, where the k-th best is to be known."""
 
 Task = tuple[int, int, int]
 """A block and its listings from the first to the one behind the last."""
@@ -47,7 +51,10 @@ class _Plans:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
-    """What a scan is about: asks, their examples as codes, blocks with the plans for each."""
+    """What a scan is about: asks, their examples as codes, blocks with the plans for each.
+
+    `shares` float64 (A,): about which share of what is bounded counts for each ask.
+    """
 
     asks: Sequence[Ask]
     places: Places
@@ -55,6 +62,27 @@ class _Work:
     examples: NDArray[np.float32]
     queries: QueryCodes
     short: ShortCodes
+    shares: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, places: Places, asks: Sequence[Ask], shares: Sequence[float]) -> _Work:
+        """Code the examples of some asks, and plan these for each block."""
+        every = np.concatenate([part for ask in asks for part in (ask.positives, ask.negatives)])
+        examples = np.ascontiguousarray(every, np.float32)
+        return cls(
+            asks=asks,
+            places=places,
+            plans=[_plans(asks, number) for number in range(len(places.blocks))],
+            examples=examples,
+            queries=encode_queries(examples),
+            short=encode_shortly(examples),
+            shares=np.array(shares),
+        )
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """How many listings each ask wants."""
+        return np.array([ask.k for ask in self.asks], np.int64)
 
     @property
     def masked(self) -> bool:
@@ -78,6 +106,10 @@ class _Work:
         """Listings of a task, from first to last; numbers of its block's first listing and row."""
         number, first, last = task
         return first, last, int(self.places.listings[number]), int(self.places.rows[number])
+
+
+_Way = Callable[[_Work, Map], tuple[list[Found], NDArray[np.float32], int]]
+"""How asks are bounded: what is noted, what the k-th best has at least, how many rows were read."""
 
 
 class _Notes:
@@ -112,14 +144,60 @@ class _Notes:
         return self.found
 
 
-class _Notebook:
-    """Notes of all threads of a scan, each its own, and the limits that they share."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sure:
+    """Lower bounds of listings, the best of each ask: `best` float32 (A, k), `held` int64 (A,).
 
-    def __init__(self, asks: Sequence[Ask], limits: NDArray[np.float32]) -> None:
-        self._asks, self._limits = asks, limits
+    `limits` float32 (A,): what the k-th best listing has at least, by these or by exact scores.
+    """
+
+    best: NDArray[np.float32]
+    held: NDArray[np.int64]
+    limits: NDArray[np.float32]
+
+    @classmethod
+    def nothing(cls, asks: Sequence[Ask]) -> _Sure:
+        """What is known before anything is read."""
+        return cls(
+            np.empty((len(asks), max(ask.k for ask in asks)), np.float32),
+            np.zeros(len(asks), np.int64),
+            np.full(len(asks), -np.inf, np.float32),
+        )
+
+    def reached(self, every: Sequence[Found]) -> NDArray[np.float32]:
+        """The limits, by what is noted of other listings as well."""
+        limits = self.limits.copy()
+        if every:
+            agree(*self._stacked(every), every[0].sizes, limits)
+        return limits
+
+    def joined(self, every: Sequence[Found], limits: NDArray[np.float32]) -> _Sure:
+        """Add what is noted of other listings; the limits are then known."""
+        best, held = self.best.copy(), self.held.copy()
+        if every:
+            join(*self._stacked(every, own=False), every[0].sizes, best, held)
+        return _Sure(best, held, limits)
+
+    def _stacked(
+        self, every: Sequence[Found], *, own: bool = True
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        best, held = [found.best for found in every], [found.held for found in every]
+        if own:
+            best, held = [self.best, *best], [self.held, *held]
+        return np.stack(best), np.stack(held)
+
+
+class _Notebook:
+    """Notes of all threads of a scan, each its own, and the limits that they share.
+
+    `sure`: what is known of other listings.
+    """
+
+    def __init__(self, asks: Sequence[Ask], sure: _Sure) -> None:
+        self._asks, self._limits = asks, sure.limits.copy()
         self._notes: dict[int, _Notes] = {}
-        self._best: dict[int, NDArray[np.float32]] = {}
-        self._held: dict[int, NDArray[np.int64]] = {}
+        # No thread has this number.
+        self._best, self._held = {-1: sure.best}, {-1: sure.held}
         self._lock = threading.Lock()
 
     def open(self, most: int) -> Found:
@@ -136,8 +214,8 @@ class _Notebook:
         with self._lock:
             # The others' notes change meanwhile: what they had when they were closed is compared.
             self._best[thread], self._held[thread] = found.best.copy(), found.held.copy()
-            best, held = (np.stack(list(each.values())) for each in (self._best, self._held))
             np.maximum(self._limits, found.limits, out=self._limits)
+            best, held = (np.stack(list(each.values())) for each in (self._best, self._held))
             agree(best, held, found.sizes, self._limits)
 
     @property
@@ -156,26 +234,47 @@ def best_listings(
     """Find the k best listings of every ask in one scan; exact, ties by listing id."""
     if not asks:
         return []
-    every = np.concatenate([part for ask in asks for part in (ask.positives, ask.negatives)])
-    examples = np.ascontiguousarray(every, np.float32)
-    work = _Work(
-        asks=asks,
-        places=Places.of(blocks),
-        plans=[_plans(asks, number) for number in range(len(blocks))],
-        examples=examples,
-        queries=encode_queries(examples),
-        short=encode_shortly(examples),
-    )
-    few = len(examples) < sweep.MANY
-    plain = all(ask.plain for ask in asks)
-    found, scanned = (_surveyed if few and plain else _swept)(work, each)
-    left = _left(work, found)
-    return rescoring.settle(work.places, left, scanned, each)
+    places = Places.of(blocks)
+    left: dict[int, Left] = {}
+    for way, shares in _sorted(places, asks):
+        work = _Work.of(places, [asks[at] for at in shares], list(shares.values()))
+        left |= zip(shares, _left(work, *way(work, each)), strict=True)
+    return rescoring.settle(places, [left[at] for at in range(len(asks))], each)
 
 
-def _swept(work: _Work, each: Map) -> tuple[list[Found], int]:
-    """What one pass notes, and how many rows it has read."""
-    notes = _Notebook(work.asks, np.full(len(work.asks), -np.inf, np.float32))
+def _sorted(places: Places, asks: Sequence[Ask]) -> list[tuple[_Way, dict[int, float]]]:
+    """Which way each ask goes, and which share of what is bounded there counts for it."""
+    plain = {at: 1.0 for at, ask in enumerate(asks) if ask.plain}
+    if sum(len(asks[at].positives) for at in plain) >= sweep.MANY:
+        # The bound of a group says little where hardly one of its rows counts.
+        shares = _shares(places, [asks[at] for at in plain])
+        both = zip(plain, shares, strict=True)
+        plain = {at: share for at, share in both if share * tops.GROUP >= 1}
+    rest = {at: 1.0 for at in range(len(asks)) if at not in plain}
+    return [(way, own) for way, own in ((_surveyed, plain), (_swept, rest)) if own]
+
+
+def _shares(places: Places, asks: Sequence[Ask]) -> list[float]:
+    """About which share of the rows counts for each ask."""
+    barred: dict[int, int] = {}
+    shares = []
+    for ask in asks:
+        share = 1.0
+        for masks, count in ((ask.rows, places.rows[-1]), (ask.listings, places.listings[-1])):
+            given = [mask for mask in masks if mask is not None]
+            for mask in given:
+                # Queries have masks in common, as that of stock.
+                if id(mask) not in barred:
+                    barred[id(mask)] = len(mask) - int(np.count_nonzero(mask))
+            share *= 1 - sum(barred[id(mask)] for mask in given) / max(1, int(count))
+        shares.append(share)
+    return shares
+
+
+def _swept(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32], int]:
+    """What one pass notes."""
+    sure = _Sure.nothing(work.asks)
+    notes = _Notebook(work.asks, sure)
 
     def run(task: Task) -> int:
         number, first, last = task
@@ -189,119 +288,179 @@ def _swept(work: _Work, each: Map) -> tuple[list[Found], int]:
 
     tasks = _tasks(work.places.blocks, _FIRST_ROWS, _TASK_ROWS)
     scanned = sum(each(run, tasks))
-    return notes.found, scanned
+    return notes.found, sure.reached(notes.found), scanned
 
 
-def _surveyed(work: _Work, each: Map) -> tuple[list[Found], int]:
-    """What two passes note, and how many rows they have read; some millions of rows at a time."""
-    limits = np.full(len(work.asks), -np.inf, np.float32)
-    notes = _Notebook(work.asks, limits)
-    none = np.empty((len(work.asks), 0), np.float32)
-    most = max(ask.k for ask in work.asks)
-    group = max(1, min(_GROUP, int(work.places.rows[-1]) // (8 * _LIKELY * most)))
-
-    def look(task: Task) -> _Looked:
-        number, first, last = task
-        block, numbers = work.places.blocks[number], work.plans[number].numbers
-        if work.masked:
-            found = notes.open(last - first)
-            scanned = survey.only_pass(
-                block.codes, block.offsets, work.span(task), work.queries, numbers, found
-            )
-            notes.close(found)
-            if scanned >= 0:
-                return _Looked(task, none, none, scanned)
-        rows = work.rows(task)
-        uppers = np.empty((len(work.asks), rows), np.float32)
-        scanned = survey.first_pass(
-            block.codes, block.offsets, first, last, work.short, numbers, uppers
-        )
-        # Rows of a group lie far from each other. The last few rows are in none.
-        whole = uppers[:, : rows - rows % group].reshape(len(uppers), group, rows // group)
-        return _Looked(task, uppers, whole.max(axis=1), scanned)
-
-    def run(looked: _Looked) -> None:
-        if not looked.uppers.size:
-            return
-        number, first, last = looked.task
-        block, found = work.places.blocks[number], notes.open(last - first)
-        survey.second_pass(
-            block.codes, block.offsets, work.span(looked.task), work.queries,
-            work.plans[number].numbers, looked.uppers, found,
-        )  # fmt: skip
-        notes.close(found)
-
+def _surveyed(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32], int]:
+    """What two passes note."""
+    few = len(work.examples) < sweep.MANY
     tasks = _tasks(work.places.blocks, _SURVEY_ROWS, _SURVEY_ROWS)
     # Large ones first: threads end together.
     tasks.sort(key=work.rows, reverse=True)
-    scanned = 0
-    for start in range(0, len(tasks), _SURVEYED):
-        seen = list(each(look, tasks[start : start + _SURVEYED]))
-        scanned += sum(looked.scanned for looked in seen)
-        for at in range(len(work.asks)):
-            limits[at] = max(limits[at], _sure(work, at, seen))
-        for _ in each(run, seen):
-            pass
-    return notes.found, scanned
+    found: list[Found] = []
+    sure, scanned = _Sure.nothing(work.asks), 0
+    if few and work.masked:
+        found, scanned, tasks = _outright(work, tasks, each)
+        sure = sure.joined(found, sure.reached(found))
+    group = 1 if few else tops.GROUP
+    held = max(1, _HELD_BYTES // (4 * len(work.asks) * (_SURVEY_ROWS // group)))
+    for start in range(0, len(tasks), held):
+        wave = _Wave.of(work, tasks[start : start + held], group)
+        scanned += wave.fill(each)
+        noted, limits = wave.settled(sure, each)
+        found += noted
+        sure = sure.joined(noted, limits)
+    return found, sure.limits, scanned
+
+
+def _outright(work: _Work, tasks: Sequence[Task], each: Map) -> tuple[list[Found], int, list[Task]]:
+    """Score what counts at once in tasks where it is little; the tasks that are left."""
+    notes = _Notebook(work.asks, _Sure.nothing(work.asks))
+
+    def run(task: Task) -> int:
+        number, first, last = task
+        block, found = work.places.blocks[number], notes.open(last - first)
+        scanned = survey.only_pass(
+            block.codes, block.offsets, work.span(task), work.queries, work.plans[number].numbers,
+            found,
+        )  # fmt: skip
+        notes.close(found)
+        return scanned
+
+    every = list(each(run, tasks))
+    left = [task for task, scanned in zip(tasks, every, strict=True) if scanned < 0]
+    return notes.found, sum(scanned for scanned in every if scanned > 0), left
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Looked:
-    """What the first pass finds in a task: `uppers` float32 (A, R), `tops` (A, G) of groups.
+class _Wave:
+    """Tasks whose upper bounds are held together.
 
-    They are empty where the first pass was the only one.
+    `uppers` float32 (A, G): one for each `group` rows, those of a task from column `starts` on.
     """
 
-    task: Task
+    work: _Work
+    tasks: Sequence[Task]
+    group: int
+    starts: NDArray[np.int64]
     uppers: NDArray[np.float32]
-    tops: NDArray[np.float32]
-    scanned: int
+
+    @classmethod
+    def of(cls, work: _Work, tasks: Sequence[Task], group: int) -> _Wave:
+        """Room for the bounds of some tasks."""
+        sizes = [-(-work.rows(task) // group) for task in tasks]
+        starts = np.r_[0, np.cumsum(sizes)].astype(np.int64)
+        uppers = np.empty((len(work.asks), starts[-1]), np.float32)
+        return cls(work, tasks, group, starts, uppers)
+
+    def fill(self, each: Map) -> int:
+        """Bound all rows from above; how many were read."""
+        return sum(each(self._look, range(len(self.tasks))))
+
+    def settled(self, sure: _Sure, each: Map) -> tuple[list[Found], NDArray[np.float32]]:
+        """Note what may be among the k best, beside what is sure of other listings.
+
+        A limit is guessed by the best of the upper bounds. What is noted then tells whether the
+        guess was right; where it was too high, it tells one that is not. Returns the notes, and
+        what the k-th best listing of each ask has at least.
+        """
+        work, limits = self.work, sure.limits
+        # Of a group that is bounded well only a share of the rows may count.
+        counts = np.ceil(_LIKELY * work.sizes / work.shares).astype(np.int64)
+        while True:
+            guess = np.maximum(self._likely(counts, each), limits)
+            notes = _Notebook(work.asks, replace(sure, limits=limits))
+            for _ in each(partial(self._note, notes, guess), range(len(self.tasks))):
+                pass
+            limits = np.maximum(limits, sure.reached(notes.found))
+            missed = limits < guess
+            if not missed.any():
+                return notes.found, limits
+            exact = self._exactly(np.flatnonzero(missed).tolist(), notes.found, each)
+            limits = np.maximum(limits, exact)
+            # Where the best rows are of too few listings nothing is known yet.
+            counts = np.where(missed & (limits == -np.inf), 4 * counts, 0)
+
+    def _likely(self, counts: NDArray[np.int64], each: Map) -> NDArray[np.float32]:
+        """An upper bound of each ask that about so many reach, and no fewer; -inf for all."""
+        if not counts.any():
+            return np.full(len(counts), -np.inf, np.float32)
+        sizes = np.diff(self.starts)
+        apart = max(1, min(_APART, int(self.starts[-1]) // (8 * int(counts.max()))))
+        starts = np.r_[0, np.cumsum(-(-sizes // apart))].tolist()
+        peaks = np.empty((len(counts), starts[-1]), np.float32)
+
+        def run(at: int) -> None:
+            first, last = int(self.starts[at]), int(self.starts[at + 1])
+            tops.peaks(self.uppers, first, last, peaks, starts[at], starts[at + 1] - starts[at])
+
+        for _ in each(run, range(len(self.tasks))):
+            pass
+        return np.array(
+            [
+                rescoring.kth([own], count) if count else -np.inf
+                for own, count in zip(peaks, counts.tolist(), strict=True)
+            ],
+            np.float32,
+        )
+
+    def _exactly(
+        self, asks: Sequence[int], every: Sequence[Found], each: Map
+    ) -> NDArray[np.float32]:
+        """What the k-th best listing of some asks has at least, by exact scores of likely ones.
+
+        -inf for the others.
+        """
+        work, rows = self.work, []
+        for at in asks:
+            own, uppers = (
+                np.concatenate([getattr(found, name)[at, : found.counts[at]] for found in every])
+                for name in ("rows", "upper")
+            )
+            k = work.asks[at].k
+            least = rescoring.kth([uppers[own >= 0]], k + k // _SPARE)
+            rows.append(own[(own >= 0) & (uppers >= least)])
+        limits = np.full(len(work.asks), -np.inf, np.float32)
+        scores = rescoring.exact(work.places, [work.own(at) for at in asks], rows, each)
+        for at, own in zip(asks, scores, strict=True):
+            limits[at] = rescoring.kth([own], work.asks[at].k)
+        return limits
+
+    def _look(self, at: int) -> int:
+        work, (number, first, last) = self.work, self.tasks[at]
+        block, numbers = work.places.blocks[number], work.plans[number].numbers
+        place = int(self.starts[at])
+        if self.group == 1:
+            return survey.first_pass(
+                block.codes, block.offsets, first, last, work.short, numbers, self.uppers, place
+            )
+        begin, behind = int(block.offsets[first]), int(block.offsets[last])
+        tops.fill(block.codes, begin, behind, work.short, numbers, self.uppers, place)
+        return behind - begin
+
+    def _note(self, notes: _Notebook, least: NDArray[np.float32], at: int) -> None:
+        work, task = self.work, self.tasks[at]
+        number, first, _ = task
+        block, where = work.places.blocks[number], np.array([first, 0], np.int64)
+        more = _LIKELY * max(ask.k for ask in work.asks)
+        while more:
+            found = notes.open(more)
+            more = survey.second_pass(
+                block.codes, block.offsets, work.span(task), work.queries,
+                work.plans[number].numbers, self.uppers, int(self.starts[at]), self.group, least,
+                where, found,
+            )  # fmt: skip
+        notes.close(found)
 
 
-def _sure(work: _Work, at: int, seen: Sequence[_Looked]) -> float:
-    """What the k-th best listing of an ask has at least, by the rows with the best upper bounds.
-
-    Their exact scores tell. -inf where these are of fewer listings.
-    """
-    k, tops = work.asks[at].k, [looked.tops[at] for looked in seen]
-    count = _LIKELY * k
-    while 2 * count <= sum(map(len, tops)):
-        least = rescoring.kth(tops, count)
-        if least == -np.inf:
-            break
-        # Not in threads: they would wait for each other's turn with the interpreter.
-        exact = [_scored(work, at, looked, least) for looked in seen]
-        found = rescoring.kth(exact, k)
-        if found > -np.inf:
-            return found
-        count *= 4
-    return -np.inf
-
-
-def _scored(work: _Work, at: int, looked: _Looked, least: float) -> NDArray[np.float32]:
-    """The best exact score of each listing of a task among its rows that may reach `least`."""
-    number, first, _ = looked.task
-    block, size = work.places.blocks[number], looked.tops.shape[1]
-    groups = np.flatnonzero(looked.tops[at] >= least)
-    if not len(groups):
-        return np.empty(0, np.float32)
-    # Row r is in group r modulo `size`.
-    every = looked.uppers[at, : looked.uppers.shape[1] // size * size].reshape(-1, size)
-    turns, owns = np.nonzero(every[:, groups] >= least)
-    rows = np.sort(turns * size + groups[owns]) + block.offsets[first]
-    exact = rescoring.best_scores(block, rows, work.own(at))
-    owners = np.searchsorted(block.offsets, rows, side="right")
-    return np.maximum.reduceat(exact, np.flatnonzero(np.diff(owners, prepend=-1)))
-
-
-def _left(work: _Work, every: Sequence[Found]) -> list[Left]:
-    """What the bounds leave of each ask: listings whose upper bound reaches the k-th best lower."""
+def _left(
+    work: _Work, every: Sequence[Found], limits: NDArray[np.float32], scanned: int
+) -> list[Left]:
+    """What the bounds leave of each ask: listings whose upper bound reaches its limit."""
     left, start = [], 0
     for at, ask in enumerate(work.asks):
         own = slice(start, start + len(ask.positives) + len(ask.negatives))
-        lower = [found.best[at, : found.held[at]] for found in every]
-        least = rescoring.kth(lower, ask.k)
-        near = [found.upper[at, : found.counts[at]] >= least for found in every]
+        near = [found.upper[at, : found.counts[at]] >= limits[at] for found in every]
         listings, rows = (
             np.concatenate(
                 [
@@ -315,7 +474,7 @@ def _left(work: _Work, every: Sequence[Found]) -> list[Left]:
         # Rows are read as they lie.
         order = np.argsort(listings)
         coded = QueryCodes._make(each[own] for each in work.queries)
-        left.append(Left(ask, work.examples[own], coded, listings[order], rows[order]))
+        left.append(Left(ask, work.examples[own], coded, listings[order], rows[order], scanned))
         start = own.stop
     return left
 

@@ -1,8 +1,9 @@
-"""Two passes over codes for few queries: compiled loops.
+"""Two passes over codes: compiled loops.
 
-The first pass bounds every row by its upper bits and decides nothing. Then it is known about what
-the k-th best listing will have, and the second one scores the rows that reach that: far fewer than
-reach what a single pass (`analytics.sweep`) has found by the time that it comes to them.
+The first pass bounds every row and decides nothing: for few queries by its upper bits, here; for
+many by all bits, group by group (`analytics.tops`). Then it is known about what the k-th best
+listing will have, and the second one scores the rows that reach that: far fewer than reach what a
+single pass (`analytics.sweep`) has found by the time that it comes to them.
 """
 
 # Compiled loops take many arrays, by position.
@@ -18,7 +19,8 @@ from analytics.codes import Codes, QueryCodes, ShortCodes
 from analytics.compiler import compiled
 from analytics.notes import Found
 from analytics.products import chosen_products, high_products, scratch
-from analytics.sweep import Run, all_masked, note_best, stop_of, want
+from analytics.sweep import Run, all_masked, note_best, owner, stop_of, want
+from analytics.vectorcode import REACHED, lowest, reached
 
 _ROWS = 8192
 """Rows after which the second pass looks at what it has found."""
@@ -28,9 +30,6 @@ _TILE = 512
 
 _SPARSE = 16
 """Where at most one row in so many counts, bounding them roughly first is not worth it."""
-
-_TOGETHER = 16
-"""Rows that are compared with a limit at a time."""
 
 _FINITE = np.finfo(np.float32).min
 
@@ -44,12 +43,13 @@ def first_pass(
     short: ShortCodes,
     numbers: NDArray[np.int64],
     uppers: NDArray[np.float32],
+    place: int,
 ) -> int:
     """Bound the scores of the rows of listings first to last from above.
 
     `listings`, `numbers`: as `sweep.scan` has them, of plans that are `MAX` without negatives.
-    Fills `uppers` float32 (A, R), with -inf for rows that do not count. Returns the number of rows
-    whose codes were read.
+    Fills `uppers` float32 (A, R) from column `place` on, with -inf for rows that do not count.
+    Returns the number of rows whose codes were read.
     """
     begin, behind = listings[first], listings[last]
     plans = [planned(numbers[at]) for at in range(numbers.shape[0])]
@@ -63,7 +63,8 @@ def first_pass(
         done += high_products(codes, shift, end, wanted[shift - begin :], short, rough)
         lost = codes.coarse[shift:end]
         for ask in range(len(plans)):
-            plan, own = plans[ask], uppers[ask, shift - begin : end - begin]
+            plan = plans[ask]
+            own = uppers[ask, place + shift - begin : place + end - begin]
             own[:] = LOWEST
             for column in range(plan.start, plan.middle):
                 scores, offset, slope = rough[column], short.offsets[column], short.slopes[column]
@@ -77,7 +78,7 @@ def first_pass(
             eligible = counts(plan.listings, listing)
             for row in range(listings[listing], listings[listing + 1]):
                 if not (eligible and counts(plan.rows, row)):
-                    uppers[ask, row - begin] = LOWEST
+                    uppers[ask, place + row - begin] = LOWEST
     return done
 
 
@@ -144,44 +145,82 @@ def second_pass(
     queries: QueryCodes,
     numbers: NDArray[np.int64],
     uppers: NDArray[np.float32],
+    place: int,
+    group: int,
+    least: NDArray[np.float32],
+    where: NDArray[np.int64],
     found: Found,
-) -> None:
-    """Note what a task has, as `sweep.scan` does; `uppers` float32 (A, R) are the first pass's."""
+) -> int:
+    """Note what a task has, as `sweep.scan` does, where upper bounds reach the limits.
+
+    `uppers` float32 (A, G), from column `place` on: one for each `group` rows of the task; those
+    below `least` float32 (A,) are passed over, too. Goes on from the listing and ask that `where`
+    int64 (2,) says. Returns 0, or for how many more listings there must be room first.
+    """
     first, last, listing_base, row_base = task
     start = listings[first]
     joined = scratch(codes)
-    places = np.empty(_ROWS, np.int64)
+    places, groups = np.empty(_ROWS, np.int64), np.empty(_ROWS + 2, np.int64)
     scores = np.empty((queries.values.shape[0], _ROWS), np.float32)
-    at = first
+    at = where[0]
     while at < last:
         shift, stop = listings[at], stop_of(listings, at, last, _ROWS)
         end = listings[stop]
         if end - shift > places.size:
-            places = np.empty(end - shift, np.int64)
+            places, groups = np.empty(end - shift, np.int64), np.empty(end - shift + 2, np.int64)
             scores = np.empty((queries.values.shape[0], end - shift), np.float32)
         run = Run(at, stop, shift, end, listing_base, row_base)
-        at = stop
-        for ask in range(numbers.shape[0]):
-            plan, own = planned(numbers[ask]), uppers[ask, shift - start : end - start]
-            reached = places[: _reaching(own, found.limits[ask], places)]
-            if reached.size == 0:
+        # The groups that have rows of the run; the first and the last may have others, too.
+        begin, behind = (shift - start) // group, (end - start + group - 1) // group
+        for ask in range(where[1], numbers.shape[0]):
+            plan, count = planned(numbers[ask]), 0
+            limit = max(found.limits[ask], least[ask])
+            reaching = _reaching(uppers, ask, place + begin, place + behind, limit, groups)
+            listing = run.first
+            for each in groups[:reaching]:
+                lower = start + (begin + each) * group
+                for row in range(max(lower, shift), min(lower + group, end)):
+                    if plan.listings != 0:
+                        listing = owner(listings, listing, row)
+                    if counts(plan.rows, row) and counts(plan.listings, listing):
+                        places[count] = row - shift
+                        count += 1
+            if count == 0:
                 continue
+            if found.counts[ask] + count > found.upper.shape[1]:
+                where[0], where[1] = at, ask
+                return count
+            reached = places[:count]
             chosen_products(codes, shift, reached, queries, plan.start, plan.middle, joined, scores)
             note_best(scores, reached, listings, run, codes.residuals, queries, plan, ask, found)
+        at, where[1] = stop, 0
+    return 0
 
 
 @compiled
-def _reaching(uppers: NDArray[np.float32], limit: np.float32, places: NDArray[np.int64]) -> int:
-    """Fill `places` with the rows that reach a limit, which -inf never does; how many."""
+def _reaching(
+    uppers: NDArray[np.float32],
+    ask: int,
+    first: int,
+    last: int,
+    limit: np.float32,
+    places: NDArray[np.int64],
+) -> int:
+    """Fill `places` with the columns first to last, less first, of an ask that reach a limit.
+
+    -inf never reaches one. Returns how many do.
+    """
     count, least = 0, max(limit, _FINITE)
-    for start in range(0, uppers.size, _TOGETHER):
-        some = 0
-        for at in range(start, min(start + _TOGETHER, uppers.size)):
-            some += uppers[at] >= least
-        if some == 0:
-            continue
-        for at in range(start, min(start + _TOGETHER, uppers.size)):
-            if uppers[at] >= least:
-                places[count] = at
-                count += 1
+    address = uppers.ctypes.data + 4 * (ask * uppers.shape[1] + first)
+    whole = (last - first) // REACHED * REACHED
+    for start in range(0, whole, REACHED):
+        bits = reached(address + 4 * start, least)
+        while bits != 0:
+            places[count] = start + np.int64(lowest(bits))
+            count += 1
+            bits = bits & (bits - np.uint64(1))
+    for at in range(whole, last - first):
+        if uppers[ask, first + at] >= least:
+            places[count] = at
+            count += 1
     return count

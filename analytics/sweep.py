@@ -188,6 +188,20 @@ def near(
 
 
 @compiled
+def owner(listings: NDArray[np.int64], listing: int, row: int) -> int:
+    """The listing of a row, which is `listing` or a later one: the steps grow, then halve."""
+    step = 1
+    while listing + step < listings.size - 1 and listings[listing + step] <= row:
+        listing += step
+        step *= 2
+    while step > 0:
+        if listing + step < listings.size - 1 and listings[listing + step] <= row:
+            listing += step
+        step //= 2
+    return listing
+
+
+@compiled
 def note_best(
     scores: NDArray[np.float32],
     places: NDArray[np.int64],
@@ -205,8 +219,7 @@ def note_best(
     """
     at, listing = 0, run.first
     while at < places.size:
-        while listings[listing + 1] <= run.shift + places[at]:
-            listing += 1
+        listing = owner(listings, listing, run.shift + places[at])
         end = listings[listing + 1] - run.shift
         # The best upper bound and the next one, the best lower bound, and whose the first is.
         most = second = least = LOWEST

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numba
+import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
@@ -19,6 +20,12 @@ from analytics.codes import LANES
 
 HIGH, BOTH = 1, 2
 """Planes that a rough pass reads."""
+
+PEAK = 8
+"""Scores that `peak` compares."""
+
+REACHED = 64
+"""Numbers that `reached` compares."""
 
 _HALF = LANES // 2
 _BYTES = ir.VectorType(ir.IntType(8), _HALF)
@@ -316,6 +323,60 @@ def _blend(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
     """Lanes of two vectors, numbered through both."""
     order = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
     return builder.shuffle_vector(left, right, order)
+
+
+@intrinsic
+def _peak(_context: Any, _scores: Any, _lost: Any, _slope: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        scores, lost, slope = arguments
+        kind = ir.VectorType(ir.FloatType(), PEAK)
+        first = builder.insert_element(ir.Constant(kind, ir.Undefined), slope, ir.IntType(32)(0))
+        factors = _blend(builder, first, first, [0] * PEAK)
+        vector = builder.fadd(
+            _load(builder, scores, kind), builder.fmul(factors, _load(builder, lost, kind))
+        )
+        count = PEAK
+        while count > 1:
+            count //= 2
+            low, high = (_pick(builder, vector, range(at, at + count)) for at in (0, count))
+            vector = builder.select(builder.fcmp_ordered(">", low, high), low, high)
+        return builder.extract_element(vector, ir.IntType(32)(0))
+
+    return types.float32(types.intp, types.intp, types.float32), generate
+
+
+peak = cast("Callable[[int, int, np.float32], np.float32]", _peak)
+"""The best of `PEAK` scores, each with a slope times what was lost added: addresses of both."""
+
+
+@intrinsic
+def _reached(_context: Any, _values: Any, _least: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        values, least = arguments
+        kind = ir.VectorType(ir.FloatType(), REACHED)
+        first = builder.insert_element(ir.Constant(kind, ir.Undefined), least, ir.IntType(32)(0))
+        found = builder.fcmp_ordered(
+            ">=", _load(builder, values, kind), _blend(builder, first, first, [0] * REACHED)
+        )
+        return builder.bitcast(found, ir.IntType(REACHED))
+
+    return types.uint64(types.intp, types.float32), generate
+
+
+reached = cast("Callable[[int, np.float32], np.uint64]", _reached)
+"""Bits of those of `REACHED` floats at an address that reach a number; the lowest is the first."""
+
+
+@intrinsic
+def _lowest(_context: Any, _bits: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return types.uint64(types.uint64), generate
+
+
+lowest = cast("Callable[[np.uint64], np.uint64]", _lowest)
+"""The place of the lowest bit that is set: one must be."""
 
 
 @intrinsic

@@ -50,6 +50,7 @@ def test_torch_stays_in_extraction(package: str) -> None:
 SCAN = {
     "analytics.scan", "analytics.survey", "analytics.sweep", "analytics.bounds", "analytics.codes",
     "analytics.products", "analytics.rescoring", "analytics.batch", "analytics.scores",
+    "analytics.tops",
 }  # fmt: skip
 SCORERS = {"analytics.kernels.best_images", "analytics.linear.over_parts"}
 """The other calls that score rows of shards; their modules also hold what an asker needs."""
@@ -62,6 +63,7 @@ HOSTED = {
         "ask",
         "survey",
         "sweep",
+        "tops",
         "bounds",
         "products",
         "vectorcode",

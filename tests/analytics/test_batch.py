@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import batch, scan, survey, sweep
+from analytics import batch, scan, survey, sweep, tops
 from analytics.batch import Batch
 from analytics.blocks import Block
 from analytics.scan import Ask, Listings
@@ -52,6 +52,13 @@ class Passes:
         monkeypatch.setattr(scan, "best_listings", scanned)
         monkeypatch.setattr(sweep, "scan", counted(sweep.scan))
         monkeypatch.setattr(survey, "first_pass", counted(survey.first_pass))
+        filled = tops.fill
+
+        def fill(codes: Any, begin: int, behind: int, *given: Any) -> None:
+            filled(codes, begin, behind, *given)
+            self.rows += behind - begin
+
+        monkeypatch.setattr(tops, "fill", fill)
 
 
 @pytest.fixture
@@ -121,8 +128,9 @@ def test_queries_that_arrive_while_a_scan_runs_share_one_more(
         for ask, found in zip(later, waiting, strict=True):
             check(blocks, ask, found.result(PATIENCE_S))
     assert passes.groups == [1, count]
-    # Two passes over the rows of every block: not one a query.
-    assert passes.rows == 2 * sum(SIZES)
+    # One pass over all rows for each way to bound them, not one a query; and that of the first.
+    ways = len({ask.plain for ask in later})
+    assert passes.rows == (1 + ways) * sum(SIZES)
 
 
 def test_queries_that_come_one_after_another_are_scanned_alone(
@@ -133,6 +141,50 @@ def test_queries_that_come_one_after_another_are_scanned_alone(
         check(blocks, ask, scans.ask(blocks, ask))
     assert passes.groups == [1, 1, 1]
     assert passes.rows == 3 * sum(SIZES)
+
+
+def test_a_crowd_that_was_there_before_is_waited_for(
+    passes: Passes, scans: Batch, blocks: list[Block], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a scan for three a query waits for two others, and is not scanned before them."""
+    passes.gate.set()
+    monkeypatch.setattr(scans, "_crowd", 3)
+    monkeypatch.setattr(scans, "_took_s", 16 * PATIENCE_S)
+    monkeypatch.setattr(batch, "_SILENCE_S", PATIENCE_S)
+    monkeypatch.setattr(batch, "_PATIENCE_S", PATIENCE_S)
+    given = asks(3)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = []
+        for at, ask in enumerate(given):
+            assert passes.groups == []
+            waiting += send(pool, scans, blocks, [ask])
+            if at < 2:
+                until(lambda at=at: len(scans._waiting) == at + 1)  # type: ignore[misc]
+        for ask, found in zip(given, waiting, strict=True):
+            check(blocks, ask, found.result(PATIENCE_S))
+    assert passes.groups == [3]
+
+
+def test_a_crowd_that_does_not_come_again_is_not_waited_for_long(
+    passes: Passes, scans: Batch, blocks: list[Block], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes.gate.set()
+    monkeypatch.setattr(scans, "_crowd", 3)
+    monkeypatch.setattr(scans, "_took_s", 3 * PATIENCE_S)
+    waits: list[float | None] = []
+    whole = scans._lock.wait
+
+    def wait(seconds: float | None = None) -> bool:
+        waits.append(seconds)
+        return whole(seconds)
+
+    monkeypatch.setattr(scans._lock, "wait", wait)
+    for ask in asks(2):
+        check(blocks, ask, scans.ask(blocks, ask))
+    assert passes.groups == [1, 1]
+    # Once for others, however long the scan before took; the rest of the time for anybody.
+    assert [each for each in waits if each is not None] == [batch._SILENCE_S]
+    assert scans._crowd == 1
 
 
 def test_queries_of_other_blocks_do_not_share(
