@@ -15,7 +15,7 @@ from analytics.scan import Ask, Listings
 EXAMPLES = 256
 """Most examples of one scan: more would keep the first of them waiting for too long."""
 
-_SILENCE, _PATIENCE = 1 / 16, 1 / 3
+_SILENCE, _PATIENCE = 1 / 8, 1 / 3
 _SILENCE_S, _PATIENCE_S = 0.01, 0.05
 """Where the scan before was for several queries, the next one waits for others to come.
 

@@ -8,12 +8,13 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -158,28 +159,17 @@ def _write(
     """`write` with the listing ids as Arrow has them."""
     order, starts, names = _sorted(listings, images)
     path.mkdir(parents=True, exist_ok=True)
-    rows, dim = vectors.shape
-    codes = unwritten(rows, dim)
-
-    def parts() -> Iterator[NDArray[np.float32]]:
-        # Put in order, coded, summed and written while the processor's caches hold them.
-        step = max(1, _CHUNK // (4 * dim))
-        for at in range(0, rows, step):
-            part = np.ascontiguousarray(np.take(vectors, order[at : at + step], axis=0), "<f4")
-            encode_into(codes, at, part)
-            yield part
-
-    contents: tuple[Any, ...] = (
-        _Parts(np.dtype("<f4"), (rows, dim), parts()),
-        *codes,
-        np.append(starts, rows).astype("<i8"),
-        images[order],
-        pa.table({"listing_id": names}),
-    )
-    files = {}
-    for suffix, content in zip(_PARTS, contents, strict=True):
-        target = path / f"{stem}.{suffix}"
-        files[target.name] = _put(target, content)
+    rows = len(vectors)
+    files = _write_rows(path, stem, vectors, order)
+    contents = {
+        "offsets.npy": np.append(starts, rows).astype("<i8"),
+        "images.npy": images[order],
+        "listings.arrow": pa.table({"listing_id": names}),
+    }
+    for suffix, content in contents.items():
+        with _Draft(path / f"{stem}.{suffix}") as draft:
+            draft.write(_bytes(content))
+            files[draft.target.name] = draft.finish()
     return {
         "rows": rows,
         "listings": len(names),
@@ -189,56 +179,88 @@ def _write(
     }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Parts:
-    """An array in pieces, of which `parts` are the rows in order."""
+def _write_rows(
+    path: Path, stem: str, vectors: NDArray[np.float32], order: NDArray[np.intp]
+) -> dict[str, str]:
+    """Write the vectors of a shard, in order, and their codes, side by side; files with sums."""
+    rows, dim = vectors.shape
+    step = max(1, _CHUNK // (4 * dim))
+    codes = unwritten(rows=min(step, rows), dim=dim)
+    with ExitStack() as opened:
+        drafts = [
+            opened.enter_context(_Draft(path / f"{stem}.{name}.npy"))
+            for name in ("vectors", *Codes._fields)
+        ]
+        like: list[NDArray[Any]] = [np.empty((0, dim), "<f4"), *codes]
+        for draft, empty in zip(drafts, like, strict=True):
+            draft.write(_head(empty.dtype, (rows, *empty.shape[1:])))
+        for at in range(0, rows, step):
+            # Put in order, coded, summed and written while the processor's caches hold them.
+            part = np.ascontiguousarray(np.take(vectors, order[at : at + step], axis=0), "<f4")
+            own = Codes._make(each[: len(part)] for each in codes)
+            encode_into(own, 0, part)
+            arrays: list[NDArray[Any]] = [part, *own]
+            for draft, each in zip(drafts, arrays, strict=True):
+                draft.write(each.reshape(-1).view(np.uint8))
+        return {draft.target.name: draft.finish() for draft in drafts}
 
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    parts: Iterator[NDArray[Any]]
 
-
-def _put(target: Path, content: NDArray[Any] | _Parts | pa.Table) -> str:
-    """Write a file, which appears whole; its sum.
+class _Draft:
+    """A file that appears whole when it is finished.
 
     It is not forced to the disk: whoever opens it compares it with its sum, and what a machine lost
     with its power is built again.
     """
-    draft = target.with_name(f".{target.name}.{os.getpid()}.{time.time_ns()}")
-    digest = Checksum()
-    with draft.open("wb", buffering=0) as file:
-        for part in _bytes(content):
-            for at in range(0, len(part), _CHUNK):
-                # Summed while the processor's caches hold it.
-                piece = part[at : at + _CHUNK]
-                digest.update(piece)
-                rest = memoryview(piece)
-                while rest:  # unbuffered, a write may take less than it is given
-                    rest = rest[file.write(rest) :]
-    draft.replace(target)
-    return digest.hexdigest()
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self._path = target.with_name(f".{target.name}.{os.getpid()}.{time.time_ns()}")
+        self._sum = Checksum()
+        self._file = self._path.open("wb", buffering=0)
+
+    def write(self, data: Any) -> None:
+        """Add some bytes."""
+        whole = memoryview(data)
+        for at in range(0, len(whole), _CHUNK):
+            # Summed while the processor's caches hold it.
+            rest = whole[at : at + _CHUNK]
+            self._sum.update(rest)
+            while rest:  # unbuffered, a write may take less than it is given
+                rest = rest[self._file.write(rest) :]
+
+    def finish(self) -> str:
+        """Put the file in its place; its sum."""
+        self._file.close()
+        self._path.replace(self.target)
+        return self._sum.hexdigest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
-def _bytes(content: NDArray[Any] | _Parts | pa.Table) -> Iterator[Any]:
-    """What a file of an array (.npy) or a table (Arrow) has in it, in pieces."""
+def _head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """How an .npy file of an array begins."""
+    head = io.BytesIO()
+    described = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(head, described)
+    return head.getvalue()
+
+
+def _bytes(content: NDArray[Any] | pa.Table) -> bytes | pa.Buffer:
+    """What a file of an array (.npy) or a table (Arrow) has in it."""
     if isinstance(content, pa.Table):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, content.schema) as writer:
             writer.write_table(content)
-        yield sink.getvalue()
-        return
-    if isinstance(content, np.ndarray):
-        content = _Parts(content.dtype, content.shape, iter([content]))
-    head = io.BytesIO()
-    described = {
-        "descr": np.lib.format.dtype_to_descr(content.dtype),
-        "fortran_order": False,
-        "shape": content.shape,
-    }
-    np.lib.format.write_array_header_1_0(head, described)
-    yield head.getvalue()
-    for part in content.parts:
-        yield part.reshape(-1).view(np.uint8)
+        return sink.getvalue()
+    return _head(content.dtype, content.shape) + content.tobytes()
 
 
 def check_known(shard: Shard) -> None:
