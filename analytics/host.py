@@ -8,6 +8,7 @@ missing one that no host has, says so by heartbeat too.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -55,6 +56,9 @@ _COPY_S = 5.0
 _SWEEP_S = 3600.0
 """Seconds between two looks at copies that are missing here, and at files that nobody needs."""
 
+_LACKS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+"""What this process or machine lacks for a moment says nothing of a file."""
+
 _CHECK_S = 3600.0
 _CHECK_SHARE = 0.01
 """Seconds between two looks at the files of held shards, and the share of time that it takes."""
@@ -94,6 +98,7 @@ class Host:
         self._files: Beacon | None = None
         self._copies: dict[UUID, Beacon] = {}
         self._look = threading.Event()
+        self._trust = threading.Lock()
         self._swept = time.monotonic()
         self._shelf = Shelf(settings, store, count=count, service_id=self._service_id(FILES))
         self._batch = Batch(threads)
@@ -181,6 +186,9 @@ class Host:
                 try:
                     shards.check_files(folder(self._settings, version), shard)
                 except (IntegrityError, OSError) as error:
+                    if isinstance(error, OSError) and error.errno in _LACKS:
+                        log.warning("host %d: snapshot %s: %s", self._index, version, error)
+                        return
                     live = version in wanted(self._store.live_versions())
                     if live and self._held.get(version) is holding:
                         log.error("host %d: snapshot %s: %s", self._index, version, error)  # noqa: TRY400
@@ -431,15 +439,17 @@ class Host:
             return
         warm(snapshot.dim)
         holding = Holding(snapshot, blocks, names, Filters(self._open_table, self._decided))
-        self._held[version] = holding
-        self._followers[version] = Follower(self._store, holding)
         for kept in (self._gone, self._again, self._awaited):
             kept.pop(version, None)
         if version in self._damages:
             self._damages.pop(version).close()
-        self._beacons[version] = Beacon(
-            self._store, self._service(ROLE, version, tuple(every[n].shard for n in own))
-        )
+        with self._trust:
+            # A query that comes at once may find that a file cannot be trusted.
+            self._held[version] = holding
+            self._followers[version] = Follower(self._store, holding)
+            self._beacons[version] = Beacon(
+                self._store, self._service(ROLE, version, tuple(every[n].shard for n in own))
+            )
         self._look.set()
 
     def _open(
@@ -487,9 +497,10 @@ class Host:
         """Serve a snapshot no longer: every byte is checked before it is held again."""
         # Not loaded again before its row is gone: that would be the same one.
         self._again[version] = time.monotonic() + _RETRY_S
-        beacon = self._beacons.pop(version, None)
-        self._held.pop(version, None)
-        self._followers.pop(version, None)
+        with self._trust:
+            beacon = self._beacons.pop(version, None)
+            self._held.pop(version, None)
+            self._followers.pop(version, None)
         if beacon is not None:
             beacon.close()
 

@@ -1,5 +1,6 @@
 """Search against naive loops, over real Flight hosts in this process."""
 
+import errno
 import json
 import threading
 import time
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import shards, survey, sweep
+from analytics import shards, survey, sweep, tops
 from analytics.codes import Codes
 from analytics.host import warm
 from analytics.neighbours import collect, graph
@@ -396,6 +397,26 @@ def test_files_that_are_deleted_while_they_are_checked_are_no_damage(
     assert one.store.pointers["snapshot"] != snapshot.snapshot_id
 
 
+@pytest.mark.parametrize(("number", "trusted"), [(errno.EMFILE, True), (errno.EIO, False)])
+def test_a_file_that_cannot_be_read_is_damage_unless_the_process_lacks_something(
+    world: Make, monkeypatch: pytest.MonkeyPatch, number: int, trusted: bool
+) -> None:
+    one = world()
+    vectors, owners = ragged()
+    snapshot = one.fill(vectors, owners)
+    one.host()
+    ((host, _, _),) = one.hosts
+    with searcher(one) as find:
+        until(find.ready)
+
+        def refused(*_: object) -> None:
+            raise OSError(number, "no")
+
+        monkeypatch.setattr(shards, "check_files", refused)
+        host.check()
+        assert (snapshot.snapshot_id in host._held) is trusted
+
+
 def test_no_query_waits_for_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     called = set()
 
@@ -406,7 +427,10 @@ def test_no_query_waits_for_the_compiler(monkeypatch: pytest.MonkeyPatch) -> Non
 
         return call
 
-    passes = {"scan": sweep, "first_pass": survey, "second_pass": survey, "only_pass": survey}
+    passes = {
+        "scan": sweep, "first_pass": survey, "second_pass": survey, "only_pass": survey,
+        "fill": tops, "peaks": tops,
+    }  # fmt: skip
     for name, module in passes.items():
         monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
     warm(24)
