@@ -173,18 +173,15 @@ class _Sure:
 
     def joined(self, every: Sequence[Found], limits: NDArray[np.float32]) -> _Sure:
         """Add what is noted of other listings; the limits are then known."""
-        best, held = self.best.copy(), self.held.copy()
-        if every:
-            join(*self._stacked(every, own=False), every[0].sizes, best, held)
+        if not every:
+            return replace(self, limits=limits)
+        best, held = np.empty_like(self.best), np.zeros_like(self.held)
+        join(*self._stacked(every), every[0].sizes, best, held)
         return _Sure(best, held, limits)
 
-    def _stacked(
-        self, every: Sequence[Found], *, own: bool = True
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _stacked(self, every: Sequence[Found]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         best, held = [found.best for found in every], [found.held for found in every]
-        if own:
-            best, held = [self.best, *best], [self.held, *held]
-        return np.stack(best), np.stack(held)
+        return np.stack([self.best, *best]), np.stack([self.held, *held])
 
 
 class _Notebook:
@@ -271,24 +268,33 @@ def _shares(places: Places, asks: Sequence[Ask]) -> list[float]:
     return shares
 
 
-def _swept(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32], int]:
-    """What one pass notes."""
-    sure = _Sure.nothing(work.asks)
-    notes = _Notebook(work.asks, sure)
+def _noted(
+    work: _Work,
+    tasks: Sequence[Task],
+    one_pass: Callable[..., int],
+    queries: Sequence[QueryCodes | ShortCodes],
+    each: Map,
+) -> tuple[list[Found], list[int]]:
+    """What a compiled pass notes in one go, and what it returns for each task."""
+    notes = _Notebook(work.asks, _Sure.nothing(work.asks))
 
     def run(task: Task) -> int:
         number, first, last = task
         block, found = work.places.blocks[number], notes.open(last - first)
-        scanned = sweep.scan(
-            block.codes, block.offsets, work.span(task), work.queries, work.short,
-            work.plans[number].numbers, found,
-        )  # fmt: skip
+        numbers = work.plans[number].numbers
+        rows = one_pass(block.codes, block.offsets, work.span(task), *queries, numbers, found)
         notes.close(found)
-        return scanned
+        return rows
 
+    every = list(each(run, tasks))
+    return notes.found, every
+
+
+def _swept(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32], int]:
+    """What one pass notes."""
     tasks = _tasks(work.places.blocks, _FIRST_ROWS, _TASK_ROWS)
-    scanned = sum(each(run, tasks))
-    return notes.found, sure.reached(notes.found), scanned
+    found, scanned = _noted(work, tasks, sweep.scan, (work.queries, work.short), each)
+    return found, _Sure.nothing(work.asks).reached(found), sum(scanned)
 
 
 def _surveyed(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32], int]:
@@ -315,21 +321,9 @@ def _surveyed(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32],
 
 def _outright(work: _Work, tasks: Sequence[Task], each: Map) -> tuple[list[Found], int, list[Task]]:
     """Score what counts at once in tasks where it is little; the tasks that are left."""
-    notes = _Notebook(work.asks, _Sure.nothing(work.asks))
-
-    def run(task: Task) -> int:
-        number, first, last = task
-        block, found = work.places.blocks[number], notes.open(last - first)
-        scanned = survey.only_pass(
-            block.codes, block.offsets, work.span(task), work.queries, work.plans[number].numbers,
-            found,
-        )  # fmt: skip
-        notes.close(found)
-        return scanned
-
-    every = list(each(run, tasks))
+    found, every = _noted(work, tasks, survey.only_pass, (work.queries,), each)
     left = [task for task, scanned in zip(tasks, every, strict=True) if scanned < 0]
-    return notes.found, sum(scanned for scanned in every if scanned > 0), left
+    return found, sum(scanned for scanned in every if scanned > 0), left
 
 
 @dataclass(frozen=True, slots=True, eq=False)
