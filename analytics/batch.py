@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,13 +16,14 @@ from analytics.scan import Ask, Listings
 EXAMPLES = 256
 """Most examples of one scan: more would keep the first of them waiting for too long."""
 
-_SILENCE, _PATIENCE = 1 / 8, 1 / 3
-_SILENCE_S, _PATIENCE_S = 0.01, 0.05
-"""Where the scan before was for several queries, the next one waits for others to come.
+_SILENCE, _PATIENCE = 1 / 4, 1 / 2
+_SILENCE_S, _PATIENCE_S = 0.02, 0.05
+_LATELY = 3
+"""Where one of so many scans before was for several queries, the next one waits for others to come.
 
-Until as many wait, until none has come for the first share of what the scan before took, at most
-for the second; of a slow one no longer than so many seconds. One scan for all costs less than one
-for the first and one for the others.
+Until as many wait, until none has come for the first share of what that scan took, at most for the
+second; of a slow one no longer than so many seconds. One scan for all costs less than one for the
+first and one for the others. Those who came too late by no more than that belong to a crowd, too.
 """
 
 
@@ -30,10 +32,15 @@ class _Waiting:
     blocks: tuple[Block, ...]
     ask: Ask
     found: Future[Listings] = field(default_factory=Future)
+    came: float = field(default_factory=time.monotonic)
 
     @property
     def examples(self) -> int:
         return len(self.ask.positives) + len(self.ask.negatives)
+
+
+def _patience(took_s: float) -> float:
+    return min(_PATIENCE_S, _PATIENCE * took_s)
 
 
 class Batch:
@@ -44,7 +51,8 @@ class Batch:
         self._lock = threading.Condition()
         self._waiting: list[_Waiting] = []
         self._closed = False
-        self._crowd, self._took_s = 1, 0.0
+        # Of the last scans: how many came together, and how long it took.
+        self._crowds: deque[tuple[int, float]] = deque(maxlen=_LATELY)
         self._thread = threading.Thread(target=self._run, name="scans", daemon=True)
         self._thread.start()
 
@@ -81,15 +89,22 @@ class Batch:
                 for each in group:
                     each.found.set_exception(error)
                 continue
-            self._crowd, self._took_s = len(group), time.monotonic() - began
+            took_s = time.monotonic() - began
+            self._crowds.append((len(group) + self._late(began + _patience(took_s)), took_s))
             for each, listings in zip(group, found, strict=True):
                 each.found.set_result(listings)
 
+    def _late(self, until: float) -> int:
+        """How many of those who wait have come by then."""
+        with self._lock:
+            return sum(each.came <= until for each in self._waiting)
+
     def _gather(self) -> None:
         """Wait for those who come together, as they did before; the lock is held."""
-        deadline = time.monotonic() + min(_PATIENCE_S, _PATIENCE * self._took_s)
-        silence = min(_SILENCE_S, _SILENCE * self._took_s)
-        while 1 < self._crowd > len(self._waiting) and not self._closed:
+        crowd, took_s = max(self._crowds, default=(1, 0.0))
+        deadline = time.monotonic() + _patience(took_s)
+        silence = min(_SILENCE_S, _SILENCE * took_s)
+        while 1 < crowd > len(self._waiting) and not self._closed:
             left, seen = deadline - time.monotonic(), len(self._waiting)
             if left <= 0:
                 return

@@ -121,9 +121,9 @@ def encode_queries(queries: NDArray[np.float32]) -> QueryCodes:
     return QueryCodes(values.astype(np.int16), scales, offsets, slopes)
 
 
-def encode_shortly(queries: NDArray[np.float32]) -> ShortCodes:
-    """Code queries float32 (Q, D), unit L2 norm, in as many levels as rows have."""
-    values, scales, offsets, slopes = _coded(queries, LEVELS)
+def encode_shortly(queries: NDArray[np.float32], levels: int = LEVELS) -> ShortCodes:
+    """Code queries float32 (Q, D), unit L2 norm, in `levels`, by default as many as rows have."""
+    values, scales, offsets, slopes = _coded(queries, levels)
     sums = values.sum(axis=1).astype(np.int32)
     return ShortCodes(values.astype(np.int8), scales, offsets, slopes, sums)
 

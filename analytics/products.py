@@ -8,11 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.codes import Codes, QueryCodes, ShortCodes
+from analytics.codes import Codes, QueryCodes, ShortCodes, encode_shortly
 from analytics.compiler import compiled
-from analytics.vectorcode import BOTH, HIGH, fetch, fine_tile, joined_rows, rough_tile
+from analytics.vectorcode import BOTH, HIGH, UNIT, fetch, fine_tile, joined_rows, rough_tile
 
-_TOGETHER = 4
+_TOGETHER, _ASKED = 4, UNIT.queries
+"""Rows and queries of a tile."""
+
 _AHEAD = 16
 """Rows: while some are read, the memory of later ones is fetched."""
 
@@ -23,12 +25,17 @@ _join, _join_row = (joined_rows(rows, signed=True, ahead=_AHEAD) for rows in (_T
 _join_near = joined_rows(_TOGETHER, signed=True)
 _add, _add_row = (joined_rows(rows, signed=False, ahead=_AHEAD) for rows in (_TOGETHER, 1))
 _tile, _row, _query, _one = (
-    fine_tile(rows, queries) for queries in (_TOGETHER, 1) for rows in (_TOGETHER, 1)
+    fine_tile(rows, queries) for queries in (_ASKED, 1) for rows in (_TOGETHER, 1)
 )
 _rough, _rough_row, _rough_query, _rough_one = (
-    rough_tile(rows, queries, BOTH) for queries in (_TOGETHER, 1) for rows in (_TOGETHER, 1)
+    rough_tile(rows, queries, BOTH) for queries in (_ASKED, 1) for rows in (_TOGETHER, 1)
 )
 _high, _high_row = (rough_tile(rows, 1, HIGH, ahead=_AHEAD) for rows in (_TOGETHER, 1))
+
+
+def short_queries(queries: NDArray[np.float32]) -> ShortCodes:
+    """Code queries float32 (Q, D), unit L2 norm, for `short_products` on this CPU."""
+    return encode_shortly(queries, UNIT.levels)
 
 
 @compiled
@@ -85,7 +92,7 @@ def products(
     """
     half = codes.high.shape[1]
     size, joined = 2 * half, room.ctypes.data
-    whole = stop - (stop - start) % _TOGETHER
+    whole = stop - (stop - start) % _ASKED
     high, low, scales = codes.high.ctypes.data, codes.low.ctypes.data, codes.scales.ctypes.data
     columns, asked = queries.values.ctypes.data, queries.scales.ctypes.data
     found, stride = out.ctypes.data, 4 * out.shape[1]
@@ -101,7 +108,7 @@ def products(
             _join(up, down, half, joined)
         else:
             _join_row(up, down, half, joined)
-        for query in range(start, whole, _TOGETHER):
+        for query in range(start, whole, _ASKED):
             values, scale = columns + 2 * query * size, asked + 4 * query
             target = found + query * stride + 4 * place
             if together:
@@ -138,7 +145,7 @@ def chosen_products(
     """
     half = codes.high.shape[1]
     size, joined = 2 * half, room.ctypes.data
-    whole = stop - (stop - start) % _TOGETHER
+    whole = stop - (stop - start) % _ASKED
     high, low, scales = codes.high.ctypes.data, codes.low.ctypes.data, codes.scales.ctypes.data
     columns, asked = queries.values.ctypes.data, queries.scales.ctypes.data
     found, stride = out.ctypes.data, 4 * out.shape[1]
@@ -155,7 +162,7 @@ def chosen_products(
             _join_near(high + row * half, low + row * half, half, joined)
         else:
             _join_row(high + row * half, low + row * half, half, joined)
-        for query in range(start, whole, _TOGETHER):
+        for query in range(start, whole, _ASKED):
             values, scale = columns + 2 * query * size, asked + 4 * query
             target = found + query * stride + 4 * place
             if taken > 1:
@@ -222,13 +229,13 @@ def short_products(
     room: NDArray[np.uint8],
     out: NDArray[np.float32],
 ) -> int:
-    """Score rows first to last with short queries, as `products`.
+    """Score rows first to last with queries of `short_queries`, as `products`.
 
     The queries' offsets and slopes bound the error with the `residuals` of the rows.
     """
     count, half = queries.values.shape[0], codes.high.shape[1]
     size, joined = 2 * half, room.ctypes.data
-    whole = count - count % _TOGETHER
+    whole = count - count % _ASKED
     high, low, scales = codes.high.ctypes.data, codes.low.ctypes.data, codes.scales.ctypes.data
     columns, asked = queries.values.ctypes.data, queries.scales.ctypes.data
     sums, found, stride = queries.sums.ctypes.data, out.ctypes.data, 4 * out.shape[1]
@@ -244,7 +251,7 @@ def short_products(
             _add(up, down, half, joined)
         else:
             _add_row(up, down, half, joined)
-        for query in range(0, whole, _TOGETHER):
+        for query in range(0, whole, _ASKED):
             values, scale, lost = columns + query * size, asked + 4 * query, sums + 4 * query
             target = found + query * stride + 4 * place
             if together:

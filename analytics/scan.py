@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analytics import bounds, rescoring, survey, sweep, tops
 from analytics.ask import Ask
 from analytics.blocks import Block
-from analytics.codes import QueryCodes, ShortCodes, encode_queries, encode_shortly
+from analytics.codes import QueryCodes, ShortCodes, encode_queries
 from analytics.notes import Found, agree, compact, join
 from analytics.rescoring import Left, Listings, Map, Places
 
@@ -75,7 +75,7 @@ class _Work:
             plans=[_plans(asks, number) for number in range(len(places.blocks))],
             examples=examples,
             queries=encode_queries(examples),
-            short=encode_shortly(examples),
+            short=sweep.rough(examples),
             shares=np.array(shares),
         )
 

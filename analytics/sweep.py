@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.bounds import LOWEST, MAX, Plan, bound, byte, counts, kept_of, planned
-from analytics.codes import Codes, QueryCodes, ShortCodes
+from analytics.codes import Codes, QueryCodes, ShortCodes, encode_shortly
 from analytics.compiler import compiled
 from analytics.notes import Found, note
 from analytics.products import (
@@ -26,6 +26,7 @@ from analytics.products import (
     products,
     scratch,
     short_products,
+    short_queries,
 )
 
 _ROWS = 128
@@ -64,6 +65,11 @@ class Run(NamedTuple):
     end: int
     listing: int
     row: int
+
+
+def rough(queries: NDArray[np.float32]) -> ShortCodes:
+    """Code queries float32 (Q, D), unit L2 norm, as the first look at so many takes them."""
+    return (encode_shortly if len(queries) < MANY else short_queries)(queries)
 
 
 @compiled

@@ -6,8 +6,8 @@ half of each register empty, and a tile reads each code from the cache once for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import numba
 import numpy as np
@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from analytics.codes import LANES
+from analytics.codes import LANES, LEVELS
 
 HIGH, BOTH = 1, 2
 """Planes that a rough pass reads."""
@@ -29,15 +29,52 @@ REACHED = 64
 
 _HALF = LANES // 2
 _BYTES = ir.VectorType(ir.IntType(8), _HALF)
-_SUMS = ir.VectorType(ir.IntType(32), 16)
 
 
-def fused() -> bool:
-    """Whether the CPU that numba compiles for multiplies and adds four bytes at once (VNNI)."""
+class Unit(NamedTuple):
+    """How a CPU multiplies unsigned bytes by signed ones: `size` of its registers, in bytes.
+
+    `fused`: the instruction that adds products of four neighbours to 32 bits (VNNI); `paired`:
+    those that add products of two neighbours in 16 bits, and two such sums in 32. Where there is
+    neither, bytes are widened first. `queries`: of a tile, so that its sums stay in registers.
+    """
+
+    size: int
+    queries: int
+    fused: str = ""
+    paired: tuple[str, str] | None = None
+
+    @property
+    def levels(self) -> int:
+        """Of queries, so that two products of whole codes (0 to 255) fit where 16 bits are all."""
+        return LEVELS // 2 if self.paired else LEVELS
+
+
+UNITS = {
+    "avx512vnni": Unit(64, 4, fused="llvm.x86.avx512.vpdpbusd.512"),
+    "avx512bw": Unit(
+        64, 4, paired=("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
+    ),
+    "avx2": Unit(32, 2, paired=("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")),
+    "": Unit(16, 2),
+}
+"""By the feature that a CPU must have, the best first."""
+
+
+def usable() -> list[Unit]:
+    """What the CPU that numba compiles for can do, the best first."""
     config: Any = numba.config
     if config.CPU_NAME or config.CPU_FEATURES is not None:
-        return "+avx512vnni" in (config.CPU_FEATURES or "")
-    return bool(binding.get_host_cpu_features().get("avx512vnni"))
+        features = {
+            each[1:] for each in (config.CPU_FEATURES or "").split(",") if each.startswith("+")
+        }
+    else:
+        host = binding.get_host_cpu_features()
+        features = {name for name, there in host.items() if there}
+    return [unit for name, unit in UNITS.items() if not name or name in features]
+
+
+UNIT = usable()[0]
 
 
 def joined_rows(rows: int, *, signed: bool, ahead: int = 0) -> Callable[..., Any]:
@@ -97,7 +134,7 @@ def fine_tile(rows: int, queries: int) -> Callable[..., Any]:
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             row, query, size, scale, asked, out, stride = arguments
             number = size.type
-            lanes = LANES // 4
+            lanes = UNIT.size // 2
             narrow, middle, wide, half = (
                 ir.VectorType(ir.IntType(bits), count)
                 for bits, count in ((8, lanes), (16, lanes), (32, lanes), (32, lanes // 2))
@@ -132,15 +169,14 @@ def fine_tile(rows: int, queries: int) -> Callable[..., Any]:
 
 
 def rough_tile(
-    rows: int, queries: int, planes: int, *, ahead: int = 0, vnni: bool | None = None
+    rows: int, queries: int, planes: int, *, ahead: int = 0, unit: Unit = UNIT
 ) -> Callable[..., Any]:
     """An intrinsic: scores of `rows` coded rows with `queries` int8 queries.
 
-    Rows are joined ones, plus 128, where `planes` is BOTH; where it is HIGH their upper and middle
-    planes are read, and `ahead` rows further on fetched from memory. `vnni`: as `fused`, the
-    default.
+    Rows are joined ones, plus 128, where `planes` is BOTH, and queries then have the levels of the
+    `unit` at most; where it is HIGH their upper and middle planes are read, and `ahead` rows
+    further on fetched from memory.
     """
-    quick = fused() if vnni is None else vnni
 
     @intrinsic
     def scores(
@@ -157,30 +193,34 @@ def rough_tile(
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             row, middle, query, size, scale, asked, lost, out, stride = arguments
             number = size.type
-            sums = _zeros(builder, rows * queries, _SUMS)
+            kind = ir.VectorType(ir.IntType(8), unit.size)
+            sums = _zeros(builder, rows * queries, ir.VectorType(ir.IntType(32), unit.size // 4))
             with cgutils.for_range(builder, builder.udiv(size, number(LANES))) as loop:
                 at = builder.mul(loop.index, number(LANES))
-                held = []
-                for each in range(rows):
-                    place = builder.add(at, builder.mul(size, number(each)))
-                    if planes == BOTH:
-                        start = builder.add(row, place)
-                        held.append(_halves(builder, start))
-                        continue
-                    start = builder.add(row, builder.udiv(place, number(2)))
-                    bits = builder.add(middle, builder.udiv(place, number(8)))
-                    held.append(_upper(builder, start, bits))
-                    if ahead:
-                        later = builder.mul(builder.udiv(size, number(2)), number(ahead))
-                        _fetch(builder, builder.add(start, later))
-                for each in range(queries):
-                    start = builder.add(query, builder.mul(size, number(each)))
-                    values = _halves(builder, builder.add(start, at))
-                    for total, pair in zip(sums[each * rows :], held, strict=False):
-                        added = builder.load(total)
-                        for codes, factors in zip(pair, values, strict=True):
-                            added = _multiply_add(builder, added, codes, factors, quick)
-                        builder.store(added, total)
+                places = [
+                    builder.add(at, builder.mul(size, number(each)))
+                    for each in range(max(rows, queries))
+                ]
+                # Of whole codes a register's width at a time: few of them are needed at once.
+                length = LANES if planes == HIGH else unit.size
+                for step in range(0, LANES, length):
+                    values = [
+                        _run(builder, builder.add(query, place), step, length, kind)
+                        for place in places[:queries]
+                    ]
+                    for each, place in enumerate(places[:rows]):
+                        if planes == HIGH:
+                            start = builder.add(row, builder.udiv(place, number(2)))
+                            bits = builder.add(middle, builder.udiv(place, number(8)))
+                            codes = _upper(builder, start, bits, kind)
+                        else:
+                            codes = _run(builder, builder.add(row, place), step, length, kind)
+                        for total, own in zip(sums[each::rows], values, strict=True):
+                            added = _multiply_add(builder, unit, builder.load(total), codes, own)
+                            builder.store(added, total)
+                        if planes == HIGH and ahead:
+                            later = builder.mul(builder.udiv(size, number(2)), number(ahead))
+                            _fetch(builder, builder.add(start, later))
             floats = ir.VectorType(ir.FloatType(), rows)
             numbers = ir.VectorType(ir.IntType(32), rows)
             own = _load(builder, scale, floats)
@@ -210,44 +250,67 @@ def _zeros(builder: Any, count: int, kind: Any) -> list[Any]:
     return sums
 
 
-def _halves(builder: Any, place: Any) -> tuple[Any, Any]:
-    """Two times 64 bytes from an address on."""
-    later = builder.add(place, place.type(_HALF))
-    return _load(builder, place, _BYTES), _load(builder, later, _BYTES)
+def _run(builder: Any, place: Any, step: int, length: int, kind: Any) -> list[Any]:
+    """Vectors of the `length` bytes from a step behind an address on."""
+    return [
+        _load(builder, builder.add(place, place.type(at)), kind)
+        for at in range(step, step + length, kind.count)
+    ]
 
 
-def _upper(builder: Any, high: Any, middle: Any) -> tuple[Any, Any]:
-    """The upper five bits of the codes of a step: of the first 64 numbers, and of the others."""
-    four, bits = _load(builder, high, _BYTES), ir.VectorType(ir.IntType(1), _HALF)
-    one, three, mask = (_BYTES([value] * _HALF) for value in (1, 3, 30))
-    pair = []
-    for half, moved in enumerate((builder.shl(four, one), builder.lshr(four, three))):
-        place = builder.add(middle, middle.type(_HALF // 8 * half))
-        fifth = builder.bitcast(_load(builder, place, ir.IntType(_HALF)), bits)
-        # A bit that is set is -1 in a lane.
-        pair.append(builder.sub(builder.and_(moved, mask), builder.sext(fifth, _BYTES)))
-    return pair[0], pair[1]
+def _upper(builder: Any, high: Any, middle: Any, kind: Any) -> list[Any]:
+    """The upper five bits of the codes of a step, in vectors."""
+    bits = ir.VectorType(ir.IntType(1), kind.count)
+    one, three, mask = (kind([value] * kind.count) for value in (1, 3, 30))
+    found: tuple[list[Any], list[Any]] = ([], [])
+    for at in range(0, _HALF, kind.count):
+        four = _load(builder, builder.add(high, high.type(at)), kind)
+        halves = builder.shl(four, one), builder.lshr(four, three)
+        for half, (moved, own) in enumerate(zip(halves, found, strict=True)):
+            place = builder.add(middle, middle.type((_HALF * half + at) // 8))
+            fifth = builder.bitcast(_load(builder, place, ir.IntType(kind.count)), bits)
+            # A bit that is set is -1 in a lane.
+            own.append(builder.sub(builder.and_(moved, mask), builder.sext(fifth, kind)))
+    return [*found[0], *found[1]]
 
 
-def _multiply_add(builder: Any, total: Any, codes: Any, factors: Any, quick: bool) -> Any:
-    """Add the 64 products of unsigned codes and signed factors to 16 sums."""
-    if quick:
-        kind = ir.FunctionType(_SUMS, [_SUMS] * 3)
-        call = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
-            builder.module, kind, "llvm.x86.avx512.vpdpbusd.512"
+def _multiply_add(
+    builder: Any, unit: Unit, total: Any, codes: Sequence[Any], values: Sequence[Any]
+) -> Any:
+    """Add products of unsigned codes and signed values to sums, those of four neighbours to one."""
+    wide = total.type
+    if unit.fused:
+        for pair in zip(codes, values, strict=True):
+            factors = [builder.bitcast(each, wide) for each in pair]
+            total = _called(builder, unit.fused, wide, [total, *factors])
+        return total
+    if unit.paired:
+        bytes_first, words = unit.paired
+        half = ir.VectorType(ir.IntType(16), 2 * wide.count)
+        # Four products of two upper codes (to 31) and values fit 16 bits, of whole ones, one.
+        pairs = [
+            _called(builder, bytes_first, half, list(pair))
+            for pair in zip(codes, values, strict=True)
+        ]
+        while len(pairs) > 1:
+            pairs = [builder.add(*each) for each in zip(pairs[::2], pairs[1::2], strict=True)]
+        ones = half([1] * half.count)
+        return builder.add(total, _called(builder, words, wide, [pairs[0], ones]))
+    middle, large = (ir.VectorType(ir.IntType(bits), unit.size) for bits in (16, 32))
+    for code, value in zip(codes, values, strict=True):
+        product = builder.mul(
+            builder.sext(builder.zext(code, middle), large),
+            builder.sext(builder.sext(value, middle), large),
         )
-        return builder.call(
-            call, [total, builder.bitcast(codes, _SUMS), builder.bitcast(factors, _SUMS)]
-        )
-    middle, wide = (ir.VectorType(ir.IntType(bits), _HALF) for bits in (16, 32))
-    product = builder.mul(
-        builder.sext(builder.zext(codes, middle), wide),
-        builder.sext(builder.sext(factors, middle), wide),
-    )
-    pairs = _pairs(builder, product)
-    for lanes in (range(16), range(16, 32)):
-        total = builder.add(total, _pick(builder, pairs, lanes))
+        total = builder.add(total, _pairs(builder, _pairs(builder, product)))
     return total
+
+
+def _called(builder: Any, name: str, kind: Any, arguments: Sequence[Any]) -> Any:
+    """What an instruction gives, by the name that LLVM has for it."""
+    made = ir.FunctionType(kind, [each.type for each in arguments])
+    call = cgutils.get_or_insert_function(builder.module, made, name)  # type: ignore[no-untyped-call]
+    return builder.call(call, list(arguments))
 
 
 def _spread(builder: Any, place: Any, kind: Any) -> Any:

@@ -148,8 +148,7 @@ def test_a_crowd_that_was_there_before_is_waited_for(
 ) -> None:
     """After a scan for three a query waits for two others, and is not scanned before them."""
     passes.gate.set()
-    monkeypatch.setattr(scans, "_crowd", 3)
-    monkeypatch.setattr(scans, "_took_s", 16 * PATIENCE_S)
+    scans._crowds.append((3, 16 * PATIENCE_S))
     monkeypatch.setattr(batch, "_SILENCE_S", PATIENCE_S)
     monkeypatch.setattr(batch, "_PATIENCE_S", PATIENCE_S)
     given = asks(3)
@@ -169,8 +168,7 @@ def test_a_crowd_that_does_not_come_again_is_not_waited_for_long(
     passes: Passes, scans: Batch, blocks: list[Block], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes.gate.set()
-    monkeypatch.setattr(scans, "_crowd", 3)
-    monkeypatch.setattr(scans, "_took_s", 3 * PATIENCE_S)
+    scans._crowds.append((3, 3 * PATIENCE_S))
     waits: list[float | None] = []
     whole = scans._lock.wait
 
@@ -179,12 +177,31 @@ def test_a_crowd_that_does_not_come_again_is_not_waited_for_long(
         return whole(seconds)
 
     monkeypatch.setattr(scans._lock, "wait", wait)
-    for ask in asks(2):
+    lately = batch._LATELY
+    for ask in asks(lately + 2):
         check(blocks, ask, scans.ask(blocks, ask))
-    assert passes.groups == [1, 1]
-    # Once for others, however long the scan before took; the rest of the time for anybody.
-    assert [each for each in waits if each is not None] == [batch._SILENCE_S]
-    assert scans._crowd == 1
+    assert passes.groups == [1] * (lately + 2)
+    # Before each of so many scans for others, however long that one took; else for anybody.
+    assert [each for each in waits if each is not None] == [batch._SILENCE_S] * lately
+
+
+def test_those_who_came_too_late_by_little_are_of_the_crowd(
+    passes: Passes, scans: Batch, blocks: list[Block], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a crowd that was scanned in two parts is waited for as a whole."""
+    monkeypatch.setattr(batch, "_PATIENCE", 1.0)
+    monkeypatch.setattr(batch, "_PATIENCE_S", PATIENCE_S)
+    first, *later = asks(4)
+    with ThreadPoolExecutor(4) as pool:
+        running = begin(pool, scans, passes, blocks, first)
+        waiting = send(pool, scans, blocks, later)
+        until(lambda: len(scans._waiting) == 3)
+        passes.gate.set()
+        for each in (running, *waiting):
+            each.result(PATIENCE_S)
+    until(lambda: len(scans._crowds) == 2)
+    assert passes.groups == [1, 3]
+    assert [crowd for crowd, _ in scans._crowds] == [4, 3]
 
 
 def test_queries_of_other_blocks_do_not_share(

@@ -26,7 +26,8 @@ def every(
 ) -> Iterator[tuple[Floats, Floats]]:
     """Products (N, Q) in each of the ways there are, and how far each of them may be wrong."""
     coded, asked = codes.encode(rows), codes.encode_queries(queries)
-    short, room = codes.encode_shortly(queries), products.scratch(coded)
+    rough, short = codes.encode_shortly(queries), products.short_queries(queries)
+    room = products.scratch(coded)
     count, size = len(queries), len(rows)
     taken = np.count_nonzero(wanted[:size])
     fine = asked.offsets + asked.slopes * coded.residuals[:, None]
@@ -38,8 +39,8 @@ def every(
     yield out[1].T, fine
     assert products.short_products(coded, 0, size, wanted, short, room, out[2]) == taken
     yield out[2].T, short.offsets + short.slopes * coded.residuals[:, None]
-    assert products.high_products(coded, 0, size, wanted, short, out[3]) == taken
-    yield out[3].T, short.offsets + short.slopes * coded.coarse[:, None]
+    assert products.high_products(coded, 0, size, wanted, rough, out[3]) == taken
+    yield out[3].T, rough.offsets + rough.slopes * coded.coarse[:, None]
 
 
 @pytest.mark.parametrize("dim", [1, 2, 63, 64, 65, 128, 384, 1280, 4000])
@@ -127,30 +128,39 @@ def test_only_the_queries_asked_for_are_scored() -> None:
 
 
 @pytest.mark.parametrize("planes", [vectorcode.HIGH, vectorcode.BOTH])
-def test_any_cpu_finds_the_same_sums(planes: int) -> None:
-    """Whether or not it multiplies and adds bytes in one instruction."""
+@pytest.mark.parametrize("largest", [False, True])
+def test_any_cpu_finds_the_same_sums(planes: int, *, largest: bool) -> None:
+    """Whatever it multiplies bytes by: also the largest codes by the largest values."""
     rng = np.random.default_rng(4)
-    vectors = unit(rng.normal(size=(4, 200)))
-    coded, short = codes.encode(vectors), codes.encode_shortly(unit(rng.normal(size=(4, 200))))
+    vectors = np.ones((4, 200)) if largest else rng.normal(size=(4, 200))
+    coded = codes.encode(unit(vectors))
+    asked = unit(np.ones((4, 200)) if largest else rng.normal(size=(4, 200)))
     whole = (codes.joined(coded).view(np.uint8) ^ 128).astype(np.uint8)
-    made = [found(planes, vnni, coded, short, whole) for vnni in usable()]
-    for each in made:
-        np.testing.assert_array_equal(each, made[0])
-    values = whole.astype(np.int64) - 128
     if planes == vectorcode.HIGH:
-        values = (values + 128) // 8 * 8 - 124
-    true = values @ short.values.T.astype(np.int64) * coded.scales[:, None].astype(np.float64)
-    np.testing.assert_allclose(made[0].T, true * short.scales, rtol=1e-6, atol=1e-7)
+        values = whole.astype(np.int64) // 8 * 8 - 124
+    else:
+        values = whole.astype(np.int64) - 128
+    for unit_of, short in both(planes, asked):
+        made = found(planes, unit_of, coded, short, whole)
+        true = values @ short.values.T.astype(np.int64) * coded.scales[:, None].astype(np.float64)
+        np.testing.assert_allclose(made.T, true * short.scales, rtol=1e-6, atol=1e-7)
 
 
-def usable() -> list[bool]:
-    return [False, True] if vectorcode.fused() else [False]
+def both(planes: int, asked: Floats) -> Iterator[tuple[vectorcode.Unit, codes.ShortCodes]]:
+    """Each way this CPU can multiply, with queries in as many levels as it takes."""
+    for each in vectorcode.usable():
+        levels = codes.LEVELS if planes == vectorcode.HIGH else each.levels
+        yield each, codes.encode_shortly(asked, levels)
 
 
 def found(
-    planes: int, vnni: bool, coded: codes.Codes, short: codes.ShortCodes, whole: NDArray[np.uint8]
+    planes: int,
+    unit_of: vectorcode.Unit,
+    coded: codes.Codes,
+    short: codes.ShortCodes,
+    whole: NDArray[np.uint8],
 ) -> Floats:
-    tile: Any = vectorcode.rough_tile(4, 4, planes, vnni=vnni)
+    tile: Any = vectorcode.rough_tile(4, 4, planes, unit=unit_of)
     size = whole.shape[1]
 
     @numba.njit

@@ -7,7 +7,8 @@ import pytest
 
 from analytics import tops
 from analytics.ask import Ask
-from analytics.codes import encode, encode_shortly
+from analytics.codes import encode
+from analytics.products import short_queries
 from analytics.tops import GROUP
 from tests.naive import dot, unit
 
@@ -17,7 +18,7 @@ NONE = np.empty((0, DIM), np.float32)
 
 @pytest.mark.parametrize("begin", [0, 5])
 @pytest.mark.parametrize("rows", [1, GROUP - 1, GROUP, GROUP + 1, 16 * GROUP, 331])
-@pytest.mark.parametrize("asks", [(1,), (2, 1, 1), (1, 3, 1, 1, 2, 1)])
+@pytest.mark.parametrize("asks", [(1,), (2, 1, 1), (1, 3, 1, 1, 2, 1), (1,) * 33, (2,) * 16])
 def test_no_row_of_a_group_is_above_its_bound(begin: int, rows: int, asks: tuple[int, ...]) -> None:
     rng = np.random.default_rng(rows)
     vectors = unit(rng, begin + rows + 3, DIM)
@@ -29,7 +30,7 @@ def test_no_row_of_a_group_is_above_its_bound(begin: int, rows: int, asks: tuple
     groups = -(-rows // GROUP)
     uppers = np.full((len(asks), groups + 7), np.nan, np.float32)
     tops.fill(
-        encode(vectors), begin, begin + rows, encode_shortly(queries), np.array(numbers, np.int64),
+        encode(vectors), begin, begin + rows, short_queries(queries), np.array(numbers, np.int64),
         uppers, 4,
     )  # fmt: skip
     assert np.isnan(uppers[:, :4]).all()

@@ -18,6 +18,7 @@ from analytics.codes import (
     encode_shortly,
     joined,
 )
+from analytics.sweep import rough
 from tests.bench.vectors import CHUNK, Dataset
 
 K = 100
@@ -75,10 +76,10 @@ class Asked:
     @classmethod
     def of(cls, queries: Floats, data: Data) -> Asked:
         """Code queries, and find what the best scores are."""
-        narrow = encode_shortly(queries)
+        narrow = rough(queries)
         scores = np.concatenate([queries @ data.vectors[part].T for part in data.parts], axis=1)
         keep = min(K, scores.shape[1])
         best = np.argpartition(scores, -keep, axis=1)[:, -keep:]
         limits = np.take_along_axis(scores, best, 1).min(axis=1)
-        even = np.ascontiguousarray(narrow.values[:, : queries.shape[1]])
+        even = np.ascontiguousarray(encode_shortly(queries).values[:, : queries.shape[1]])
         return cls(queries, encode_queries(queries), narrow, even, limits, best)
