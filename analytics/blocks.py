@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from analytics.codes import Codes
 from analytics.rowfile import RowFile
 
+_TRIED = 1024
+"""One row in so many is tried before all are bounded."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
@@ -21,7 +24,7 @@ class Block:
     `vectors` float32 (N, D), `codes` of the same rows, `offsets` int64 (L + 1): listing l owns rows
     offsets[l] to offsets[l + 1]; `listings`: L ids ascending; `images` uint8 (N, 16); `base`: row
     number in the snapshot of the first row; `number`: of the shard; `file`: where the vectors lie,
-    None where they are in memory.
+    None where they are in memory. `trial`: codes of a few of the rows, in memory.
     """
 
     number: int
@@ -32,12 +35,15 @@ class Block:
     listings: pa.Array
     images: NDArray[np.uint8]
     file: RowFile | None = None
+    trial: Codes = field(init=False)
 
     def __post_init__(self) -> None:
         """Make every array read-only: compiled code is made once for each kind of array."""
         for name in ("vectors", "offsets", "images"):
             object.__setattr__(self, name, _sealed(getattr(self, name)))
         object.__setattr__(self, "codes", Codes._make(_sealed(each) for each in self.codes))
+        some = (np.ascontiguousarray(each[::_TRIED]) for each in self.codes)
+        object.__setattr__(self, "trial", Codes._make(_sealed(each) for each in some))
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Copy rows int64 (R,) of `vectors`: float32 (R, D). Of a file, no page stays mapped."""

@@ -20,13 +20,14 @@ from uuid import UUID, uuid4, uuid5
 import numpy as np
 import pyarrow as pa
 
-from analytics import kernels, linear, ranking, scan, shards, sweep
+from analytics import firstpass, kernels, linear, ranking, scan, shards, sweep
 from analytics.appended import Tables, counted
 from analytics.batch import Batch
 from analytics.blocks import Block
-from analytics.codes import encode
+from analytics.codes import encode, encode_queries
 from analytics.effective import Views
 from analytics.filters import TABLES, Filters
+from analytics.firstpass import Asked
 from analytics.follow import Follower, Log
 from analytics.holding import Holding, Part
 from analytics.placement import COPIES, DAMAGED, FILES, ROLE
@@ -546,3 +547,5 @@ def warm(dim: int) -> None:
     for ask in (Ask(vector, vector, 1), plain, Ask(vector, none, 1, rows=every)):
         scan.best_listings([block], [ask])
     scan.best_listings([block], [plain] * sweep.MANY)
+    asked = Asked(encode_queries(vector), sweep.rough(vector), np.array([plain.plan(0)], np.int64))
+    firstpass.warm(block, asked)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import bounds, rescoring, survey, sweep, tops
+from analytics import bounds, firstpass, rescoring, survey, sweep, tops
 from analytics.ask import Ask
 from analytics.blocks import Block
 from analytics.codes import QueryCodes, ShortCodes, encode_queries
+from analytics.firstpass import Asked, FirstPass
 from analytics.notes import Found, agree, compact, join
 from analytics.rescoring import Left, Listings, Map, Places
 
@@ -90,6 +91,10 @@ class _Work:
         return all(
             any(mask is not None for mask in (*ask.rows, *ask.listings)) for ask in self.asks
         )
+
+    def asked(self, number: int) -> Asked:
+        """What is asked of a block."""
+        return Asked(self.queries, self.short, self.plans[number].numbers)
 
     def own(self, at: int) -> NDArray[np.float32]:
         """The positives of an ask."""
@@ -308,10 +313,10 @@ def _surveyed(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32],
     if few and work.masked:
         found, scanned, tasks = _outright(work, tasks, each)
         sure = sure.joined(found, sure.reached(found))
-    group = 1 if few else tops.GROUP
-    held = max(1, _HELD_BYTES // (4 * len(work.asks) * (_SURVEY_ROWS // group)))
+    way = firstpass.chosen(work.places.blocks, work.asked(0), work.sizes, work.shares)
+    held = max(1, _HELD_BYTES // (4 * len(work.asks) * (_SURVEY_ROWS // way.group)))
     for start in range(0, len(tasks), held):
-        wave = _Wave.of(work, tasks[start : start + held], group)
+        wave = _Wave.of(work, tasks[start : start + held], way)
         scanned += wave.fill(each)
         noted, limits = wave.settled(sure, each)
         found += noted
@@ -330,22 +335,22 @@ def _outright(work: _Work, tasks: Sequence[Task], each: Map) -> tuple[list[Found
 class _Wave:
     """Tasks whose upper bounds are held together.
 
-    `uppers` float32 (A, G): one for each `group` rows, those of a task from column `starts` on.
+    `uppers` float32 (A, G): what the first pass fills; those of a task from column `starts` on.
     """
 
     work: _Work
     tasks: Sequence[Task]
-    group: int
+    way: FirstPass
     starts: NDArray[np.int64]
     uppers: NDArray[np.float32]
 
     @classmethod
-    def of(cls, work: _Work, tasks: Sequence[Task], group: int) -> _Wave:
+    def of(cls, work: _Work, tasks: Sequence[Task], way: FirstPass) -> _Wave:
         """Room for the bounds of some tasks."""
-        sizes = [-(-work.rows(task) // group) for task in tasks]
+        sizes = [-(-work.rows(task) // way.group) for task in tasks]
         starts = np.r_[0, np.cumsum(sizes)].astype(np.int64)
         uppers = np.empty((len(work.asks), starts[-1]), np.float32)
-        return cls(work, tasks, group, starts, uppers)
+        return cls(work, tasks, way, starts, uppers)
 
     def fill(self, each: Map) -> int:
         """Bound all rows from above; how many were read."""
@@ -421,16 +426,9 @@ class _Wave:
         return limits
 
     def _look(self, at: int) -> int:
-        work, (number, first, last) = self.work, self.tasks[at]
-        block, numbers = work.places.blocks[number], work.plans[number].numbers
-        place = int(self.starts[at])
-        if self.group == 1:
-            return survey.first_pass(
-                block.codes, block.offsets, first, last, work.short, numbers, self.uppers, place
-            )
-        begin, behind = int(block.offsets[first]), int(block.offsets[last])
-        tops.fill(block.codes, begin, behind, work.short, numbers, self.uppers, place)
-        return behind - begin
+        number, first, last = self.tasks[at]
+        block, asked = self.work.places.blocks[number], self.work.asked(number)
+        return self.way.fill(block, (first, last), asked, self.uppers, int(self.starts[at]))
 
     def _note(self, notes: _Notebook, least: NDArray[np.float32], at: int) -> None:
         work, task = self.work, self.tasks[at]
@@ -441,8 +439,8 @@ class _Wave:
             found = notes.open(more)
             more = survey.second_pass(
                 block.codes, block.offsets, work.span(task), work.queries,
-                work.plans[number].numbers, self.uppers, int(self.starts[at]), self.group, least,
-                where, found,
+                work.plans[number].numbers, self.uppers, int(self.starts[at]), self.way.group,
+                least, where, found,
             )  # fmt: skip
         notes.close(found)
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.bounds import LOWEST, planned
-from analytics.codes import Codes, ShortCodes
+from analytics.codes import Codes, QueryCodes, ShortCodes
 from analytics.compiler import compiled
-from analytics.products import scratch, short_products
+from analytics.products import products, scratch, short_products
 from analytics.vectorcode import PEAK, peak
 
 GROUP = PEAK
@@ -41,38 +41,62 @@ def fill(
     from column `place` on, one for each `GROUP` rows.
     """
     wanted, room = np.ones(_ROWS, np.uint8), scratch(codes)
-    rough = np.empty((short.values.shape[0], _ROWS), np.float32)
-    lost = np.empty(_ROWS, np.float32)
+    rough, lost = np.empty((short.values.shape[0], _ROWS), np.float32), np.empty(_ROWS, np.float32)
     for shift in range(begin, behind, _ROWS):
         end = min(shift + _ROWS, behind)
         short_products(codes, shift, end, wanted, short, room, rough)
-        lost[: end - shift] = codes.residuals[shift:end]
-        # Rows that are not there have no bound.
-        rough[:, end - shift :] = LOWEST
-        lost[end - shift :] = 0
-        groups = (end - shift + GROUP - 1) // GROUP
-        _keep_best(rough, lost, groups, short, numbers, uppers, place + (shift - begin) // GROUP)
+        column = place + (shift - begin) // GROUP
+        _keep_best(rough, lost, codes.residuals, shift, end, short, numbers, uppers, column)
 
 
 @compiled
-def _keep_best(
-    rough: NDArray[np.float32],
-    lost: NDArray[np.float32],
-    groups: int,
-    short: ShortCodes,
+def fill_finely(
+    codes: Codes,
+    begin: int,
+    behind: int,
+    queries: QueryCodes,
     numbers: NDArray[np.int64],
     uppers: NDArray[np.float32],
     place: int,
 ) -> None:
-    """Fill `uppers` from column `place` on with the best bounds of some groups.
+    """`fill` by int16 queries: slower, and the bounds are nearly as tight as codes allow."""
+    count = queries.values.shape[0]
+    wanted, room = np.ones(_ROWS, np.uint8), scratch(codes)
+    fine, lost = np.empty((count, _ROWS), np.float32), np.empty(_ROWS, np.float32)
+    for shift in range(begin, behind, _ROWS):
+        end = min(shift + _ROWS, behind)
+        products(codes, shift, end, wanted, queries, 0, count, room, fine)
+        column = place + (shift - begin) // GROUP
+        _keep_best(fine, lost, codes.residuals, shift, end, queries, numbers, uppers, column)
 
-    `rough` float32 (Q, R) and `lost` float32 (R,): scores and residuals of their rows.
+
+@compiled
+def _keep_best(
+    found: NDArray[np.float32],
+    lost: NDArray[np.float32],
+    residuals: NDArray[np.float32],
+    first: int,
+    last: int,
+    queries: QueryCodes | ShortCodes,
+    numbers: NDArray[np.int64],
+    uppers: NDArray[np.float32],
+    place: int,
+) -> None:
+    """Fill `uppers` from column `place` on with the best bounds of the groups of some rows.
+
+    `found` float32 (Q, R): scores of rows first to last; `lost` float32 (R,): scratch.
     """
-    scores, losses, rows = rough.ctypes.data, lost.ctypes.data, lost.size
+    count = last - first
+    lost[:count] = residuals[first:last]
+    # Rows that are not there have no bound.
+    found[:, count:] = LOWEST
+    lost[count:] = 0
+    groups = (count + GROUP - 1) // GROUP
+    scores, losses, rows = found.ctypes.data, lost.ctypes.data, lost.size
     for ask in range(numbers.shape[0]):
         plan = planned(numbers[ask])
         for column in range(plan.start, plan.middle):
-            offset, slope = short.offsets[column], short.slopes[column]
+            offset, slope = queries.offsets[column], queries.slopes[column]
             for group in range(groups):
                 at = GROUP * group
                 own = peak(scores + 4 * (column * rows + at), losses + 4 * at, slope) + offset

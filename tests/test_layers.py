@@ -50,7 +50,7 @@ def test_torch_stays_in_extraction(package: str) -> None:
 SCAN = {
     "analytics.scan", "analytics.survey", "analytics.sweep", "analytics.bounds", "analytics.codes",
     "analytics.products", "analytics.rescoring", "analytics.batch", "analytics.scores",
-    "analytics.tops",
+    "analytics.tops", "analytics.firstpass",
 }  # fmt: skip
 SCORERS = {"analytics.kernels.best_images", "analytics.linear.over_parts"}
 """The other calls that score rows of shards; their modules also hold what an asker needs."""
@@ -61,6 +61,7 @@ HOSTED = {
         "batch",
         "scan",
         "ask",
+        "firstpass",
         "survey",
         "sweep",
         "tops",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import scan, survey, sweep
+from analytics import firstpass, scan, survey, sweep
 from analytics.blocks import Block
 from analytics.codes import encode_shortly
 from analytics.scan import Ask
@@ -230,3 +230,18 @@ def test_queries_of_many_waves_keep_what_was_sure(monkeypatch: pytest.MonkeyPatc
         _, limits = sure.of[id(ask)]
         assert len(limits) > 20
         assert limits == sorted(limits)
+
+
+@FEW_AND_MANY
+@pytest.mark.parametrize("way", [firstpass.UPPER, firstpass.SHORT, firstpass.FINE])
+def test_any_first_pass_finds_the_same_listings(
+    sure: Sure, monkeypatch: pytest.MonkeyPatch, way: firstpass.FirstPass, count: int
+) -> None:
+    monkeypatch.setattr(firstpass, "chosen", lambda *_: way)
+    vectors = rows()
+    blocks = cut(vectors, SIZES, 3)
+    asks = crowd(vectors, count, 12, **masks(blocks, 0.5))
+    asks.append(Ask(vectors[3:5], NONE, 12))
+    check(blocks, asks)
+    for ask, limits in sure.of.values():
+        exactly(blocks, ask, limits)
