@@ -313,6 +313,8 @@ def _surveyed(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32],
     if few and work.masked:
         found, scanned, tasks = _outright(work, tasks, each)
         sure = sure.joined(found, sure.reached(found))
+    if not tasks:
+        return found, sure.limits, scanned
     way = firstpass.chosen(work.places.blocks, work.asked(0), work.sizes, work.shares)
     held = max(1, _HELD_BYTES // (4 * len(work.asks) * (_SURVEY_ROWS // way.group)))
     for start in range(0, len(tasks), held):
