@@ -42,8 +42,7 @@ class Block:
         for name in ("vectors", "offsets", "images"):
             object.__setattr__(self, name, _sealed(getattr(self, name)))
         object.__setattr__(self, "codes", Codes._make(_sealed(each) for each in self.codes))
-        some = (np.ascontiguousarray(each[::_TRIED]) for each in self.codes)
-        object.__setattr__(self, "trial", Codes._make(_sealed(each) for each in some))
+        object.__setattr__(self, "trial", Codes._make(_sealed(each) for each in tried(self.codes)))
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Copy rows int64 (R,) of `vectors`: float32 (R, D). Of a file, no page stays mapped."""
@@ -69,6 +68,11 @@ class Block:
     def find(self, listing_id: str) -> int:
         """Index of a listing, or -1."""
         return find(self.listings, listing_id)
+
+
+def tried(codes: Codes) -> Codes:
+    """A copy of the codes of a few of some rows, the same share of any."""
+    return Codes._make(np.ascontiguousarray(each[::_TRIED]) for each in codes)
 
 
 def find(names: pa.Array, name: str) -> int:

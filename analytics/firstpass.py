@@ -80,24 +80,25 @@ UPPER, SHORT, FINE = (
 
 
 def chosen(
-    blocks: Sequence[Block],
+    trials: Sequence[Codes],
+    rows: int,
     asked: Asked,
     sizes: NDArray[np.int64],
     shares: NDArray[np.float64],
 ) -> FirstPass:
-    """The pass that some asks, `MAX` without negatives, are worth; each wants `sizes` listings.
+    """The pass that some asks, `MAX` without negatives, are worth.
 
-    `shares` float64 (A,): about which share of the rows counts for each.
+    `trials` are codes of a few of all `rows`. Each ask wants `sizes` int64 (A,) listings, and about
+    `shares` float64 (A,) of the rows count for it.
     """
     few = len(asked.queries.values) < sweep.MANY
-    tried = [block.trial for block in blocks]
-    count, every = sum(len(each.scales) for each in tried), sum(block.rows for block in blocks)
+    count = sum(len(each.scales) for each in trials)
     if count < _LEAST:
         return UPPER if few else SHORT
-    scores = np.concatenate([_scores(each, asked.queries) for each in tried], axis=1)
-    lost = np.concatenate([each.coarse if few else each.residuals for each in tried])
+    scores = np.concatenate([_scores(each, asked.queries) for each in trials], axis=1)
+    lost = np.concatenate([each.coarse if few else each.residuals for each in trials])
     bounds = scores + (asked.short.offsets[:, None] + asked.short.slopes[:, None] * lost)
-    ranks = np.clip(sizes / shares * (count / every), 1, count).astype(np.int64)
+    ranks = np.clip(sizes / shares * (count / rows), 1, count).astype(np.int64)
     left = []
     for numbers, rank in zip(asked.numbers.tolist(), ranks.tolist(), strict=True):
         own = slice(numbers[0], numbers[1])

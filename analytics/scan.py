@@ -315,7 +315,8 @@ def _surveyed(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32],
         sure = sure.joined(found, sure.reached(found))
     if not tasks:
         return found, sure.limits, scanned
-    way = firstpass.chosen(work.places.blocks, work.asked(0), work.sizes, work.shares)
+    trials, rows = [block.trial for block in work.places.blocks], int(work.places.rows[-1])
+    way = firstpass.chosen(trials, rows, work.asked(0), work.sizes, work.shares)
     held = max(1, _HELD_BYTES // (4 * len(work.asks) * (_SURVEY_ROWS // way.group)))
     for start in range(0, len(tasks), held):
         wave = _Wave.of(work, tasks[start : start + held], way)

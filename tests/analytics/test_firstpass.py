@@ -30,7 +30,8 @@ def chosen(
     numbers = [Ask(each[None], none, k).plan(at) for at, each in enumerate(queries)]
     asked = Asked(encode_queries(queries), sweep.rough(queries), np.array(numbers, np.int64))
     count = len(queries)
-    return firstpass.chosen(made, asked, np.full(count, k), np.full(count, share))
+    trials = [block.trial for block in made]
+    return firstpass.chosen(trials, len(vectors), asked, np.full(count, k), np.full(count, share))
 
 
 @pytest.mark.parametrize(("count", "coarse"), [(1, UPPER), (sweep.MANY, SHORT)])

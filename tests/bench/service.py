@@ -17,7 +17,10 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import shards, shelf
+from analytics import blocks, firstpass, shards, shelf, sweep
+from analytics.ask import Ask
+from analytics.codes import Codes, encode_queries
+from analytics.firstpass import Asked
 from analytics.hosts import Hosts
 from analytics.request import Request
 from analytics.search import Searcher
@@ -163,11 +166,23 @@ class Service:
         """Process ids of the live hosts."""
         return sorted({service.pid for service in self.store.services("host")})
 
-    def scanned_bytes(self) -> int:
-        """Bytes that the first pass of a single query reads: the upper bits of the codes."""
+    def scanned_bytes(self, query: NDArray[np.float32], k: int) -> int:
+        """Bytes that the first pass of a query float32 (1, D) reads: of two of the planes."""
         folder = shelf.folder(self.settings, self.snapshot.snapshot_id)
-        planes = [*folder.glob("*high.npy"), *folder.glob("*middle.npy")]
-        return sum(path.stat().st_size for path in planes)
+        trials = [
+            blocks.tried(
+                Codes._make(
+                    np.load(f"{high}".replace("high", name), mmap_mode="r")
+                    for name in Codes._fields
+                )
+            )
+            for high in sorted(folder.glob("*high.npy"))
+        ]
+        plan = Ask(query, query[:0], k).plan(0)
+        asked = Asked(encode_queries(query), sweep.rough(query), np.array([plan], np.int64))
+        way = firstpass.chosen(trials, self.dataset.rows, asked, np.array([k]), np.ones(1))
+        planes = ("high", "middle" if way is firstpass.UPPER else "low")
+        return sum(path.stat().st_size for name in planes for path in folder.glob(f"*{name}.npy"))
 
     def features(self) -> DataFrame:
         """The columns of the stored features that a build reads."""

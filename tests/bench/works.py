@@ -90,7 +90,10 @@ class Bench:
         """One query beside the peers that the targets name."""
         wide = self.dataset.dim >= 2000
         targets = {"NumPy": 0.6 if wide else 0.5, "FAISS": 0.2 if wide else 0.25}
-        quality = {**self.quality(), "bytes scanned": self.service.scanned_bytes()}
+        quality = {
+            **self.quality(),
+            "bytes scanned": self.service.scanned_bytes(self.queries[:1], K),
+        }
         return [
             self._beside(peer, target=targets[peer.name.split()[0]], quality=quality)
             for peer in peers.exact(self.plan.threads)
@@ -250,7 +253,7 @@ class Bench:
     def bandwidth(self) -> list[Row]:
         """Bytes scanned a second over the whole query, beside a plain read of memory."""
         seconds = measure.alternate({"ours": self.ask}, self.plan.repeats)["ours"]
-        ours = self.service.scanned_bytes() / median(seconds)
+        ours = self.service.scanned_bytes(self.queries[:1], K) / median(seconds)
         streamed = measure.streaming(self.plan.threads)
         return [
             compare(
@@ -260,7 +263,10 @@ class Bench:
                 unit="GB/s",
                 peer="streaming read, NumPy sum",
                 theirs=streamed / 1e9,
-                quality={"threads": self.plan.threads, "bytes": self.service.scanned_bytes()},
+                quality={
+                    "threads": self.plan.threads,
+                    "bytes": self.service.scanned_bytes(self.queries[:1], K),
+                },
             )
         ]
 
