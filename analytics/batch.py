@@ -23,7 +23,8 @@ _LATELY = 3
 
 Until as many wait, until none has come for the first share of what that scan took, at most for the
 second; of a slow one no longer than so many seconds. One scan for all costs less than one for the
-first and one for the others. Those who came too late by no more than that belong to a crowd, too.
+first and one for the others. Those who came too late by no more than that second share belong to
+a crowd, too.
 """
 
 
@@ -90,27 +91,35 @@ class Batch:
                     each.found.set_exception(error)
                 continue
             took_s = time.monotonic() - began
-            self._crowds.append((len(group) + self._late(began + _patience(took_s)), took_s))
+            late = self._late(group[0], began, began + _patience(took_s))
+            self._crowds.append((len(group) + late, took_s))
             for each, listings in zip(group, found, strict=True):
                 each.found.set_result(listings)
 
-    def _late(self, until: float) -> int:
-        """How many of those who wait have come by then."""
+    def _late(self, first: _Waiting, began: float, until: float) -> int:
+        """How many have come between two moments who could have shared a scan."""
         with self._lock:
-            return sum(each.came <= until for each in self._waiting)
+            return sum(
+                began <= each.came <= until and each.blocks == first.blocks
+                for each in self._waiting
+            )
 
     def _gather(self) -> None:
         """Wait for those who come together, as they did before; the lock is held."""
         crowd, took_s = max(self._crowds, default=(1, 0.0))
         deadline = time.monotonic() + _patience(took_s)
         silence = min(_SILENCE_S, _SILENCE * took_s)
-        while 1 < crowd > len(self._waiting) and not self._closed:
+        while 1 < crowd > self._together() and not self._closed:
             left, seen = deadline - time.monotonic(), len(self._waiting)
             if left <= 0:
                 return
             self._lock.wait(min(left, silence))
             if len(self._waiting) == seen:
                 return
+
+    def _together(self) -> int:
+        """How many wait who can share a scan with the first; the lock is held."""
+        return sum(each.blocks == self._waiting[0].blocks for each in self._waiting)
 
     def _take(self) -> list[_Waiting]:
         """Whoever waits longest, and those that can share its scan."""
@@ -119,9 +128,8 @@ class Batch:
         left: list[_Waiting] = []
         examples = 0
         for each in self._waiting:
-            same = len(each.blocks) == len(first.blocks) and all(
-                mine is other for mine, other in zip(each.blocks, first.blocks, strict=True)
-            )
+            # Blocks are equal when they are the same ones.
+            same = each.blocks == first.blocks
             if each is first or (same and examples + each.examples <= EXAMPLES):
                 group.append(each)
                 examples += each.examples

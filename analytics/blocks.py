@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from analytics.codes import Codes
 from analytics.rowfile import RowFile
 
-_TRIED = 1024
+_TRIED = 512
 """One row in so many is tried before all are bounded."""
 
 
@@ -72,7 +72,7 @@ class Block:
 
 def tried(codes: Codes) -> Codes:
     """A copy of the codes of a few of some rows, the same share of any."""
-    return Codes._make(np.ascontiguousarray(each[::_TRIED]) for each in codes)
+    return Codes._make(each[::_TRIED].copy() for each in codes)
 
 
 def find(names: pa.Array, name: str) -> int:

@@ -29,12 +29,18 @@ all: of these a smaller share is left.
 _LEAST = 64
 """Fewer rows say nothing."""
 
+_MASKED = 0.5
+"""Where a smaller share of the rows counts for few queries, only those are read, by upper bits."""
+
 Floats = NDArray[np.float32]
 Span = tuple[int, int]
 
 
 class Asked(NamedTuple):
-    """Queries as both kinds of codes, and the plans int64 (A, 7) of their asks for a block."""
+    """Queries as both kinds of codes, and the plans int64 (A, 7) of their asks for a block.
+
+    `short` are coded by `sweep.rough`.
+    """
 
     queries: QueryCodes
     short: ShortCodes
@@ -71,12 +77,14 @@ def _fine(block: Block, span: Span, asked: Asked, uppers: Floats, place: int) ->
     return behind - begin
 
 
-UPPER, SHORT, FINE = (
-    FirstPass(1, _upper),
-    FirstPass(tops.GROUP, _short),
-    FirstPass(tops.GROUP, _fine),
-)
-"""By the upper five bits, for few queries; by whole codes with int8 queries; with int16 ones."""
+UPPER = FirstPass(1, _upper)
+"""By the upper five bits of codes, for few queries; what does not count is not read."""
+
+SHORT = FirstPass(tops.GROUP, _short)
+"""By whole codes and int8 queries, which must be of `products.short_queries`: for many."""
+
+FINE = FirstPass(tops.GROUP, _fine)
+"""By whole codes and int16 queries: the tightest bounds."""
 
 
 def chosen(
@@ -93,7 +101,7 @@ def chosen(
     """
     few = len(asked.queries.values) < sweep.MANY
     count = sum(len(each.scales) for each in trials)
-    if count < _LEAST:
+    if count < _LEAST or (few and shares.min() < _MASKED):
         return UPPER if few else SHORT
     scores = np.concatenate([_scores(each, asked.queries) for each in trials], axis=1)
     lost = np.concatenate([each.coarse if few else each.residuals for each in trials])

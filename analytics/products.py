@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from analytics.codes import Codes, QueryCodes, ShortCodes, encode_shortly
 from analytics.compiler import compiled
-from analytics.vectorcode import BOTH, HIGH, UNIT, fetch, fine_tile, joined_rows, rough_tile
+from analytics.processor import UNIT
+from analytics.vectorcode import BOTH, HIGH, fetch, fine_tile, joined_rows, rough_tile
 
 _TOGETHER, _ASKED = 4, UNIT.queries
 """Rows and queries of a tile."""

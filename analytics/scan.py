@@ -54,7 +54,7 @@ class _Plans:
 class _Work:
     """What a scan is about: asks, their examples as codes, blocks with the plans for each.
 
-    `shares` float64 (A,): about which share of what is bounded counts for each ask.
+    `shares` float64 (A,): about which share of the rows counts for each ask.
     """
 
     asks: Sequence[Ask]
@@ -245,15 +245,14 @@ def best_listings(
 
 
 def _sorted(places: Places, asks: Sequence[Ask]) -> list[tuple[_Way, dict[int, float]]]:
-    """Which way each ask goes, and which share of what is bounded there counts for it."""
-    plain = {at: 1.0 for at, ask in enumerate(asks) if ask.plain}
+    """Which way each ask goes, and about which share of the rows counts for it."""
+    own = [at for at, ask in enumerate(asks) if ask.plain]
+    plain = dict(zip(own, _shares(places, [asks[at] for at in own]), strict=True))
     if sum(len(asks[at].positives) for at in plain) >= sweep.MANY:
         # The bound of a group says little where hardly one of its rows counts.
-        shares = _shares(places, [asks[at] for at in plain])
-        both = zip(plain, shares, strict=True)
-        plain = {at: share for at, share in both if share * tops.GROUP >= 1}
+        plain = {at: share for at, share in plain.items() if share * tops.GROUP >= 1}
     rest = {at: 1.0 for at in range(len(asks)) if at not in plain}
-    return [(way, own) for way, own in ((_surveyed, plain), (_swept, rest)) if own]
+    return [(way, each) for way, each in ((_surveyed, plain), (_swept, rest)) if each]
 
 
 def _shares(places: Places, asks: Sequence[Ask]) -> list[float]:
@@ -368,7 +367,8 @@ class _Wave:
         """
         work, limits = self.work, sure.limits
         # Of a group that is bounded well only a share of the rows may count.
-        counts = np.ceil(_LIKELY * work.sizes / work.shares).astype(np.int64)
+        shares = work.shares if self.way.group > 1 else 1.0
+        counts = np.ceil(_LIKELY * work.sizes / shares).astype(np.int64)
         while True:
             guess = np.maximum(self._likely(counts, each), limits)
             notes = _Notebook(work.asks, replace(sure, limits=limits))

@@ -1,9 +1,9 @@
 """Two passes over codes: compiled loops.
 
-The first pass bounds every row and decides nothing: for few queries by its upper bits, here; for
-many by all bits, group by group (`analytics.tops`). Then it is known about what the k-th best
-listing will have, and the second one scores the rows that reach that: far fewer than reach what a
-single pass (`analytics.sweep`) has found by the time that it comes to them.
+The first pass bounds every row and decides nothing: by its upper bits, here, or by all bits, group
+by group (`analytics.tops`); `analytics.firstpass` chooses. Then it is known about what the k-th
+best listing will have, and the second one scores the rows that reach that: far fewer than reach
+what a single pass (`analytics.sweep`) has found by the time that it comes to them.
 """
 
 # Compiled loops take many arrays, by position.

@@ -1,4 +1,4 @@
-"""Upper bounds of groups of rows for many queries: compiled loops.
+"""Upper bounds of groups of rows: compiled loops.
 
 All that is coded is read once for all queries. A bound is kept for eight rows, not for each:
 what is written then is a small part of what is read.

@@ -1,22 +1,22 @@
 """Tiles of products of coded rows and queries, as vector code.
 
-LLVM turns it into the multiply-add instructions of the CPU it finds: its loop vectoriser leaves
-half of each register empty, and a tile reads each code from the cache once for several products.
+LLVM's loop vectoriser leaves half of each register empty, and a tile reads each code from the cache
+once for several products. Which instructions multiply bytes is named, by the CPU there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import numba
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from analytics.codes import LANES, LEVELS
+from analytics.codes import LANES
+from analytics.processor import UNIT, Unit
 
 HIGH, BOTH = 1, 2
 """Planes that a rough pass reads."""
@@ -29,52 +29,6 @@ REACHED = 64
 
 _HALF = LANES // 2
 _BYTES = ir.VectorType(ir.IntType(8), _HALF)
-
-
-class Unit(NamedTuple):
-    """How a CPU multiplies unsigned bytes by signed ones: `size` of its registers, in bytes.
-
-    `fused`: the instruction that adds products of four neighbours to 32 bits (VNNI); `paired`:
-    those that add products of two neighbours in 16 bits, and two such sums in 32. Where there is
-    neither, bytes are widened first. `queries`: of a tile, so that its sums stay in registers.
-    """
-
-    size: int
-    queries: int
-    fused: str = ""
-    paired: tuple[str, str] | None = None
-
-    @property
-    def levels(self) -> int:
-        """Of queries, so that two products of whole codes (0 to 255) fit where 16 bits are all."""
-        return LEVELS // 2 if self.paired else LEVELS
-
-
-UNITS = {
-    "avx512vnni": Unit(64, 4, fused="llvm.x86.avx512.vpdpbusd.512"),
-    "avx512bw": Unit(
-        64, 4, paired=("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
-    ),
-    "avx2": Unit(32, 2, paired=("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")),
-    "": Unit(16, 2),
-}
-"""By the feature that a CPU must have, the best first."""
-
-
-def usable() -> list[Unit]:
-    """What the CPU that numba compiles for can do, the best first."""
-    config: Any = numba.config
-    if config.CPU_NAME or config.CPU_FEATURES is not None:
-        features = {
-            each[1:] for each in (config.CPU_FEATURES or "").split(",") if each.startswith("+")
-        }
-    else:
-        host = binding.get_host_cpu_features()
-        features = {name for name, there in host.items() if there}
-    return [unit for name, unit in UNITS.items() if not name or name in features]
-
-
-UNIT = usable()[0]
 
 
 def joined_rows(rows: int, *, signed: bool, ahead: int = 0) -> Callable[..., Any]:
@@ -287,7 +241,7 @@ def _multiply_add(
     if unit.paired:
         bytes_first, words = unit.paired
         half = ir.VectorType(ir.IntType(16), 2 * wide.count)
-        # Four products of two upper codes (to 31) and values fit 16 bits, of whole ones, one.
+        # Four sums of two products of upper codes (to 31) fit 16 bits; of whole codes one does.
         pairs = [
             _called(builder, bytes_first, half, list(pair))
             for pair in zip(codes, values, strict=True)

@@ -66,6 +66,7 @@ HOSTED = {
         "sweep",
         "tops",
         "bounds",
+        "processor",
         "products",
         "vectorcode",
         "rescoring",

@@ -185,23 +185,31 @@ def test_a_crowd_that_does_not_come_again_is_not_waited_for_long(
     assert [each for each in waits if each is not None] == [batch._SILENCE_S] * lately
 
 
+@pytest.mark.parametrize(("patience_s", "crowds"), [(PATIENCE_S, [3, 2]), (0.0, [1, 2])])
 def test_those_who_came_too_late_by_little_are_of_the_crowd(
-    passes: Passes, scans: Batch, blocks: list[Block], monkeypatch: pytest.MonkeyPatch
+    passes: Passes,
+    scans: Batch,
+    blocks: list[Block],
+    monkeypatch: pytest.MonkeyPatch,
+    patience_s: float,
+    crowds: list[int],
 ) -> None:
-    """So that a crowd that was scanned in two parts is waited for as a whole."""
+    """So that a crowd that was scanned in two parts is waited for as a whole; others are not."""
     monkeypatch.setattr(batch, "_PATIENCE", 1.0)
-    monkeypatch.setattr(batch, "_PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr(batch, "_PATIENCE_S", patience_s)
+    other = cut(unit(np.random.default_rng(4), sum(SIZES), DIM), SIZES, 3)
     first, *later = asks(4)
     with ThreadPoolExecutor(4) as pool:
         running = begin(pool, scans, passes, blocks, first)
-        waiting = send(pool, scans, blocks, later)
+        waiting = send(pool, scans, blocks, later[:2])
+        until(lambda: len(scans._waiting) == 2)
+        waiting += send(pool, scans, other, later[2:])
         until(lambda: len(scans._waiting) == 3)
         passes.gate.set()
         for each in (running, *waiting):
             each.result(PATIENCE_S)
-    until(lambda: len(scans._crowds) == 2)
-    assert passes.groups == [1, 3]
-    assert [crowd for crowd, _ in scans._crowds] == [4, 3]
+    assert passes.groups == [1, 2, 1]
+    assert [crowd for crowd, _ in scans._crowds][:2] == crowds
 
 
 def test_queries_of_other_blocks_do_not_share(

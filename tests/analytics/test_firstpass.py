@@ -65,7 +65,16 @@ def test_more_hits_or_fewer_rows_that_count_leave_more() -> None:
     vectors, query = unit(rng, ROWS, 512), unit(rng, 1, 512)
     assert chosen(vectors, query) is UPPER
     assert chosen(vectors, query, k=800) is FINE
-    assert chosen(vectors, query, k=40, share=0.05) is FINE
+    assert chosen(vectors, query, k=500, share=0.6) is FINE
+
+
+def test_where_few_rows_count_only_those_are_read() -> None:
+    """By few queries: a group of rows is read as a whole."""
+    rng = np.random.default_rng(5)
+    vectors, query = unit(rng, ROWS, 4000), unit(rng, 1, 4000)
+    assert chosen(vectors, query, share=0.6) is FINE
+    for share in (0.4, 0.0):
+        assert chosen(vectors, query, share=share) is UPPER
 
 
 @pytest.mark.parametrize("rows", [2, 200])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as shapes
 from numpy.typing import NDArray
 
-from analytics import codes, products, vectorcode
+from analytics import codes, processor, products, vectorcode
 from tests.analytics.test_codes import unit
 
 ALL = np.ones(4096, np.uint8)
@@ -146,16 +146,16 @@ def test_any_cpu_finds_the_same_sums(planes: int, *, largest: bool) -> None:
         np.testing.assert_allclose(made.T, true * short.scales, rtol=1e-6, atol=1e-7)
 
 
-def both(planes: int, asked: Floats) -> Iterator[tuple[vectorcode.Unit, codes.ShortCodes]]:
+def both(planes: int, asked: Floats) -> Iterator[tuple[processor.Unit, codes.ShortCodes]]:
     """Each way this CPU can multiply, with queries in as many levels as it takes."""
-    for each in vectorcode.usable():
+    for each in processor.usable():
         levels = codes.LEVELS if planes == vectorcode.HIGH else each.levels
         yield each, codes.encode_shortly(asked, levels)
 
 
 def found(
     planes: int,
-    unit_of: vectorcode.Unit,
+    unit_of: processor.Unit,
     coded: codes.Codes,
     short: codes.ShortCodes,
     whole: NDArray[np.uint8],

@@ -232,10 +232,18 @@ def test_queries_of_many_waves_keep_what_was_sure(monkeypatch: pytest.MonkeyPatc
         assert limits == sorted(limits)
 
 
-@FEW_AND_MANY
-@pytest.mark.parametrize("way", [firstpass.UPPER, firstpass.SHORT, firstpass.FINE])
+@pytest.mark.parametrize(
+    ("count", "way"),
+    [
+        (1, firstpass.UPPER),
+        (1, firstpass.FINE),
+        (sweep.MANY, firstpass.UPPER),
+        (sweep.MANY, firstpass.SHORT),
+        (sweep.MANY, firstpass.FINE),
+    ],
+)
 def test_any_first_pass_finds_the_same_listings(
-    sure: Sure, monkeypatch: pytest.MonkeyPatch, way: firstpass.FirstPass, count: int
+    sure: Sure, monkeypatch: pytest.MonkeyPatch, count: int, way: firstpass.FirstPass
 ) -> None:
     monkeypatch.setattr(firstpass, "chosen", lambda *_: way)
     vectors = rows()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from analytics import tops
 from analytics.ask import Ask
-from analytics.codes import encode
+from analytics.codes import encode, encode_queries
 from analytics.products import short_queries
 from analytics.tops import GROUP
 from tests.naive import dot, unit
@@ -16,10 +20,21 @@ DIM = 40
 NONE = np.empty((0, DIM), np.float32)
 
 
+@pytest.mark.parametrize(
+    ("fill", "code", "slack"),
+    [(tops.fill, short_queries, 0.1), (tops.fill_finely, encode_queries, 0.05)],
+)
 @pytest.mark.parametrize("begin", [0, 5])
 @pytest.mark.parametrize("rows", [1, GROUP - 1, GROUP, GROUP + 1, 16 * GROUP, 331])
 @pytest.mark.parametrize("asks", [(1,), (2, 1, 1), (1, 3, 1, 1, 2, 1), (1,) * 33, (2,) * 16])
-def test_no_row_of_a_group_is_above_its_bound(begin: int, rows: int, asks: tuple[int, ...]) -> None:
+def test_no_row_of_a_group_is_above_its_bound(
+    fill: Callable[..., None],
+    code: Callable[[NDArray[np.float32]], Any],
+    slack: float,
+    begin: int,
+    rows: int,
+    asks: tuple[int, ...],
+) -> None:
     rng = np.random.default_rng(rows)
     vectors = unit(rng, begin + rows + 3, DIM)
     queries = unit(rng, sum(asks), DIM)
@@ -29,10 +44,8 @@ def test_no_row_of_a_group_is_above_its_bound(begin: int, rows: int, asks: tuple
         start += count
     groups = -(-rows // GROUP)
     uppers = np.full((len(asks), groups + 7), np.nan, np.float32)
-    tops.fill(
-        encode(vectors), begin, begin + rows, short_queries(queries), np.array(numbers, np.int64),
-        uppers, 4,
-    )  # fmt: skip
+    plans = np.array(numbers, np.int64)
+    fill(encode(vectors), begin, begin + rows, code(queries), plans, uppers, 4)
     assert np.isnan(uppers[:, :4]).all()
     assert np.isnan(uppers[:, 4 + groups :]).all()
     for ask, plan in enumerate(numbers):
@@ -41,7 +54,7 @@ def test_no_row_of_a_group_is_above_its_bound(begin: int, rows: int, asks: tuple
             first = begin + group * GROUP
             last = min(first + GROUP, begin + rows)
             best = max(dot(each, row) for each in own for row in vectors[first:last])
-            assert best <= uppers[ask, 4 + group] < best + 0.3
+            assert best <= uppers[ask, 4 + group] < best + slack
 
 
 @pytest.mark.parametrize("count", [1, 3, 40, 97])

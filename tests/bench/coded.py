@@ -60,15 +60,17 @@ class Data:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """Queries float32 (Q, D), coded as our scan does (`wide`, int16) and in int8 (`narrow`).
+    """Queries float32 (Q, D), coded in int16 (`wide`) and in int8 (`narrow`).
 
-    `even`: int8 (Q, D), each by a scale of its own. `limits` float32 (Q,): the K-th best score,
-    `best` int64 (Q, K): the rows that have the best ones.
+    `rough`: in int8 as our scan takes them on this CPU. `even`: int8 (Q, D), each by a scale of its
+    own. `limits` float32 (Q,): the K-th best score, `best` int64 (Q, K): the rows that have the
+    best ones.
     """
 
     vectors: Floats
     wide: QueryCodes
     narrow: ShortCodes
+    rough: ShortCodes
     even: NDArray[np.int8]
     limits: Floats
     best: Counts
@@ -76,10 +78,11 @@ class Asked:
     @classmethod
     def of(cls, queries: Floats, data: Data) -> Asked:
         """Code queries, and find what the best scores are."""
-        narrow = rough(queries)
+        narrow = encode_shortly(queries)
         scores = np.concatenate([queries @ data.vectors[part].T for part in data.parts], axis=1)
         keep = min(K, scores.shape[1])
         best = np.argpartition(scores, -keep, axis=1)[:, -keep:]
         limits = np.take_along_axis(scores, best, 1).min(axis=1)
-        even = np.ascontiguousarray(encode_shortly(queries).values[:, : queries.shape[1]])
-        return cls(queries, encode_queries(queries), narrow, even, limits, best)
+        even = np.ascontiguousarray(narrow.values[:, : queries.shape[1]])
+        wide = encode_queries(queries)
+        return cls(queries, wide, narrow, rough(queries), even, limits, best)

@@ -67,7 +67,7 @@ class Ours:
         left = np.zeros(len(asked.vectors), np.int64)
         own = self._data.parts[part]
         codes = self._data.codes
-        _tiled(codes, own.start, own.stop, asked.wide, asked.narrow, asked.limits, left)
+        _tiled(codes, own.start, own.stop, asked.wide, asked.rough, asked.limits, left)
         return left
 
 

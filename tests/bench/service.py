@@ -172,7 +172,7 @@ class Service:
         trials = [
             blocks.tried(
                 Codes._make(
-                    np.load(f"{high}".replace("high", name), mmap_mode="r")
+                    np.load(high.with_name(high.name.replace("high.npy", f"{name}.npy")), "r")
                     for name in Codes._fields
                 )
             )
