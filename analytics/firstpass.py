@@ -100,9 +100,10 @@ def chosen(
     `shares` float64 (A,) of the rows count for it.
     """
     few = len(asked.queries.values) < sweep.MANY
+    usual = UPPER if few else SHORT
     count = sum(len(each.scales) for each in trials)
     if count < _LEAST or (few and shares.min() < _MASKED):
-        return UPPER if few else SHORT
+        return usual
     scores = np.concatenate([_scores(each, asked.queries) for each in trials], axis=1)
     lost = np.concatenate([each.coarse if few else each.residuals for each in trials])
     bounds = scores + (asked.short.offsets[:, None] + asked.short.slopes[:, None] * lost)
@@ -111,17 +112,14 @@ def chosen(
     for numbers, rank in zip(asked.numbers.tolist(), ranks.tolist(), strict=True):
         own = slice(numbers[0], numbers[1])
         left.append(np.mean(bounds[own].max(axis=0) >= kth([scores[own].max(axis=0)], rank)))
-    if np.mean(left) > (_UPPER_LEFT if few else _SHORT_LEFT):
-        return FINE
-    return UPPER if few else SHORT
+    return FINE if np.mean(left) > (_UPPER_LEFT if few else _SHORT_LEFT) else usual
 
 
 def warm(block: Block, asked: Asked) -> None:
-    """Compile all that some queries for a block may need."""
+    """Compile what is needed only where rows are tried: a scan of few rows compiles the rest."""
     _scores(block.trial, asked.queries)
-    for way in (UPPER, SHORT, FINE):
-        uppers = np.empty((len(asked.numbers), block.rows), np.float32)
-        way.fill(block, (0, len(block.offsets) - 1), asked, uppers, 0)
+    uppers = np.empty((len(asked.numbers), block.rows), np.float32)
+    FINE.fill(block, (0, len(block.offsets) - 1), asked, uppers, 0)
 
 
 def _scores(codes: Codes, queries: QueryCodes) -> Floats:
