@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from uuid import UUID, uuid4, uuid5
 
 import numpy as np
@@ -105,6 +106,14 @@ class _Scan:
     behind: int
 
 
+class _Read(NamedTuple):
+    """The version that is live and the hosts' rows, read from the moment `at` on."""
+
+    version: UUID | None
+    services: list[Service]
+    at: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Standing:
     """A live snapshot, and the rows of hosts that were read with its pointer, at `read_at`.
@@ -114,7 +123,7 @@ class _Standing:
 
     snapshot: Snapshot
     services: list[Service]
-    read_at: float = field(default_factory=time.monotonic)
+    read_at: float
     trusted: bool = False
 
 
@@ -131,6 +140,8 @@ class Searcher:
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="scatter")
         # One reading at a time needs it, for whose end all of the others may wait.
         self._second = ThreadPoolExecutor(1, thread_name_prefix="standing")
+        # Attempts are told apart by who made them, and the how manieth of theirs it is.
+        self._origin, self._attempts = uuid4(), itertools.count()
         self._known: dict[UUID, Snapshot] = {}
         # Queries that arrive together read once where they go.
         self._default = Shared(self._read_default)
@@ -173,25 +184,33 @@ class Searcher:
     def _standing(self, model: str | None) -> _Standing:
         """The live snapshot of a model, as `snapshot`, and the hosts' rows."""
         if model is not None:
-            return _Standing(self.snapshot(model), self._store.services(ROLE))
-        version, services = self._default()
-        self._last = _Standing(self._named(version), services)
+            began = time.monotonic()
+            return _Standing(self.snapshot(model), self._store.services(ROLE), began)
+        return self._kept(self._default())
+
+    def _kept(self, read: _Read) -> _Standing:
+        self._last = _Standing(self._named(read.version), read.services, read.at)
         return self._last
 
-    def _version_now(self, tried: _Standing) -> UUID | None:
-        """The version that is live; of hosts that were read a while ago a new reading is kept."""
+    def _version_later(self, tried: _Standing) -> Callable[[], UUID | None]:
+        """What waits for the version that is live, which is read from now on.
+
+        Of hosts that were read a while ago a new reading is kept.
+        """
         if time.monotonic() - tried.read_at < _HOSTS_S:
-            return self._live()
-        return self._standing(None).snapshot.snapshot_id
+            return self._live.later(self._threads).result
+        read = self._default.later(self._threads)
+        return lambda: self._kept(read.result()).snapshot.snapshot_id
 
     def _map_now(self) -> UUID | None:
         """The live map, as the next query will take it to be."""
         self._map_id = self._map()
         return self._map_id
 
-    def _read_default(self) -> tuple[UUID | None, list[Service]]:
+    def _read_default(self) -> _Read:
+        began = time.monotonic()
         services = self._second.submit(self._store.services, ROLE)
-        return self._store.live(LIVE), services.result()
+        return _Read(self._store.live(LIVE), services.result(), began)
 
     def _named(self, version: UUID | None) -> Snapshot:
         if version is None:
@@ -229,11 +248,11 @@ class Searcher:
         if guess is not None and began - guess.read_at < HEARTBEAT_S:
             tried, map_id = replace(guess, trusted=True), self._map_id if selects else None
             # Hosts are asked what the last query was, while it is read whether that still holds.
-            read = self._threads.submit(self._version_now, tried)
+            live = self._version_later(tried)
 
             def holds() -> bool:
                 same = map_id is None or (drawn is not None and drawn.result() == map_id)
-                return same and read.result() == tried.snapshot.snapshot_id
+                return same and live() == tried.snapshot.snapshot_id
 
             try:
                 return self._answered(request, tried, began, holds, map_id or drawn)
@@ -499,7 +518,8 @@ class Searcher:
         spec = request.spec()
         name = f"query\0{snapshot.snapshot_id}\0{request.name}\0{spec}"
         query_id = uuid5(NAMESPACE, name)
-        attempt = uuid5(NAMESPACE, f"attempt\0{query_id}\0{time.time_ns()}\0{uuid4()}")
+        which = f"{time.time_ns()}\0{self._origin}\0{next(self._attempts)}"
+        attempt = uuid5(NAMESPACE, f"attempt\0{query_id}\0{which}")
         query = Query(
             query_id=query_id,
             spec=spec,
@@ -534,15 +554,20 @@ def _all_rows(snapshot: Snapshot, replies: Sequence[Message]) -> int:
 
 
 def _merge(replies: Sequence[Message], k: int) -> list[Hit]:
-    found = [
-        (float(score), listing, image)
-        for reply in replies
-        for score, listing, image in zip(
-            reply.arrays["scores"], reply.values["listings"], reply.arrays["images"], strict=True
+    """The k best hits of all hosts: score descending, then listing."""
+    found: list[tuple[float, str, bytes]] = []
+    for reply in replies:
+        images = reply.arrays["images"]
+        keys, width = images.tobytes(), images.shape[1]
+        starts = range(0, len(keys), width)
+        found += zip(
+            reply.arrays["scores"].tolist(),
+            reply.values["listings"],
+            [keys[start : start + width] for start in starts],
+            strict=True,
         )
-    ]
     found.sort(key=lambda hit: (-hit[0], hit[1]))
     return [
-        Hit(score=score, listing_id=listing, image_id=UUID(bytes=image.tobytes()))
+        Hit(score=score, listing_id=listing, image_id=UUID(bytes=image))
         for score, listing, image in found[:k]
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -30,29 +30,50 @@ class Shared(Generic[T]):
 
     def __call__(self) -> T:
         """What is read now; the error of that read is raised to all who share it."""
+        mine, before, first = self._joined()
+        if first:
+            self._run(mine, before)
+        return mine.result()
+
+    def later(self, pool: Executor) -> Future[T]:
+        """As a call, whose answer is awaited later; who reads does so on a thread of `pool`."""
+        mine, before, first = self._joined()
+        if first:
+            try:
+                pool.submit(self._run, mine, before)
+            except RuntimeError as error:  # it is shut down
+                mine.set_exception(error)
+                self._done(mine)
+        return mine
+
+    def _joined(self) -> tuple[Future[T], Future[T] | None, bool]:
+        """The read that is shared, the one before it, and whether the caller has to make it."""
         with self._lock:
             before, mine = self._running, self._next
             if mine is not None:
-                first = False
+                return mine, before, False
+            mine = Future()
+            if before is None:
+                self._running = mine
             else:
-                first, mine = True, Future()
-                if before is None:
-                    self._running = mine
-                else:
-                    self._next = mine
-        if first:
-            try:
-                if before is not None:
-                    before.exception()  # waits: whoever asks meanwhile still shares mine
-                    with self._lock:
-                        self._running, self._next = mine, None
-                mine.set_result(self._read())
-            except BaseException as error:  # noqa: BLE001 - raised below, and by those who share it
-                mine.set_exception(error)
-            with self._lock:
-                # An interrupted wait leaves nobody waiting for what will never be read.
-                if self._next is mine:
-                    self._next = None
-                if self._running is mine:
-                    self._running = None
-        return mine.result()
+                self._next = mine
+            return mine, before, True
+
+    def _run(self, mine: Future[T], before: Future[T] | None) -> None:
+        try:
+            if before is not None:
+                before.exception()  # waits: whoever asks meanwhile still shares mine
+                with self._lock:
+                    self._running, self._next = mine, None
+            mine.set_result(self._read())
+        except BaseException as error:  # noqa: BLE001 - raised by those who share it
+            mine.set_exception(error)
+        self._done(mine)
+
+    def _done(self, mine: Future[T]) -> None:
+        with self._lock:
+            # An interrupted wait leaves nobody waiting for what will never be read.
+            if self._next is mine:
+                self._next = None
+            if self._running is mine:
+                self._running = None

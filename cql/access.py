@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from itertools import groupby, islice
+from itertools import chain, groupby, islice, repeat
+from operator import is_
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -211,12 +212,11 @@ class Access:
         """Write rows of one partition in unlogged batches, bounded in rows and in bytes."""
         prepared = self._prepare(statement)
         written = 0
-        for block in _bounded(_bound(prepared, rows)):
-            group = BatchStatement(BatchType.UNLOGGED)
-            for bound in block:
-                group.add(bound)
-            self._retried(lambda group=group: self._session.execute(group))  # type: ignore[misc]
-            written += len(block)
+        for given in blocks(rows, BATCH_ROWS):
+            for block in _bounded(_serialised(prepared, given)):
+                group = _grouped(prepared, block)
+                self._retried(lambda group=group: self._session.execute(group))  # type: ignore[misc]
+                written += len(block)
         return written
 
     def bulk(self, statement: Statement, rows: Iterable[Sequence[Any]], *, key: int) -> int:
@@ -230,9 +230,7 @@ class Access:
         written = 0
         for _, own in groupby(rows, key=lambda row: row[:key]):
             for block in blocks(own, BULK_ROWS):
-                group = BatchStatement(BatchType.UNLOGGED)
-                for row in block:
-                    group.add(prepared, row)
+                group = _grouped(prepared, _serialised(prepared, block))
                 if len(waiting) >= BULK_CONCURRENT:
                     self._settle(*waiting.popleft())
                 waiting.append((group, self._session.execute_async(group)))
@@ -388,32 +386,51 @@ def blocks(items: Iterable[Row], size: int) -> Iterator[list[Row]]:
         yield block
 
 
-def _bound(prepared: PreparedStatement, rows: Iterable[Sequence[Any]]) -> Iterator[BoundStatement]:
-    """Bind many rows, every value given: as `prepared.bind` does, in half of its time."""
-    writers = [column.type.serialize for column in prepared.column_metadata]
+def _grouped(prepared: PreparedStatement, rows: Iterable[Row]) -> BatchStatement:
+    """An unlogged batch of rows, each of serialised values."""
+    group = BatchStatement(BatchType.UNLOGGED)
+    # A batch takes the values of what is added, and the routing key of the first: one will do.
+    bound = BoundStatement(prepared)
+    for row in rows:
+        bound.values = row
+        group.add(bound)
+    return group
+
+
+def _serialised(
+    prepared: PreparedStatement, rows: Sequence[Sequence[Any]]
+) -> list[tuple[Any, ...]]:
+    """Rows, every value given, as they are sent: as `prepared.bind` does, in a fifth of its time.
+
+    A value that all rows share is serialised once.
+    """
     version = prepared.protocol_version
-    for row in rows:
-        bound = BoundStatement(prepared)
-        bound.values = [
+    columns = []
+    for spec, values in zip(prepared.column_metadata, zip(*rows, strict=True), strict=True):
+        write, first = spec.type.serialize, values[0]
+        shared = all(map(is_, values, repeat(first)))
+        made = [
             value if value is None or value is UNSET_VALUE else write(value, version)
-            for write, value in zip(writers, row, strict=True)
+            for value in (values[:1] if shared else values)
         ]
-        yield bound
+        columns.append(made * len(rows) if shared else made)
+    return list(zip(*columns, strict=True))
 
 
-def _bounded(rows: Iterable[BoundStatement]) -> Iterator[list[BoundStatement]]:
-    """Cut rows into batches of at most `BATCH_ROWS` and `BATCH_BYTES`."""
-    block: list[BoundStatement] = []
-    held = 0
-    for row in rows:
-        size = sum(len(value) for value in row.values if isinstance(value, bytes))
-        if block and (len(block) >= BATCH_ROWS or held + size > BATCH_BYTES):
-            yield block
-            block, held = [], 0
-        block.append(row)
-        held += size
-    if block:
-        yield block
+def _bounded(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Cut serialised rows into batches of at most `BATCH_BYTES`."""
+    first = held = 0
+    if _size(chain.from_iterable(rows)) > BATCH_BYTES:
+        for at, size in enumerate(map(_size, rows)):
+            if at > first and held + size > BATCH_BYTES:
+                yield rows[first:at]
+                first, held = at, 0
+            held += size
+    yield rows[first:]
+
+
+def _size(values: Iterable[Any]) -> int:
+    return sum([len(value) for value in values if type(value) is bytes])
 
 
 def conflict(what: str, expected: object, found: object) -> ConflictError:

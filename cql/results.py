@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import add
 from uuid import UUID
 
 from cassandra.query import UNSET_VALUE
 
 from cql import statements as cql
-from cql.access import Access, Pair, blocks, now, record, utc, values_of
+from cql.access import Access, Pair, now, record, utc, values_of
 from cql.duplicates import Duplicates
 from cql.errors import InputError, NotFoundError
 from cql.placed import Placed
@@ -32,6 +33,8 @@ _POINT = (
     "trust soft_clusters soft_shares space"
 )
 _NUMBERS = ("x", "y", "membership", "outlier_score", "knn_distance", "glosh")
+_TRUSTED = (*_NUMBERS, "trust")
+_SCORES = ("score", "knn_distance", "glosh", "lof")
 _CLUSTER = "map_id cluster cluster_key size listings name exemplars x y family"
 _GROUP = "map_id level number group_key size listings clusters name parent"
 _OUTLIER = (
@@ -82,9 +85,7 @@ class Results(Duplicates, Placed):
 
         def rows() -> Iterator[tuple[object, ...]]:
             for row, point in enumerate(points):
-                names = _NUMBERS if point.trust is None else (*_NUMBERS, "trust")
-                for name in names:
-                    _number(f"{name} of image {point.image_id}", getattr(point, name))
+                _numbers(point, _NUMBERS if point.trust is None else _TRUSTED)
                 yield values_of(
                     point,
                     _POINT,
@@ -135,8 +136,7 @@ class Results(Duplicates, Placed):
 
         def rows() -> Iterator[tuple[object, ...]]:
             for rank, each in enumerate(outliers):
-                for name in ("score", "knn_distance", "glosh", "lof"):
-                    _number(f"{name} of image {each.image_id}", getattr(each, name))
+                _numbers(each, _SCORES)
                 band = OUTLIER_BANDS - 1 - rank * OUTLIER_BANDS // ranked
                 yield values_of(each, _OUTLIER, map_id=map_id, bucket=band)
 
@@ -244,25 +244,21 @@ class Results(Duplicates, Placed):
         if len(listings) != len(rows):
             raise InputError(f"a listing is one hit, got {len(rows)} hits of {len(listings)}")
         for hit in rows:
-            _number(f"score of listing {hit.listing_id!r}", hit.score)
-        for block in blocks(rows, 100_000):
-            self._access.batch(
-                cql.PUT_HIT,
-                # Cassandra orders -0 below 0, a tie must not depend on the sign of nothing.
-                (
-                    (
-                        query.query_id,
-                        attempt,
-                        hit.score + 0.0,
-                        hit.listing_id,
-                        hit.image_id,
-                        # A null would be stored, as a tombstone.
-                        UNSET_VALUE if hit.inventory is None else hit.inventory,
-                        UNSET_VALUE if hit.stock_read_at is None else hit.stock_read_at,
-                    )
-                    for hit in block
-                ),
-            )
+            if not math.isfinite(hit.score):
+                raise InputError(
+                    f"score of listing {hit.listing_id!r} must be a finite number, got {hit.score}"
+                )
+        # Cassandra orders -0 below 0, a tie must not depend on the sign of nothing.
+        keys = (
+            (query.query_id, attempt, hit.score + 0.0, hit.listing_id, hit.image_id) for hit in rows
+        )
+        levels = [(hit.inventory, hit.stock_read_at) for hit in rows]
+        if any(inventory is not None or moment is not None for inventory, moment in levels):
+            # A null would be stored, as a tombstone.
+            given = (tuple(UNSET_VALUE if one is None else one for one in each) for each in levels)
+            self._access.batch(cql.PUT_STOCKED_HIT, map(add, keys, given))
+        else:
+            self._access.batch(cql.PUT_HIT, keys)
         done = replace(
             query,
             state="done",
@@ -351,6 +347,13 @@ def _day(moment: datetime | None) -> int:
 def _number(what: str, value: float) -> None:
     if not math.isfinite(value):
         raise InputError(f"{what} must be a finite number, got {value}")
+
+
+def _numbers(row: MapPoint | Outlier, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(row, name)
+        if not math.isfinite(value):
+            raise InputError(f"{name} of image {row.image_id} must be a finite number, got {value}")
 
 
 def _page_state(text: str | None) -> tuple[int, bytes | None]:

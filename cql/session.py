@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,8 @@ class Once(RetryPolicy):  # type: ignore[misc]  # the driver has no types
 @lru_cache(maxsize=512)
 def _row(names: tuple[str, ...]) -> Callable[[Iterable[Any]], Any]:
     made = named_tuple_factory(names, [(None,) * len(names)])
-    make: Callable[[Iterable[Any]], Any] = made[0]._make
-    return make
+    # What `_make` does beside this is to count the values, of which each row has as many as names.
+    return partial(tuple.__new__, type(made[0]))
 
 
 def named_rows(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:

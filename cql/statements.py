@@ -418,8 +418,9 @@ NAME_QUERY_DAY = Statement(
     "WHERE day = ? AND created_at = ? AND query_id = ?"
 )
 QUERIES_OF_DAY = Statement("SELECT query_id FROM {results}.queries_by_day WHERE day = ? LIMIT ?")
-HIT_COLUMNS = "query_id attempt score listing_id image_id inventory stock_read_at"
+HIT_COLUMNS = "query_id attempt score listing_id image_id"
 PUT_HIT = _insert("{results}.query_results", HIT_COLUMNS)
+PUT_STOCKED_HIT = _insert("{results}.query_results", f"{HIT_COLUMNS} inventory stock_read_at")
 HITS = Statement(
     "SELECT score, listing_id, image_id, inventory, stock_read_at FROM {results}.query_results "
     "WHERE query_id = ? AND attempt = ? LIMIT ?"

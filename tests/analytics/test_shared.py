@@ -112,3 +112,28 @@ def test_an_error_is_raised_to_all_who_shared_it_and_not_kept() -> None:
     fails = False
     source.go.release(1)
     assert shared() == 7
+
+
+def test_what_is_asked_for_later_is_read_once_on_the_pool() -> None:
+    source = Source()
+    shared = Shared(source.read)
+    with ThreadPoolExecutor(2) as pool:
+        first = shared.later(pool)
+        until(lambda: source.began == 1)
+        rest = [shared.later(pool) for _ in range(5)]
+        source.go.release(2)
+        assert first.result(30) == 1
+        # They asked while the first was read: they share the next, made by one thread.
+        assert {each.result(30) for each in rest} == {2}
+        until(lambda: shared.idle)
+    assert source.began == 2
+
+
+def test_a_pool_that_is_closed_fails_who_asks_and_nobody_after() -> None:
+    shared = Shared(lambda: 7)
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        shared.later(pool).result(30)
+    assert shared.idle
+    assert shared() == 7

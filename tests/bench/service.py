@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 READY_S = 600.0
-WARM_S = 60.0
+CROWD = 32
+WARM_S = 120.0
 """Seconds of queries before anything is measured: by then Java has compiled what they run."""
 
 # A keyspace is 25 tables, each of which would cost half a second of disk syncs.
@@ -124,7 +125,10 @@ class Service:
         self._settle()
 
     def _settle(self) -> None:
-        """Wait until Cassandra has compacted what was loaded, and answer queries for a while."""
+        """Wait until Cassandra has compacted what was loaded, and answer queries for a while.
+
+        One user asks, then 32 at once, in turn: each makes Java compile other code.
+        """
         session = connect(self.settings)
         try:
             began = time.monotonic()
@@ -136,12 +140,16 @@ class Service:
                 time.sleep(1)
         finally:
             close(session)
-        queries = self.dataset.queries(32, self.vectors)
+        queries = self.dataset.queries(CROWD, self.vectors)
+
+        def ask(query: NDArray[np.float32]) -> None:
+            self.searcher.search(Request(vectors=query[None], k=100))
+
         began = time.monotonic()
-        for turn in itertools.count():
-            if time.monotonic() - began > WARM_S * (1 if self.large else 0.25):
-                break
-            self.searcher.search(Request(vectors=queries[turn % 32][None], k=100))
+        with ThreadPoolExecutor(CROWD) as pool:
+            while time.monotonic() - began < WARM_S * (1 if self.large else 0.25):
+                list(map(ask, queries))
+                list(pool.map(ask, queries))
 
     @property
     def path(self) -> Path:
