@@ -52,8 +52,7 @@ def resolve(store: Store, request: Request, model_id: str) -> Examples:
     dim = features[0].dim if features else (given.shape[1] if given is not None else 0)
     positives = [_decoded(features, dim)] if features else []
     if given is not None:
-        if features:
-            check_examples(given, dim)
+        check_examples(given, dim)
         positives.append(given)
     return Examples(
         positives=np.concatenate(positives) if len(positives) > 1 else positives[0],

@@ -140,6 +140,8 @@ class Searcher:
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="scatter")
         # One reading at a time needs it, for whose end all of the others may wait.
         self._second = ThreadPoolExecutor(1, thread_name_prefix="standing")
+        # Two for each of two readings: calls of hosts, which may take long, must not keep them.
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="live")
         # Attempts are told apart by who made them, and the how manieth of theirs it is.
         self._origin, self._attempts = uuid4(), itertools.count()
         self._known: dict[UUID, Snapshot] = {}
@@ -157,8 +159,8 @@ class Searcher:
 
     def close(self) -> None:
         """Close the connections to the hosts."""
-        self._threads.shutdown()
-        self._second.shutdown()
+        for each in (self._threads, self._readers, self._second):
+            each.shutdown()
         self._pool.close()
 
     def __enter__(self) -> Self:
@@ -189,8 +191,10 @@ class Searcher:
         return self._kept(self._default())
 
     def _kept(self, read: _Read) -> _Standing:
-        self._last = _Standing(self._named(read.version), read.services, read.at)
-        return self._last
+        standing = _Standing(self._named(read.version), read.services, read.at)
+        if self._last is None or standing.read_at > self._last.read_at:
+            self._last = standing
+        return standing
 
     def _version_later(self, tried: _Standing) -> Callable[[], UUID | None]:
         """What waits for the version that is live, which is read from now on.
@@ -198,8 +202,8 @@ class Searcher:
         Of hosts that were read a while ago a new reading is kept.
         """
         if time.monotonic() - tried.read_at < _HOSTS_S:
-            return self._live.later(self._threads).result
-        read = self._default.later(self._threads)
+            return self._live.later(self._readers).result
+        read = self._default.later(self._readers)
         return lambda: self._kept(read.result()).snapshot.snapshot_id
 
     def _map_now(self) -> UUID | None:

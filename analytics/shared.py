@@ -36,14 +36,18 @@ class Shared(Generic[T]):
         return mine.result()
 
     def later(self, pool: Executor) -> Future[T]:
-        """As a call, whose answer is awaited later; who reads does so on a thread of `pool`."""
+        """As a call, whose answer is awaited later; who reads does so on a thread of `pool`.
+
+        It must have two threads for this: one may wait for the other's end.
+        """
         mine, before, first = self._joined()
         if first:
             try:
                 pool.submit(self._run, mine, before)
-            except RuntimeError as error:  # it is shut down
+            except BaseException as error:
                 mine.set_exception(error)
                 self._done(mine)
+                raise
         return mine
 
     def _joined(self) -> tuple[Future[T], Future[T] | None, bool]:
@@ -53,6 +57,8 @@ class Shared(Generic[T]):
             if mine is not None:
                 return mine, before, False
             mine = Future()
+            # One who shares it must not cancel it for all.
+            mine.set_running_or_notify_cancel()
             if before is None:
                 self._running = mine
             else:
@@ -68,7 +74,8 @@ class Shared(Generic[T]):
             mine.set_result(self._read())
         except BaseException as error:  # noqa: BLE001 - raised by those who share it
             mine.set_exception(error)
-        self._done(mine)
+        finally:
+            self._done(mine)
 
     def _done(self, mine: Future[T]) -> None:
         with self._lock:
