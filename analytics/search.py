@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from uuid import UUID, uuid4, uuid5
 
 import numpy as np
@@ -106,17 +105,9 @@ class _Scan:
     behind: int
 
 
-class _Read(NamedTuple):
-    """The version that is live and the hosts' rows, read from the moment `at` on."""
-
-    version: UUID | None
-    services: list[Service]
-    at: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Standing:
-    """A live snapshot, and the rows of hosts that were read with its pointer, at `read_at`.
+    """A live snapshot, and the rows of hosts, read with its pointer from `read_at` on.
 
     `trusted`: they are of a query before, and get one try.
     """
@@ -140,16 +131,14 @@ class Searcher:
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="scatter")
         # One reading at a time needs it, for whose end all of the others may wait.
         self._second = ThreadPoolExecutor(1, thread_name_prefix="standing")
-        # Two for each of two readings: calls of hosts, which may take long, must not keep them.
-        self._readers = ThreadPoolExecutor(4, thread_name_prefix="live")
-        # Attempts are told apart by who made them, and the how manieth of theirs it is.
-        self._origin, self._attempts = uuid4(), itertools.count()
+        # Two for each of three readings: calls of hosts, which may take long, must not keep them.
+        self._readers = ThreadPoolExecutor(6, thread_name_prefix="live")
         self._known: dict[UUID, Snapshot] = {}
         # Queries that arrive together read once where they go.
         self._default = Shared(self._read_default)
         self._live = Shared(lambda: store.live(LIVE))
         self._last: _Standing | None = None
-        self._map = Shared(lambda: store.live("map"))
+        self._map = Shared(self._read_map)
         self._map_id: UUID | None = None
 
     @property
@@ -188,13 +177,7 @@ class Searcher:
         if model is not None:
             began = time.monotonic()
             return _Standing(self.snapshot(model), self._store.services(ROLE), began)
-        return self._kept(self._default())
-
-    def _kept(self, read: _Read) -> _Standing:
-        standing = _Standing(self._named(read.version), read.services, read.at)
-        if self._last is None or standing.read_at > self._last.read_at:
-            self._last = standing
-        return standing
+        return self._default()
 
     def _version_later(self, tried: _Standing) -> Callable[[], UUID | None]:
         """What waits for the version that is live, which is read from now on.
@@ -204,17 +187,20 @@ class Searcher:
         if time.monotonic() - tried.read_at < _HOSTS_S:
             return self._live.later(self._readers).result
         read = self._default.later(self._readers)
-        return lambda: self._kept(read.result()).snapshot.snapshot_id
+        return lambda: read.result().snapshot.snapshot_id
 
-    def _map_now(self) -> UUID | None:
+    def _read_map(self) -> UUID | None:
         """The live map, as the next query will take it to be."""
-        self._map_id = self._map()
+        self._map_id = self._store.live("map")
         return self._map_id
 
-    def _read_default(self) -> _Read:
+    def _read_default(self) -> _Standing:
+        """What stands, as the next query will take it to stand."""
         began = time.monotonic()
         services = self._second.submit(self._store.services, ROLE)
-        return _Read(self._store.live(LIVE), services.result(), began)
+        snapshot = self._named(self._store.live(LIVE))
+        self._last = _Standing(snapshot, services.result(), began)
+        return self._last
 
     def _named(self, version: UUID | None) -> Snapshot:
         if version is None:
@@ -248,7 +234,7 @@ class Searcher:
         guess = self._last if request.model is None and self._default.idle else None
         selects = request.selects and request.map_id is None
         # Which map a selection is about is read while the rest is.
-        drawn = self._threads.submit(self._map_now) if selects else None
+        drawn = self._map.later(self._readers) if selects else None
         if guess is not None and began - guess.read_at < HEARTBEAT_S:
             tried, map_id = replace(guess, trusted=True), self._map_id if selects else None
             # Hosts are asked what the last query was, while it is read whether that still holds.
@@ -522,8 +508,7 @@ class Searcher:
         spec = request.spec()
         name = f"query\0{snapshot.snapshot_id}\0{request.name}\0{spec}"
         query_id = uuid5(NAMESPACE, name)
-        which = f"{time.time_ns()}\0{self._origin}\0{next(self._attempts)}"
-        attempt = uuid5(NAMESPACE, f"attempt\0{query_id}\0{which}")
+        attempt = uuid5(NAMESPACE, f"attempt\0{query_id}\0{time.time_ns()}\0{uuid4()}")
         query = Query(
             query_id=query_id,
             spec=spec,
@@ -558,20 +543,15 @@ def _all_rows(snapshot: Snapshot, replies: Sequence[Message]) -> int:
 
 
 def _merge(replies: Sequence[Message], k: int) -> list[Hit]:
-    """The k best hits of all hosts: score descending, then listing."""
-    found: list[tuple[float, str, bytes]] = []
-    for reply in replies:
-        images = reply.arrays["images"]
-        keys, width = images.tobytes(), images.shape[1]
-        starts = range(0, len(keys), width)
-        found += zip(
-            reply.arrays["scores"].tolist(),
-            reply.values["listings"],
-            [keys[start : start + width] for start in starts],
-            strict=True,
+    found = [
+        (float(score), listing, image)
+        for reply in replies
+        for score, listing, image in zip(
+            reply.arrays["scores"], reply.values["listings"], reply.arrays["images"], strict=True
         )
+    ]
     found.sort(key=lambda hit: (-hit[0], hit[1]))
     return [
-        Hit(score=score, listing_id=listing, image_id=UUID(bytes=image))
+        Hit(score=score, listing_id=listing, image_id=UUID(bytes=image.tobytes()))
         for score, listing, image in found[:k]
     ]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from operator import add
 from uuid import UUID
 
 from cassandra.query import UNSET_VALUE
@@ -64,7 +63,7 @@ class Results(Duplicates, Placed):
     def put_map(self, version: MapVersion) -> None:
         """Write a map's own row: last, when its points, clusters and outliers are written."""
         for name, value in version.quality.items():
-            _number(f"quality {name}", value)
+            _number(value, "quality {}", name)
         quality = {name: float(value) for name, value in version.quality.items()}
         self._access.run(cql.PUT_MAP, *values_of(version, _MAP, quality=quality))
 
@@ -85,7 +84,8 @@ class Results(Duplicates, Placed):
 
         def rows() -> Iterator[tuple[object, ...]]:
             for row, point in enumerate(points):
-                _numbers(point, _NUMBERS if point.trust is None else _TRUSTED)
+                for name in _NUMBERS if point.trust is None else _TRUSTED:
+                    _number(getattr(point, name), "{} of image {}", name, point.image_id)
                 yield values_of(
                     point,
                     _POINT,
@@ -136,7 +136,8 @@ class Results(Duplicates, Placed):
 
         def rows() -> Iterator[tuple[object, ...]]:
             for rank, each in enumerate(outliers):
-                _numbers(each, _SCORES)
+                for name in _SCORES:
+                    _number(getattr(each, name), "{} of image {}", name, each.image_id)
                 band = OUTLIER_BANDS - 1 - rank * OUTLIER_BANDS // ranked
                 yield values_of(each, _OUTLIER, map_id=map_id, bucket=band)
 
@@ -244,21 +245,21 @@ class Results(Duplicates, Placed):
         if len(listings) != len(rows):
             raise InputError(f"a listing is one hit, got {len(rows)} hits of {len(listings)}")
         for hit in rows:
-            if not math.isfinite(hit.score):
-                raise InputError(
-                    f"score of listing {hit.listing_id!r} must be a finite number, got {hit.score}"
-                )
+            _number(hit.score, "score of listing {!r}", hit.listing_id)
         # Cassandra orders -0 below 0, a tie must not depend on the sign of nothing.
-        keys = (
+        keys = [
             (query.query_id, attempt, hit.score + 0.0, hit.listing_id, hit.image_id) for hit in rows
-        )
+        ]
         levels = [(hit.inventory, hit.stock_read_at) for hit in rows]
-        if any(inventory is not None or moment is not None for inventory, moment in levels):
-            # A null would be stored, as a tombstone.
-            given = (tuple(UNSET_VALUE if one is None else one for one in each) for each in levels)
-            self._access.batch(cql.PUT_STOCKED_HIT, map(add, keys, given))
-        else:
+        if set(levels) <= {(None, None)}:
             self._access.batch(cql.PUT_HIT, keys)
+        else:
+            # A null would be stored, as a tombstone.
+            stocked = (
+                [UNSET_VALUE if value is None else value for value in (*key, *level)]
+                for key, level in zip(keys, levels, strict=True)
+            )
+            self._access.batch(cql.PUT_STOCKED_HIT, stocked)
         done = replace(
             query,
             state="done",
@@ -344,16 +345,10 @@ def _day(moment: datetime | None) -> int:
     return int((utc(moment) or now()).strftime("%Y%m%d"))
 
 
-def _number(what: str, value: float) -> None:
+def _number(value: float, what: str, *named: object) -> None:
+    """InputError unless it is finite; `what` is put into words only then: there are millions."""
     if not math.isfinite(value):
-        raise InputError(f"{what} must be a finite number, got {value}")
-
-
-def _numbers(row: MapPoint | Outlier, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(row, name)
-        if not math.isfinite(value):
-            raise InputError(f"{name} of image {row.image_id} must be a finite number, got {value}")
+        raise InputError(f"{what.format(*named)} must be a finite number, got {value}")
 
 
 def _page_state(text: str | None) -> tuple[int, bytes | None]:

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 READY_S = 600.0
 CROWD = 32
+"""Users who ask at once."""
+
 WARM_S = 120.0
 """Seconds of queries before anything is measured: by then Java has compiled what they run."""
 

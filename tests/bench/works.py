@@ -24,13 +24,12 @@ from cql.errors import SightlineError
 from cql.records import Listing
 from tests.bench import measure, peers
 from tests.bench.rows import Row, Value, compare, missing
-from tests.bench.service import Service, fresh_listing, put_map
+from tests.bench.service import CROWD, Service, fresh_listing, put_map
 from tests.bench.tasks import MODEL, drain
 from tests.bench.vectors import Answer, recall, truth
 from tests.photos import photos_of, put_photos
 
 K = 100
-TOGETHER = 32
 FRESH_S = 30.0
 BUILDS = 3
 WRITTEN = 20_000
@@ -121,11 +120,11 @@ class Bench:
 
     def together(self) -> list[Row]:
         """32 queries that arrive at once, time a query, beside the peers' batches."""
-        asked = self.dataset.queries(TOGETHER, self.service.vectors)
+        asked = self.dataset.queries(CROWD, self.service.vectors)
         targets = {"NumPy": 0.5, "FAISS": 0.15}
         rows = []
-        with ThreadPoolExecutor(TOGETHER) as pool:
-            barrier = threading.Barrier(TOGETHER)
+        with ThreadPoolExecutor(CROWD) as pool:
+            barrier = threading.Barrier(CROWD)
 
             def ask(number: int) -> None:
                 barrier.wait()
@@ -136,18 +135,18 @@ class Bench:
                     peer.prepare(self.service.path)
                     seconds = measure.alternate(
                         {
-                            "ours": lambda _: list(pool.map(ask, range(TOGETHER))),
+                            "ours": lambda _: list(pool.map(ask, range(CROWD))),
                             "theirs": lambda _, peer=peer: peer.batch(asked, K),  # type: ignore[misc]
                         },
                         self.plan.repeats,
                     )
                 rows.append(
                     self._row(
-                        f"{TOGETHER} at once, a query",
+                        f"{CROWD} at once, a query",
                         seconds,
                         peer=f"{peer.name} batch",
                         target=targets[peer.name.split()[0]],
-                        share=TOGETHER,
+                        share=CROWD,
                     )
                 )
         return rows
