@@ -1,4 +1,8 @@
-"""Fixtures for every test: one Cassandra and one Spark a session, a fresh keyspace a module."""
+"""Fixtures for every test: one Cassandra and one Spark a session, a fresh keyspace a module.
+
+With workers (`-n 2 --dist loadgroup`) one has the browser and the demo that it looks at, another the
+session's Cassandra and Spark, and each file of the other tests goes to whichever is free.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,27 @@ if TYPE_CHECKING:
 
 CASSANDRA_HEAP_MB = 512
 SPARK_MEMORY_MB = 1024
+
+
+@pytest.hookimpl(tryfirst=True)  # before the plugin reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Divide tests among workers, those that take longest first."""
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    turns = {item: _turn(item) for item in items}
+    for item, (_, group) in turns.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    slow = {group for item, (_, group) in turns.items() if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (turns[item][0], turns[item][1] not in slow))
+
+
+def _turn(item: pytest.Item) -> tuple[int, str]:
+    """When a test's group comes, and its name: what shares an expensive fixture is one group."""
+    if item.get_closest_marker("browser"):
+        return 0, "browser"
+    if "cassandra" in getattr(item, "fixturenames", ()):
+        return 1, "services"
+    return 2, item.nodeid.partition("::")[0]
 
 
 @pytest.fixture(scope="session")

@@ -171,6 +171,7 @@ def with_copies(make: Make) -> tuple[World, MapVersion]:
     return one, made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["clusters", "store", "changes", "row", "tiles"])
 def test_a_size_killed_in_a_step_has_all_when_it_is_asked_for_again(
     world: Make, monkeypatch: pytest.MonkeyPatch, step: str

@@ -89,6 +89,7 @@ def test_it_is_what_a_loop_over_single_rows_does(free: bool) -> None:
     assert near.mean() > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
 def test_it_does_not_matter_how_rows_are_divided(
     size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
