@@ -26,7 +26,7 @@ demo:  ## Start everything; PHOTOS=folder for your own photos, ARGS="--port 8060
 .PHONY: test
 test:  ## All tests, with real Cassandra, Spark and a headless browser, by WORKERS=2 processes
 	@$(IN) $(PYTHON3) deploy/bootstrap.py --dev --browser && \
-	exec $(PY) -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	exec $(PY) -m pytest -n $(or $(WORKERS),2) $(ARGS)
 
 .PHONY: soak
 soak:  ## Users and an ingest for MINUTES=15, then the kill tests ROUNDS=50 times, the first with KILLS=200

@@ -1,7 +1,7 @@
 """Fixtures for every test: one Cassandra and one Spark a session, a fresh keyspace a module.
 
-With workers (`-n 2 --dist loadgroup`) one has the browser and the demo that it looks at, another the
-session's Cassandra and Spark, and each file of the other tests goes to whichever is free.
+With workers (`-n 2`) one has the browser and the demo that it looks at, another the session's
+Cassandra and Spark; each file of other tests goes to whichever is free.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -32,25 +32,50 @@ CASSANDRA_HEAP_MB = 512
 SPARK_MEMORY_MB = 1024
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin reads the groups
+BROWSER = "tests/browser/"
+SERVICES = (
+    "tests/cql/",
+    "tests/integration/",
+    "tests/dashboard/test_services.py",
+    "tests/dashboard/test_stocks.py",
+    "tests/faults/test_step_kills.py",
+)
+"""Whose tests use the session's Cassandra; others would start a second one beside it."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Divide tests among workers, those that take longest first."""
-    if config.getoption("dist", "no") != "loadgroup":
+    """What one worker has alone comes first, then files with slow tests."""
+    if not hasattr(config, "workerinput"):
         return
-    turns = {item: _turn(item) for item in items}
-    for item, (_, group) in turns.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    slow = {group for item, (_, group) in turns.items() if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (turns[item][0], turns[item][1] not in slow))
+    slow = {lane(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    turns = [BROWSER, SERVICES[0]]
+    items.sort(
+        key=lambda item: (
+            turns.index(own) if (own := lane(item.nodeid)) in turns else len(turns),
+            own not in slow,
+        )
+    )
 
 
-def _turn(item: pytest.Item) -> tuple[int, str]:
-    """When a test's group comes, and its name: what shares an expensive fixture is one group."""
-    if item.get_closest_marker("browser"):
-        return 0, "browser"
-    if "cassandra" in getattr(item, "fixturenames", ()):
-        return 1, "services"
-    return 2, item.nodeid.partition("::")[0]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give whole lanes to workers; the plugin's own groups do nothing with this pytest."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return lane(nodeid)
+
+    config.option.loadscopereorder = False  # the order of `pytest_collection_modifyitems` counts
+    return Lanes(config, log)
+
+
+def lane(nodeid: str) -> str:
+    """What tests share that one worker runs: an expensive fixture, or their file."""
+    path = nodeid.partition("::")[0]
+    if path.startswith(BROWSER):
+        return BROWSER
+    return SERVICES[0] if path.startswith(SERVICES) else path
 
 
 @pytest.fixture(scope="session")

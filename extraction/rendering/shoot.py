@@ -174,12 +174,16 @@ def _light(visit: Visit, camera: Camera) -> lights.Light:
 
 
 def _expose(rng: np.random.Generator, visit: Visit, scene: Scene, camera: Camera) -> Image.Image:
-    frame, rows, columns, eye = camera.frame()
-    canvas = Canvas.empty(frame, rows, columns)
-    scene.draw(canvas)
-    radiance = lights.render(canvas, scene.table, _light(visit, camera), eye)
-    seen, depth = cameras.look(camera, frame, canvas.height, radiance, scene.table, eye)
-    return cameras.picture(camera, rng, seen, depth)
+    """Held more upright for as long as the lens would be inside a wall of the trench."""
+    while True:
+        frame, rows, columns, eye = camera.frame()
+        canvas = Canvas.empty(frame, rows, columns)
+        scene.draw(canvas)
+        radiance = lights.render(canvas, scene.table, _light(visit, camera), eye)
+        seen, depth = cameras.look(camera, frame, canvas.height, radiance, scene.table, eye)
+        if depth.min() > 0.0 or camera.tilt == 0.0:
+            return cameras.picture(camera, rng, seen, depth)
+        camera = replace(camera, tilt=camera.tilt * 0.7 if camera.tilt > 0.1 else 0.0)
 
 
 BAD: dict[str, dict[str, float]] = {"dark": {"exposure": 0.05}, "overexposed": {"exposure": 9.0}}

@@ -203,6 +203,14 @@ def test_every_sort_of_outlier_renders() -> None:
     assert bright["overexposed"] > 200.0
 
 
+def test_a_lens_is_never_inside_a_wall_of_the_trench() -> None:
+    """The third picture of this listing is aimed so flat that its lens would be."""
+    layout = listings.plan(1600, 11)
+    _, data = shoot.pictures(layout, 384)[2]
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.asarray(image.convert("L")).std() > 10.0
+
+
 def test_progress_counts_pictures_and_may_stop(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
 
