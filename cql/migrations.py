@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID, uuid4, uuid5
 
 from cassandra import InvalidRequest
-from cassandra.cluster import Session
+from cassandra.cluster import NoHostAvailable, Session
 
 from cql import statements
 from cql.errors import InputError, IntegrityError, UnavailableError
@@ -102,7 +102,9 @@ def _pending(session: Session, settings: Settings, wanted: list[Migration]) -> l
         return wanted
     try:
         rows = session.execute(statements.MIGRATIONS.format(keyspace=settings.keyspace)).all()
-    except InvalidRequest:
+    except (InvalidRequest, NoHostAvailable) as error:
+        if not _unready(error):
+            raise
         # Another starter is creating the table: its name is listed before it can be read.
         return wanted
     done = {row.number: row for row in rows}
@@ -120,6 +122,13 @@ def _pending(session: Session, settings: Settings, wanted: list[Migration]) -> l
                 f"has {migration.sha256[:12]}: never edit an applied migration, add a new one"
             )
     return [migration for migration in wanted if migration.number not in done]
+
+
+def _unready(error: InvalidRequest | NoHostAvailable) -> bool:
+    """Whether a table is known by name alone; Cassandra also fails when it is half made."""
+    if isinstance(error, InvalidRequest):
+        return True
+    return any("Unknown CF" in str(answer) for answer in error.errors.values())
 
 
 @contextmanager

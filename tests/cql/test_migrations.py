@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 from cassandra import InvalidRequest
-from cassandra.cluster import Session
+from cassandra.cluster import NoHostAvailable, Session
 
 from cql import migrations
 from cql.errors import InputError, IntegrityError
@@ -155,15 +155,33 @@ def test_of_processes_that_start_at_once_one_applies(fresh: Settings, tmp_path: 
     assert sorted(shown) == [[], ["1", "2"]]
 
 
-def test_a_table_that_another_starter_is_creating_counts_as_not_there() -> None:
-    class Starting:
-        def execute(self, statement: str, *values: object) -> Any:
-            if "system_schema" in statement:
-                return SimpleNamespace(
-                    all=lambda: [SimpleNamespace(table_name="schema_migrations")]
-                )
-            raise InvalidRequest("table schema_migrations does not exist")
+HALF_MADE = NoHostAvailable(
+    "", {"127.0.0.1": "java.lang.IllegalArgumentException: Unknown CF c77a7589"}
+)
 
-    session: Any = Starting()
+
+class Starting:
+    """A session that lists the table of migrations and fails to read it."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def execute(self, statement: str, *values: object) -> Any:
+        if "system_schema" in statement:
+            return SimpleNamespace(all=lambda: [SimpleNamespace(table_name="schema_migrations")])
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidRequest("table schema_migrations does not exist"), HALF_MADE]
+)
+def test_a_table_that_another_starter_is_creating_counts_as_not_there(error: Exception) -> None:
+    session: Any = Starting(error)
     wanted = load()
     assert migrations._pending(session, Settings(), wanted) == wanted
+
+
+def test_any_other_failure_to_read_what_was_applied_is_told() -> None:
+    session: Any = Starting(NoHostAvailable("", {"127.0.0.1": "connection refused"}))
+    with pytest.raises(NoHostAvailable):
+        migrations._pending(session, Settings(), load())
