@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Collection
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import numba
+from numba.core.compiler_lock import global_compiler_lock
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _HERE = Path(__file__).parent
+PATIENCE_S = 60.0
+"""Seconds after which a function is compiled beside another process that seems to compile it."""
+
+_HELD: set[Path] = set()
+"""Locks of this process, guarded by numba's own."""
 
 
 def compiled(function: Function, *, fast: bool | Collection[str] = False) -> Function:
@@ -36,7 +45,44 @@ def compiled(function: Function, *, fast: bool | Collection[str] = False) -> Fun
         made = make(function)
     finally:
         config.CACHE_DIR = before
+    if folder:
+        _once(made, Path(folder, f"{function.__module__}.{function.__qualname__}.lock"))
     return cast("Function", made)
+
+
+def _once(function: Any, path: Path) -> None:
+    """Let one process compile a function while others wait, who then read what it has kept.
+
+    Hosts of one machine start together and need the same code. A process that dies lets go; one
+    that is stopped is waited for `PATIENCE_S`; where no lock can be had (a folder that cannot be
+    written or locked) none is held. Locks are taken from callers to what they call, after numba's
+    own lock, so that none is waited for in a circle.
+    """
+    compile_ = function.compile
+
+    def compiling(signature: Any) -> Any:
+        with global_compiler_lock, ExitStack() as stack:
+            if path not in _HELD:
+                with suppress(OSError):
+                    _lock(stack.enter_context(path.open("a")))
+                _HELD.add(path)
+                stack.callback(_HELD.remove, path)
+            return compile_(signature)
+
+    function.compile = compiling
+
+
+def _lock(file: IO[str]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return
+            time.sleep(0.02)
+        else:
+            return
 
 
 @cache
