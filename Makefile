@@ -24,9 +24,9 @@ demo:  ## Start everything; PHOTOS=folder for your own photos, ARGS="--port 8060
 	exec $(PY) -m dashboard.cli demo "$$@" $(ARGS)
 
 .PHONY: test
-test:  ## All tests, with real Cassandra, Spark and a headless browser, by WORKERS=2 processes
+test:  ## All tests, with real Cassandra, Spark and a headless browser; WORKERS=2 at once on 4 cores or more
 	@$(IN) $(PYTHON3) deploy/bootstrap.py --dev --browser && \
-	exec $(PY) -m pytest -n $(or $(WORKERS),2) $(ARGS)
+	exec $(PY) -m pytest -n $(or $(WORKERS),0) $(ARGS)
 
 .PHONY: soak
 soak:  ## Users and an ingest for MINUTES=15, then the kill tests ROUNDS=50 times, the first with KILLS=200

@@ -14,15 +14,18 @@ from typing import IO, Any, TypeVar, cast
 
 import numba
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.sigutils import normalize_signature
+from numba.extending import is_jitted
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _HERE = Path(__file__).parent
-PATIENCE_S = 60.0
+_normalized: Any = normalize_signature
+PATIENCE_S = 30.0
 """Seconds after which a function is compiled beside another process that seems to compile it."""
 
-_HELD: set[Path] = set()
-"""Locks of this process, guarded by numba's own."""
+_OURS: set[Path] = set()
+"""Locks that this process holds or has waited for in vain; numba's own guards them."""
 
 
 def compiled(function: Function, *, fast: bool | Collection[str] = False) -> Function:
@@ -45,7 +48,7 @@ def compiled(function: Function, *, fast: bool | Collection[str] = False) -> Fun
         made = make(function)
     finally:
         config.CACHE_DIR = before
-    if folder:
+    if folder and is_jitted(made):  # it is the function itself where numba is switched off
         _once(made, Path(folder, f"{function.__module__}.{function.__qualname__}.lock"))
     return cast("Function", made)
 
@@ -54,35 +57,37 @@ def _once(function: Any, path: Path) -> None:
     """Let one process compile a function while others wait, who then read what it has kept.
 
     Hosts of one machine start together and need the same code. A process that dies lets go; one
-    that is stopped is waited for `PATIENCE_S`; where no lock can be had (a folder that cannot be
-    written or locked) none is held. Locks are taken from callers to what they call, after numba's
-    own lock, so that none is waited for in a circle.
+    that is stopped is waited for `PATIENCE_S`, once a function; where no lock can be had (a folder
+    that cannot be written or locked) none is held. Locks are taken from callers to what they call,
+    after numba's own lock, so that none is waited for in a circle.
     """
-    compile_ = function.compile
+    compile_, made = function.compile, function.overloads
 
     def compiling(signature: Any) -> Any:
         with global_compiler_lock, ExitStack() as stack:
-            if path not in _HELD:
+            if path not in _OURS and tuple(_normalized(signature)[0]) not in made:
                 with suppress(OSError):
-                    _lock(stack.enter_context(path.open("a")))
-                _HELD.add(path)
-                stack.callback(_HELD.remove, path)
+                    in_time = _lock(stack.enter_context(path.open("a")))
+                    _OURS.add(path)
+                    if in_time:
+                        stack.callback(_OURS.remove, path)
             return compile_(signature)
 
     function.compile = compiling
 
 
-def _lock(file: IO[str]) -> None:
+def _lock(file: IO[str]) -> bool:
+    """Whether it was taken in time."""
     end = time.monotonic() + PATIENCE_S
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
-                return
+                return False
             time.sleep(0.02)
         else:
-            return
+            return True
 
 
 @cache

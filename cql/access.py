@@ -62,7 +62,8 @@ KEYS = 25
 
 _PLAIN = frozenset({str, int, float, bytes, bool, UUID})
 
-_TRANSIENT = (RequestExecutionException, OperationTimedOut, NoHostAvailable, ConnectionException)
+TRANSIENT = (RequestExecutionException, OperationTimedOut, NoHostAvailable, ConnectionException)
+"""What the driver raises where another try may be answered."""
 
 
 def now() -> datetime:
@@ -148,11 +149,11 @@ class Access:
             for index, (success, result) in zip(waiting, results, strict=True):
                 if success:
                     found[index] = list(result)
-                elif not isinstance(result, (*_TRANSIENT, Unauthorized)):
+                elif not isinstance(result, (*TRANSIENT, Unauthorized)):
                     raise result
                 elif attempt == TRIES - 1 or isinstance(result, Unauthorized):
                     # Without a quorum Cassandra cannot look rights up and says there are none.
-                    raise _translated(result) from result
+                    raise unavailable(result) from result
                 else:
                     failed.append(index)
             waiting = failed
@@ -243,8 +244,8 @@ class Access:
         try:
             future.result()
         except Unauthorized as error:
-            raise _translated(error) from error
-        except _TRANSIENT:
+            raise unavailable(error) from error
+        except TRANSIENT:
             _pause(1)
             self._retried(lambda: self._session.execute(group))
 
@@ -265,13 +266,13 @@ class Access:
             try:
                 return was_applied(self._session.execute(prepared.bind(values)))
             except Unauthorized as error:
-                raise _translated(error) from error
+                raise unavailable(error) from error
             except Unavailable as error:
                 # No replica was asked.
                 if attempt == TRIES - 1:
-                    raise _translated(error) from error
+                    raise unavailable(error) from error
                 _pause(attempt + 1)
-            except (*_TRANSIENT, ErrorMessage) as error:
+            except (*TRANSIENT, ErrorMessage) as error:
                 _pause(attempt + 1)
                 found = settled()
                 if found:
@@ -282,7 +283,7 @@ class Access:
                         "since: whether yours was applied is not known; read it again"
                     ) from error
                 if attempt == TRIES - 1:
-                    raise _translated(error) from error
+                    raise unavailable(error) from error
         raise AssertionError("unreachable")
 
     def cas_many(
@@ -304,7 +305,7 @@ class Access:
         for at, (success, result) in enumerate(results):
             if success:
                 applied.append(was_applied(result))
-            elif isinstance(result, (*_TRANSIENT, ErrorMessage)):
+            elif isinstance(result, (*TRANSIENT, ErrorMessage)):
                 done = partial(settled, at)
                 applied.append(bool(done()) or self.cas(statement, rows[at], settled=done))
             else:
@@ -343,10 +344,10 @@ class Access:
             try:
                 return call()
             except Unauthorized as error:
-                raise _translated(error) from error
-            except _TRANSIENT as error:
+                raise unavailable(error) from error
+            except TRANSIENT as error:
                 if attempt == tries - 1:
-                    raise _translated(error) from error
+                    raise unavailable(error) from error
         raise AssertionError("unreachable")
 
 
@@ -464,7 +465,8 @@ def _pause(attempt: int) -> None:
     time.sleep(BACKOFF_S * 2 ** (attempt - 1) * (0.5 + random.random()))  # noqa: S311
 
 
-def _translated(error: BaseException) -> UnavailableError:
+def unavailable(error: BaseException) -> UnavailableError:
+    """What the driver says, in our words."""
     causes = getattr(error, "errors", None)
     detail = "; ".join(map(str, causes.values())) if isinstance(causes, dict) and causes else error
     return UnavailableError(

@@ -14,6 +14,7 @@ from cassandra import InvalidRequest
 from cassandra.cluster import NoHostAvailable, Session
 
 from cql import statements
+from cql.access import TRANSIENT, unavailable
 from cql.errors import InputError, IntegrityError, UnavailableError
 from cql.records import NAMESPACE
 from cql.session import was_applied
@@ -65,9 +66,16 @@ def migrate(session: Session, settings: Settings, *, folder: Path = FOLDER) -> l
 
     Raises:
         IntegrityError: a file that was applied has changed since, or the schema is newer.
-        UnavailableError: another starter holds the lock for longer than two minutes.
+        UnavailableError: another starter holds the lock for longer than two minutes, or Cassandra
+            does not answer.
     """
-    wanted = load(folder)
+    try:
+        return _migrated(session, settings, load(folder))
+    except TRANSIENT as error:
+        raise unavailable(error) from error
+
+
+def _migrated(session: Session, settings: Settings, wanted: list[Migration]) -> list[int]:
     names = {
         "keyspace": settings.keyspace,
         "results": settings.results_keyspace,
@@ -125,9 +133,9 @@ def _pending(session: Session, settings: Settings, wanted: list[Migration]) -> l
 
 
 def _unready(error: InvalidRequest | NoHostAvailable) -> bool:
-    """Whether a table is known by name alone; Cassandra also fails when it is half made."""
+    """Whether a table is not there yet: unknown, or half made, which is an error of the server."""
     if isinstance(error, InvalidRequest):
-        return True
+        return "does not exist" in str(error)
     return any("Unknown CF" in str(answer) for answer in error.errors.values())
 
 
@@ -149,4 +157,10 @@ def _lock(session: Session, keyspace: str) -> Iterator[None]:
 
 
 def _applied(session: Session, statement: str, values: tuple[UUID]) -> bool:
-    return was_applied(session.execute(statement, values))
+    """Not applied either where the node that answers has not heard of the table."""
+    try:
+        return was_applied(session.execute(statement, values))
+    except (InvalidRequest, NoHostAvailable) as error:
+        if not _unready(error):
+            raise
+        return False

@@ -45,6 +45,10 @@ SERVICES = (
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What one worker has alone comes first, then files with slow tests."""
+    for item in items:
+        used = "cassandra" in getattr(item, "fixturenames", ())
+        if used and lane(item.nodeid) != SERVICES[0]:
+            raise pytest.UsageError(f"{item.nodeid} starts another Cassandra: add it to SERVICES")
     if not hasattr(config, "workerinput"):
         return
     slow = {lane(item.nodeid) for item in items if item.get_closest_marker("slow")}
@@ -60,6 +64,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give whole lanes to workers; the plugin's own groups do nothing with this pytest."""
+    if config.getoption("dist") != "load":
+        return None
     from xdist.scheduler import LoadScopeScheduling
 
     class Lanes(LoadScopeScheduling):  # type: ignore[misc]

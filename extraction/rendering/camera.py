@@ -273,7 +273,6 @@ def picture(
     image = _shrink(radiance, size)
     if depth is not None and camera.focus > 0.0:
         far = np.asarray(Image.fromarray(depth).resize(size, Image.Resampling.BOX))
-        far = np.maximum(far, 0.01)  # metres; what touches the lens has no inverse
         sharp = float(
             np.median(far[size[1] // 3 : 2 * size[1] // 3, size[0] // 3 : 2 * size[0] // 3])
         )

@@ -174,16 +174,19 @@ def _light(visit: Visit, camera: Camera) -> lights.Light:
 
 
 def _expose(rng: np.random.Generator, visit: Visit, scene: Scene, camera: Camera) -> Image.Image:
-    """Held more upright for as long as the lens would be inside a wall of the trench."""
+    """Held more upright, then higher, while the lens would be inside a wall of the trench."""
     while True:
         frame, rows, columns, eye = camera.frame()
         canvas = Canvas.empty(frame, rows, columns)
         scene.draw(canvas)
         radiance = lights.render(canvas, scene.table, _light(visit, camera), eye)
         seen, depth = cameras.look(camera, frame, canvas.height, radiance, scene.table, eye)
-        if depth.min() > 0.0 or camera.tilt == 0.0:
+        if depth.min() > 0.0:
             return cameras.picture(camera, rng, seen, depth)
-        camera = replace(camera, tilt=camera.tilt * 0.7 if camera.tilt > 0.1 else 0.0)
+        if camera.tilt > 0.1:
+            camera = replace(camera, tilt=camera.tilt * 0.7)
+        else:
+            camera = replace(camera, tilt=0.0, distance=camera.distance * 1.2)
 
 
 BAD: dict[str, dict[str, float]] = {"dark": {"exposure": 0.05}, "overexposed": {"exposure": 9.0}}

@@ -6,11 +6,14 @@ import select
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numba
 import pytest
 
 from analytics import compiler
@@ -68,18 +71,26 @@ def asking(cache: Path) -> subprocess.Popen[str]:
 
 def test_one_process_compiles_a_function_and_others_wait(tmp_path: Path) -> None:
     lock = Path(compiler._folder(str(tmp_path)), "analytics.links.product.lock")
-    with lock.open("a") as held:
+    with ExitStack() as stack, lock.open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        first = asking(tmp_path)
-        assert first.stdout is not None
-        assert first.stdout.readline() == "asks\n"
-        assert select.select([first.stdout], [], [], 2.0)[0] == []
-    misses = [int(first.communicate(timeout=60)[0])]
-    misses.append(int(asking(tmp_path).communicate(timeout=60)[0].split()[-1]))
-    assert misses == [1, 0]  # the second reads what the first has kept
+        children = [stack.enter_context(asking(tmp_path)) for _ in range(2)]
+        outputs = []
+        for child in children:
+            stack.callback(child.kill)
+            assert child.stdout is not None
+            outputs.append(child.stdout)
+            assert child.stdout.readline() == "asks\n"
+        assert select.select(outputs, [], [], 2.0)[0] == []
+        fcntl.flock(held, fcntl.LOCK_UN)
+        misses = [int(child.communicate(timeout=60)[0]) for child in children]
+    assert sorted(misses) == [0, 1]  # one reads what the other has kept
 
 
-def test_threads_that_compile_the_same_and_calls_within_calls_do_not_stop_one_another() -> None:
+def test_threads_that_compile_the_same_and_calls_within_calls_do_not_stop_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
     @compiler.compiled
     def inner(value: float) -> float:
         return value + 1.0 if value > 100.0 else inner(value + 50.0)
@@ -97,15 +108,30 @@ def test_threads_that_compile_the_same_and_calls_within_calls_do_not_stop_one_an
 def test_a_process_that_is_stopped_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler, "PATIENCE_S", 0.1)
-    function = SimpleNamespace(compile=lambda signature: signature)
+    monkeypatch.setattr(compiler, "PATIENCE_S", 0.2)
+    function = SimpleNamespace(compile=lambda signature: signature, overloads={})
     compiler._once(function, tmp_path / "lock")
     with (tmp_path / "lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
+        began = time.monotonic()
         assert function.compile("float64(float64)") == "float64(float64)"
+        waited = time.monotonic()
+        assert waited - began >= 0.2
+        monkeypatch.setattr(compiler, "PATIENCE_S", 60.0)
+        assert function.compile("float64(float64)") == "float64(float64)"  # waited for once
+        assert time.monotonic() - waited < 30.0
+
+
+def test_what_is_compiled_already_waits_for_nobody(tmp_path: Path) -> None:
+    made = {(numba.float64,): "code"}
+    function = SimpleNamespace(compile=lambda _: "compiled", overloads=made)
+    compiler._once(function, tmp_path / "lock")
+    with (tmp_path / "lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert function.compile((numba.float64,)) == "compiled"
 
 
 def test_where_no_lock_can_be_had_none_is_waited_for(tmp_path: Path) -> None:
-    function = SimpleNamespace(compile=lambda signature: signature)
+    function = SimpleNamespace(compile=lambda signature: signature, overloads={})
     compiler._once(function, tmp_path / "no folder" / "lock")
     assert function.compile("float64(float64)") == "float64(float64)"

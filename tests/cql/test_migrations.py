@@ -16,7 +16,7 @@ from cassandra import InvalidRequest
 from cassandra.cluster import NoHostAvailable, Session
 
 from cql import migrations
-from cql.errors import InputError, IntegrityError
+from cql.errors import InputError, IntegrityError, UnavailableError
 from cql.migrations import load, migrate, split
 from cql.session import close, connect
 from cql.settings import ROOT, Settings
@@ -181,7 +181,19 @@ def test_a_table_that_another_starter_is_creating_counts_as_not_there(error: Exc
     assert migrations._pending(session, Settings(), wanted) == wanted
 
 
-def test_any_other_failure_to_read_what_was_applied_is_told() -> None:
+def test_any_other_failure_is_told_as_one_of_cassandra() -> None:
     session: Any = Starting(NoHostAvailable("", {"127.0.0.1": "connection refused"}))
-    with pytest.raises(NoHostAvailable):
-        migrations._pending(session, Settings(), load())
+    with pytest.raises(UnavailableError, match="connection refused"):
+        migrate(session, Settings())
+
+
+@pytest.mark.parametrize("error", [InvalidRequest("table schema_lock does not exist"), HALF_MADE])
+def test_a_lock_that_a_node_has_not_heard_of_is_not_taken_yet(error: Exception) -> None:
+    session: Any = Starting(error)
+    assert not migrations._applied(session, "INSERT", (uuid4(),))
+
+
+def test_a_statement_that_is_wrong_is_not_tried_for_two_minutes() -> None:
+    session: Any = Starting(InvalidRequest("Undefined column name owner"))
+    with pytest.raises(InvalidRequest):
+        migrations._applied(session, "INSERT", (uuid4(),))
