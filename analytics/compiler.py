@@ -20,7 +20,7 @@ from numba.extending import is_jitted
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _HERE = Path(__file__).parent
-_normalized: Any = normalize_signature
+
 PATIENCE_S = 30.0
 """Seconds after which a function is compiled beside another process that seems to compile it."""
 
@@ -64,8 +64,9 @@ def _once(function: Any, path: Path) -> None:
     compile_, made = function.compile, function.overloads
 
     def compiling(signature: Any) -> Any:
+        types = normalize_signature(signature)[0]  # type: ignore[no-untyped-call]
         with global_compiler_lock, ExitStack() as stack:
-            if path not in _OURS and tuple(_normalized(signature)[0]) not in made:
+            if path not in _OURS and tuple(types) not in made:
                 with suppress(OSError):
                     in_time = _lock(stack.enter_context(path.open("a")))
                     _OURS.add(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID, uuid4, uuid5
 
 from cassandra import InvalidRequest
-from cassandra.cluster import NoHostAvailable, Session
+from cassandra.cluster import NoHostAvailable, ResultSet, Session
 
 from cql import statements
 from cql.access import TRANSIENT, unavailable
@@ -108,11 +108,8 @@ def _pending(session: Session, settings: Settings, wanted: list[Migration]) -> l
     known = session.execute(statements.TABLES, (settings.keyspace,)).all()
     if "schema_migrations" not in {row.table_name for row in known}:
         return wanted
-    try:
-        rows = session.execute(statements.MIGRATIONS.format(keyspace=settings.keyspace)).all()
-    except (InvalidRequest, NoHostAvailable) as error:
-        if not _unready(error):
-            raise
+    rows = _asked(session, statements.MIGRATIONS.format(keyspace=settings.keyspace))
+    if rows is None:
         # Another starter is creating the table: its name is listed before it can be read.
         return wanted
     done = {row.number: row for row in rows}
@@ -130,13 +127,6 @@ def _pending(session: Session, settings: Settings, wanted: list[Migration]) -> l
                 f"has {migration.sha256[:12]}: never edit an applied migration, add a new one"
             )
     return [migration for migration in wanted if migration.number not in done]
-
-
-def _unready(error: InvalidRequest | NoHostAvailable) -> bool:
-    """Whether a table is not there yet: unknown, or half made, which is an error of the server."""
-    if isinstance(error, InvalidRequest):
-        return "does not exist" in str(error)
-    return any("Unknown CF" in str(answer) for answer in error.errors.values())
 
 
 @contextmanager
@@ -158,9 +148,19 @@ def _lock(session: Session, keyspace: str) -> Iterator[None]:
 
 def _applied(session: Session, statement: str, values: tuple[UUID]) -> bool:
     """Not applied either where the node that answers has not heard of the table."""
+    answer = _asked(session, statement, values)
+    return answer is not None and was_applied(answer)
+
+
+def _asked(session: Session, statement: str, values: tuple[UUID] | None = None) -> ResultSet | None:
+    """None where the table is not there yet: unknown, or half made, an error of the server."""
     try:
-        return was_applied(session.execute(statement, values))
-    except (InvalidRequest, NoHostAvailable) as error:
-        if not _unready(error):
-            raise
-        return False
+        return session.execute(statement, values)
+    except InvalidRequest as error:
+        if "does not exist" in str(error):
+            return None
+        raise
+    except NoHostAvailable as error:
+        if any("Unknown CF" in str(answer) for answer in error.errors.values()):
+            return None
+        raise
