@@ -222,8 +222,13 @@ class Searcher:
         except (UnavailableError, NotFoundError):
             return False
 
-    def search(self, request: Request) -> Result:
+    def search(
+        self, request: Request, *, meanwhile: Callable[[Sequence[Hit]], object] | None = None
+    ) -> Result:
         """Score every row that may count, publish the k best listings, read them back.
+
+        `meanwhile` is called with the hits just before they are published, to begin what else they
+        need: it must not wait.
 
         InputError for a request that breaks a rule, NotFoundError for an unknown image, listing,
         query or model, UnavailableError when the hosts do not cover the snapshot within
@@ -231,51 +236,11 @@ class Searcher:
         """
         began = time.monotonic()
         request.check()
-        guess = self._last if request.model is None and self._default.idle else None
-        selects = request.selects and request.map_id is None
-        # Which map a selection is about is read while the rest is.
-        drawn = self._map.later(self._readers) if selects else None
-        if guess is not None and began - guess.read_at < HEARTBEAT_S:
-            tried, map_id = replace(guess, trusted=True), self._map_id if selects else None
-            # Hosts are asked what the last query was, while it is read whether that still holds.
-            live = self._version_later(tried)
-
-            def holds() -> bool:
-                same = map_id is None or (drawn is not None and drawn.result() == map_id)
-                return same and live() == tried.snapshot.snapshot_id
-
-            try:
-                return self._answered(request, tried, began, holds, map_id or drawn)
-            except _MovedError:
-                pass  # it is asked again, of what was read meanwhile
-            except SightlineError:
-                if holds():
-                    raise
-        return self._answered(request, self._standing(request.model), began, lambda: True, drawn)
-
-    def _answered(
-        self,
-        request: Request,
-        standing: _Standing,
-        began: float,
-        holds: Callable[[], bool],
-        drawn: UUID | Future[UUID | None] | None,
-    ) -> Result:
-        """`search` of the snapshot that stands; _MovedError, and nothing published, unless `holds`.
-
-        It is asked when the hosts have answered. `drawn`: the map of the selection.
-        """
-        snapshot = standing.snapshot
-        request = self._fixed(request, snapshot, drawn)
-        examples = resolve(self._store, request, snapshot.model_id)
-        found = self._scan(request, examples, request.k, standing)
-        if not holds():
-            raise _MovedError
-        hits = found.hits
-        if request.in_stock:
-            hits, found = self._refilled(request, examples, found)
+        request, found = self._found(request, began)
+        if meanwhile is not None:
+            meanwhile(found.hits)
         query, published = self._publish(
-            request, found.snapshot, hits, found.rows, seconds=time.monotonic() - began
+            request, found.snapshot, found.hits, found.rows, seconds=time.monotonic() - began
         )
         lag = None
         if found.followed_at is not None:
@@ -293,6 +258,50 @@ class Searcher:
             behind=found.behind,
             seconds=time.monotonic() - began,
         )
+
+    def _found(self, request: Request, began: float) -> tuple[Request, _Scan]:
+        """What a request finds, and the request as it was asked of the snapshot that is live."""
+        guess = self._last if request.model is None and self._default.idle else None
+        selects = request.selects and request.map_id is None
+        # Which map a selection is about is read while the rest is.
+        drawn = self._map.later(self._readers) if selects else None
+        if guess is not None and began - guess.read_at < HEARTBEAT_S:
+            tried, map_id = replace(guess, trusted=True), self._map_id if selects else None
+            # Hosts are asked what the last query was, while it is read whether that still holds.
+            live = self._version_later(tried)
+
+            def holds() -> bool:
+                same = map_id is None or (drawn is not None and drawn.result() == map_id)
+                return same and live() == tried.snapshot.snapshot_id
+
+            try:
+                return self._answered(request, tried, holds, map_id or drawn)
+            except _MovedError:
+                pass  # it is asked again, of what was read meanwhile
+            except SightlineError:
+                if holds():
+                    raise
+        standing = self._standing(request.model)
+        return self._answered(request, standing, lambda: True, drawn)
+
+    def _answered(
+        self,
+        request: Request,
+        standing: _Standing,
+        holds: Callable[[], bool],
+        drawn: UUID | Future[UUID | None] | None,
+    ) -> tuple[Request, _Scan]:
+        """`_found` in the snapshot that stands; _MovedError unless `holds`.
+
+        It is asked when the hosts have answered. `drawn`: the map of the selection.
+        """
+        snapshot = standing.snapshot
+        request = self._fixed(request, snapshot, drawn)
+        examples = resolve(self._store, request, snapshot.model_id)
+        found = self._scan(request, examples, request.k, standing)
+        if not holds():
+            raise _MovedError
+        return request, self._refilled(request, examples, found) if request.in_stock else found
 
     def neighbours(
         self, vectors: NDArray[np.float32], k: int, *, snapshot: Snapshot | None = None
@@ -397,15 +406,13 @@ class Searcher:
             sum(int(reply.values["behind"]) for reply in replies),
         )
 
-    def _refilled(
-        self, request: Request, examples: Examples, found: _Scan
-    ) -> tuple[list[Hit], _Scan]:
+    def _refilled(self, request: Request, examples: Examples, found: _Scan) -> _Scan:
         """The k best listings that are in stock by a read of now; asks for more until k stand."""
         wanted = request.k
         while True:
             hits = self._in_stock(found.hits, request.k)
             if len(hits) >= request.k or len(found.hits) < wanted:
-                return hits, found
+                return replace(found, hits=hits)
             wanted = 2 * wanted + _SPARE
             found = self._scan(request, examples, wanted)
 

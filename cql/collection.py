@@ -71,7 +71,8 @@ class Collection:
 
     def titles_of(self, listing_ids: Iterable[str]) -> dict[str, str]:
         """Titles of the listings of those ids that exist."""
-        return {key: listing.title for key, listing in self.listings(listing_ids).items()}
+        found = self._access.keyed(cql.TITLES_OF, listing_ids)
+        return {row.listing_id: row.title or "" for row in found}
 
     def iter_listings(self) -> Iterator[Listing]:
         """All listings, in no particular order."""

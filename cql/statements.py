@@ -80,6 +80,7 @@ DROP_LOCK = "DELETE FROM {keyspace}.schema_lock WHERE name = 'migrate' IF owner 
 PUT_LISTING = _insert("{keyspace}.listings", "listing_id title attributes")
 LISTING = Statement("SELECT * FROM {keyspace}.listings WHERE listing_id = ?")
 LISTINGS_OF = Statement("SELECT * FROM {keyspace}.listings WHERE listing_id IN ?")
+TITLES_OF = Statement("SELECT listing_id, title FROM {keyspace}.listings WHERE listing_id IN ?")
 LISTINGS = Statement("SELECT * FROM {keyspace}.listings")
 DELETE_LISTING = Statement("DELETE FROM {keyspace}.listings WHERE listing_id = ?")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self
 from uuid import UUID
@@ -28,6 +29,9 @@ FIRST = 500
 
 UPLOADS_MAX = 16
 """Pictures that one search may bring."""
+
+_READERS = 32
+"""Searches whose titles are read at once."""
 
 Picture = tuple[bytes, str]
 """An uploaded picture and the name of its file."""
@@ -79,15 +83,25 @@ class Searches:
         self._searcher = searcher
         self._photos = photos
         self._pool = pool or Pool(settings)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="titles")
 
     def close(self) -> None:
         """Close the connections to engines."""
+        self._readers.shutdown()
         self._pool.close()
 
     def ask(self, request: Request) -> SearchView:
         """Search; the view has the first `FIRST` hits with their titles."""
-        result: Result = self._searcher.search(request)
-        return self._view(result.query, result.hits[:FIRST], result=result)
+        reading: list[Future[dict[str, str]]] = []
+
+        def read(hits: Sequence[Hit]) -> None:
+            # Titles are read while the hits are published: both take as long.
+            first = [hit.listing_id for hit in hits[:FIRST]]
+            reading.append(self._readers.submit(self._store.titles_of, first))
+
+        result: Result = self._searcher.search(request, meanwhile=read)
+        titles = reading[-1].result()
+        return self._view(result.query, result.hits[:FIRST], titles, result=result)
 
     def upload(self, pictures: Sequence[Picture], request: Request) -> SearchView:
         """Embed pictures by an engine, keep them, search by them and by all else of `request`.
@@ -126,7 +140,8 @@ class Searches:
             behind = Hit(score=cursor.score, listing_id=cursor.listing_id, image_id=query_id)
         read = cursor.read if cursor else 0
         hits = self._store.hits_of(found, limit=limit, after=behind, read=read)
-        return self._view(found, hits, cursor=cursor)
+        titles = self._store.titles_of(hit.listing_id for hit in hits)
+        return self._view(found, hits, titles, cursor=cursor)
 
     def asked(self, query_id: UUID) -> Request:
         """What a stored query asked, so that it can be asked again. NotFoundError.
@@ -192,12 +207,12 @@ class Searches:
         self,
         query: Query,
         hits: Sequence[Hit],
+        titles: Mapping[str, str],
         *,
         cursor: Cursor | None = None,
         result: Result | None = None,
     ) -> SearchView:
         """Hits with titles. A listing that was deleted since it was scored is left out."""
-        titles = self._store.titles_of(hit.listing_id for hit in hits)
         left = [hit for hit in hits if hit.listing_id in titles]
         read, hidden = (cursor.read, cursor.hidden) if cursor else (0, 0)
         shown = tuple(
@@ -220,7 +235,8 @@ class Searches:
         return present.search_view(
             replace(query, hits=query.hits - hidden),
             shown,
-            current=self._is_current(query),
+            # A search asked for the pointer itself, a moment ago.
+            current=result is not None or self._is_current(query),
             next_after=following,
             result=result,
         )

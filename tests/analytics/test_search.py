@@ -19,6 +19,7 @@ from analytics.host import warm
 from analytics.neighbours import collect, graph
 from analytics.search import K_MAX, Request, Searcher
 from cql.errors import InputError, IntegrityError, NotFoundError, UnavailableError
+from cql.records import Hit
 from cql.store import Store
 from tests.analytics.conftest import World
 from tests.naive import dot, unit
@@ -96,6 +97,21 @@ def test_a_result_is_published_and_read_back(world: Make) -> None:
     assert first.query.attempt != again.query.attempt
     assert seen(first) == seen(again)
     assert json.loads(first.query.spec)["image_ids"] == [str(one.images[0])]
+
+
+def test_hits_are_told_of_before_they_are_published(world: Make) -> None:
+    one = world()
+    vectors, owners = ragged()
+    one.fill(vectors, owners, cuts=2)
+    one.host()
+    told: list[tuple[list[Hit], int]] = []
+    with searcher(one) as find:
+        found = find.search(
+            Request(vectors=vectors[:1], k=5),
+            meanwhile=lambda hits: told.append((list(hits), len(one.store.published))),
+        )
+    assert len(found.hits) == 5
+    assert told == [(list(found.hits), 0)]
 
 
 def test_more_hits_than_one_page_are_read_back(world: Make) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -350,7 +350,9 @@ class MemorySearcher:
         found = linear.over_parts([part], model, want)
         return self.snapshot(), [ranking.reply(found, len(held), WHEN.timestamp())]
 
-    def search(self, request: Request) -> Result:
+    def search(
+        self, request: Request, *, meanwhile: Callable[[Sequence[Hit]], object] | None = None
+    ) -> Result:
         request.check()
         map_id = (request.map_id or self.store.live("map")) if request.selects else None
         request = replace(request, map_id=map_id)
@@ -394,6 +396,8 @@ class MemorySearcher:
             )
             for score, listing, image in ranked
         )
+        if meanwhile is not None:
+            meanwhile(hits)
         spec = request.spec()
         query = Query(
             query_id=uuid5(NAMESPACE, f"{request.name} {spec}"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
+from analytics.pointers import LIVE, point
 from analytics.search import Request, Result
 from analytics.tiles import Column, Facet, Row, Selection
 from cql.content import Content
@@ -119,7 +120,7 @@ class FakeSearcher:
     asked: list[Request] = field(default_factory=list)
     loaded: bool = True
 
-    def search(self, request: Request) -> Result:
+    def search(self, request: Request, *, meanwhile: Callable[[Sequence[Hit]], object]) -> Result:
         self.asked.append(request)
         query = self.store.put_query(
             Query(
@@ -129,6 +130,7 @@ class FakeSearcher:
             )
         )  # fmt: skip
         hits = (Hit(score=0.5, listing_id="listing-1", image_id=image_id(1)),)
+        meanwhile(hits)
         query = self.store.publish(query, uuid5(NAMESPACE, "attempt"), hits)
         return Result(
             query=query, hits=hits, exact=True, rows=4, rows_scanned=4, scanned=4, rescored=1,
@@ -287,8 +289,9 @@ def test_verdicts_filter_the_ranking(services: Services) -> None:
 
 @pytest.mark.service
 def test_a_published_query_reopens_without_searching(
-    services: Services, searcher: FakeSearcher
+    services: Services, searcher: FakeSearcher, store: Store
 ) -> None:
+    point(store, LIVE, SNAPSHOT)
     found = services.search(Request(image_ids=(image_id(0),), k=5, name="mine"))
     asked = len(searcher.asked)
     again = services.query(found.query_id)
