@@ -14,6 +14,7 @@ import numpy as np
 
 from analytics.holding import Current, Holding
 from cql import codec
+from cql.errors import IntegrityError
 from cql.records import Change, Feature, Listing, Stock
 
 log = logging.getLogger(__name__)
@@ -59,13 +60,18 @@ class Follower:
         self._since = holding.snapshot.watermark - timedelta(seconds=OVERLAP_S)
         self._seen: dict[UUID, datetime] = {}
         self._waiting: dict[str, None] = {}
+        self._broken: set[str] = set()
         self._stocked = -math.inf
 
     def poll(self) -> None:
-        """Take in what was logged since the last poll."""
-        began = datetime.now(UTC)
+        """Take in what was logged since the last poll, and all stock where that is due."""
         if time.monotonic() - self._stocked > RELOAD_S:
             self._load_stock()
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Take in what was logged since the last time. Stock is known only after a `poll`."""
+        began = datetime.now(UTC)
         # Entries of clocks that go ahead of this one are seen now rather than late.
         ahead = began + timedelta(seconds=OVERLAP_S)
         stock: dict[str, None] = {}
@@ -102,37 +108,45 @@ class Follower:
         for block in _blocks(names):
             if self._holding.room() <= 0:
                 break
-            self._holding.change(list(self._read(block)), self._stock_of(block))
-            for name in block:
-                del self._waiting[name]
+            read = list(self._read(block))
+            self._holding.change(read, self._stock_of(block))
+            for each in read:
+                del self._waiting[each.listing_id]
         self._waiting = dict.fromkeys(name for name in names if name in self._waiting)
-        if self._waiting and not self._holding.behind:
+        self._broken &= set(self._waiting)
+        # The next snapshot would have no use for what is broken.
+        behind = len(self._waiting) - len(self._broken)
+        if behind and not self._holding.behind:
             log.warning(
                 "%d changed listings wait for the next snapshot: this host has no room for more",
-                len(self._waiting),
+                behind,
             )
-        self._holding.behind = len(self._waiting)
+        self._holding.behind = behind
 
     def _stock_of(self, names: Sequence[str]) -> dict[str, bool]:
         found = self._store.stock(names)
         return {name: each.inventory > 0 for name, each in found.items()}
 
     def _read(self, names: Sequence[str]) -> Iterator[Current]:
+        """Listings as they are now; one with a damaged vector is left out: it stays as it was."""
         snapshot = self._holding.snapshot
         known = self._store.listings(names)
         for name in names:
             features = self._store.features_of(name, snapshot.model_id)
             features = [each for each in features if each.dim == snapshot.dim]
             ids = b"".join(each.image_id.bytes for each in features)
-            vectors = (
-                codec.decode(
+            try:
+                vectors = codec.decode(
                     [each.vector for each in features],
                     [each.crc32c for each in features],
                     dim=snapshot.dim,
                 )
-                if features
-                else np.empty((0, snapshot.dim), np.float32)
-            )
+            except IntegrityError as error:
+                if name not in self._broken:
+                    log.error("listing %s is shown as it was: %s", name, error)  # noqa: TRY400
+                self._broken.add(name)
+                continue
+            self._broken.discard(name)
             images = np.frombuffer(ids, np.uint8).reshape(-1, 16)
             # Rows of a listing are in the order of their ids' bytes, as in shards.
             order = np.argsort([each.image_id.bytes for each in features], kind="stable")

@@ -149,6 +149,10 @@ class Host:
         for version in named:
             if version not in self._held and now >= self._again.get(version, 0.0):
                 self._load(version)
+            elif self._gone.pop(version, None) is not None:
+                # It is wanted again before it was let go.
+                with self._trust:
+                    self._advertise(version)
         for rows in (self._damages, self._copies):
             for version in set(rows) - set(named):
                 rows.pop(version).close()
@@ -170,8 +174,15 @@ class Host:
 
     def poll(self) -> None:
         """Take in what the change log says of every snapshot held."""
-        for follower in list(self._followers.values()):
-            follower.poll()
+        for version, follower in list(self._followers.items()):
+            try:
+                follower.poll()
+            except SightlineError as error:
+                # The others' changes must not wait for this one.
+                log.warning("host %d: the change log for %s: %s", self._index, version, error)
+            except Exception:
+                # What is served must be followed, whatever happened once.
+                log.exception("host %d: following snapshot %s failed", self._index, version)
 
     def check(self, stop: threading.Event | None = None) -> None:
         """Compare the files of held shards with their sums; a snapshot that differs is let go.
@@ -376,10 +387,7 @@ class Host:
     def _follow(self, stop: threading.Event, poll_s: float) -> None:
         # Reading the log is several requests: once a second keeps an idle collection quiet.
         while not stop.wait(2 * poll_s):
-            try:
-                self.poll()
-            except SightlineError as error:
-                log.warning("host %d: the change log: %s", self._index, error)
+            self.poll()
 
     def _keep_copies(self, stop: threading.Event) -> None:
         # A machine that is lost takes its disk with it: others have its shards' files, too.
@@ -440,6 +448,13 @@ class Host:
             return
         warm(snapshot.dim)
         holding = Holding(snapshot, blocks, names, Filters(self._open_table, self._decided))
+        follower = Follower(self._store, holding)
+        try:
+            # What changed since the snapshot was built is part of the first answer.
+            follower.catch_up()
+        except SightlineError:
+            self._again[version] = time.monotonic() + _RETRY_S
+            raise
         for kept in (self._gone, self._again, self._awaited):
             kept.pop(version, None)
         if version in self._damages:
@@ -447,11 +462,15 @@ class Host:
         with self._trust:
             # A query that comes at once may find that a file cannot be trusted.
             self._held[version] = holding
-            self._followers[version] = Follower(self._store, holding)
-            self._beacons[version] = Beacon(
-                self._store, self._service(ROLE, version, tuple(every[n].shard for n in own))
-            )
+            self._followers[version] = follower
+            self._advertise(version)
         self._look.set()
+
+    def _advertise(self, version: UUID) -> None:
+        """Say that this host serves a snapshot that it holds, unless it was distrusted."""
+        if version in self._held:
+            numbers = tuple(self._held[version].parts)
+            self._beacons[version] = Beacon(self._store, self._service(ROLE, version, numbers))
 
     def _open(
         self, snapshot: Snapshot, every: list[Shard], own: list[int]

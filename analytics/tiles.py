@@ -127,6 +127,7 @@ class MapTable:
         self._images = raw.astype(np.uint8, copy=False).reshape(-1, 16)[: len(table)]
         self._listings = table["listing_id"].combine_chunks()
         self._made, self._late = len(table), np.empty(0, np.int64)
+        self._halves: NDArray[np.uint64] | None = None
         self._cache: OrderedDict[tuple[int, int, int, int], NDArray[np.int64]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -219,6 +220,7 @@ class MapTable:
             _images=np.concatenate([self._images, images]),
             _listings=pa.concat_arrays([self._listings, pa.array(listings, pa.string())]),
             _late=late,
+            _halves=None,
             _cache=OrderedDict(),
             _lock=threading.Lock(),
         )
@@ -334,21 +336,27 @@ class MapTable:
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Row numbers of images, uint8 (N, 16) -> int64 (N,); -1 for those not on the map."""
-        order = self._arrays["by_image"]
-        mine = np.ascontiguousarray(self._images[order]).view(">u8").astype(np.uint64)
-        asked = np.ascontiguousarray(images).view(">u8").astype(np.uint64).reshape(-1, 2)
+        order, mine = self._arrays["by_image"], self._first_halves()
+        asked = _numbers(images)
         found = np.full(len(asked), -1, np.int64)
-        at = np.searchsorted(mine[:, 0], asked[:, 0])
+        at = np.searchsorted(mine, asked[:, 0])
         left = np.arange(len(asked))
         # Ids ascend by both halves: of those that share the first half, one after the other.
         while len(left):
             left = left[at[left] < len(order)]
-            left = left[mine[at[left], 0] == asked[left, 0]]
-            same = mine[at[left], 1] == asked[left, 1]
-            found[left[same]] = order[at[left[same]]]
+            left = left[mine[at[left]] == asked[left, 0]]
+            rows = order[at[left]]
+            same = _numbers(self._images[rows])[:, 1] == asked[left, 1]
+            found[left[same]] = rows[same]
             left = left[~same]
             at[left] += 1
         return found
+
+    def _first_halves(self) -> NDArray[np.uint64]:
+        """The first half of each image id, ascending: uint64 (N,). Every shard asks for it."""
+        if self._halves is None:
+            self._halves = _numbers(self._images)[:, 0][self._arrays["by_image"]]
+        return self._halves
 
     def accepts(self, name: str, rule: tuple[str, ...] | Range, held: Mapping[str, str]) -> bool:
         """Whether a filter on an attribute column takes a listing with the attributes `held`."""
@@ -469,3 +477,11 @@ class MapTable:
             if len(self._cache) > _CACHE:
                 self._cache.popitem(last=False)
         return total, rows
+
+
+def _numbers(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Image ids uint8 (N, 16) as numbers that ascend as they do: uint64 (N, 2)."""
+    found: NDArray[np.uint64] = (
+        np.ascontiguousarray(images).view(">u8").astype(np.uint64).reshape(-1, 2)
+    )
+    return found

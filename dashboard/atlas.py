@@ -91,6 +91,10 @@ class Atlas:
         """The memory-mapped table of a map, with clusters and labels as decided."""
         return self.decided(map_id, max_age_s=max_age_s)[1]
 
+    def analysed_table(self, map_id: UUID | None) -> MapTable:
+        """The memory-mapped table of a map, with clusters as the analysis left them."""
+        return self._table(self.resolve(map_id))
+
     def decided(self, map_id: UUID | None, *, max_age_s: float = 0.0) -> tuple[View, MapTable]:
         """A map as decided and its table, both of one reading of the ledger."""
         made = self._table(self.resolve(map_id))

@@ -190,7 +190,8 @@ class Changes:
             if pair in self._made:
                 self._made.move_to_end(pair)
                 return self._made[pair]
-        tables = [self._atlas.table(each) for each in (earlier, later)]
+        # As they were made: means and keys are of those clusters, not of what was decided since.
+        tables = [self._atlas.analysed_table(each) for each in (earlier, later)]
         before, after = (comparison.side(self._store, table) for table in tables)
         found = drift.compare(before, after)
         shown = {each.cluster_key: each.exemplars for each in self._atlas.clusters(later)}

@@ -267,7 +267,8 @@ def _coco(store: Store, atlas: Atlas, *, history: bool, version: str) -> Iterato
         "contributor": "Sightline",
     }
     yield b'{"info":' + _json(info) + b',"licenses":[],"images":['
-    categories: dict[tuple[str, str], int] = {}
+    # Two clusters may have one name, and are two categories.
+    categories: dict[tuple[str, str, str], int] = {}
     with tempfile.TemporaryFile() as waiting:
         annotations = 0
         for number, row in enumerate(rows(store, atlas), 1):
@@ -283,16 +284,17 @@ def _coco(store: Store, atlas: Atlas, *, history: bool, version: str) -> Iterato
                 if value := getattr(row, name):
                     shown[name] = value
             yield (b"," if number > 1 else b"") + _json(shown)
-            for kind, name in (("label", row.label), ("cluster", row.cluster)):
-                if name:
-                    key = (kind, name)
-                    category = categories.setdefault(key, len(categories) + 1)
+            clustered = ("cluster", row.cluster, row.cluster_key)
+            for named in (("label", row.label, ""), clustered):
+                if named[1]:
+                    category = categories.setdefault(named, len(categories) + 1)
                     annotations += 1
                     line = {"id": annotations, "image_id": number, "category_id": category}
                     waiting.write((b"," if annotations > 1 else b"") + _json(line))
         listed = [
             {"id": category, "name": name, "supercategory": kind}
-            for (kind, name), category in categories.items()
+            | ({"cluster_key": key} if key else {})
+            for (kind, name, key), category in categories.items()
         ]
         yield b'],"categories":' + _json(listed) + b',"annotations":['
         waiting.seek(0)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from analytics.decided import kind_of
+from analytics import regroup
+from analytics.decided import LABEL, MERGE, PREFIXES, RENAME, SPLIT, VERDICT, kind_of
 from cql.access import blocks
 from cql.errors import InputError
 from cql.ledger import Wanted
 from cql.records import Decision
 from cql.store import Store
+from dashboard import doubles, ledger
+from dashboard.labelling import clean_label
 
 KIND = "replay"
 _SUBJECTS = 2_000
@@ -37,13 +40,15 @@ def replay(store: Store, decisions: Iterable[Decision], *, author: str, source: 
 
     The history of a subject here must be the beginning of that in the file, else it is kept as it
     is. Ids of images, and keys of clusters that the analysis finds anew, follow from the photos, so
-    they are the same in another collection of them. InputError for a ledger with gaps.
+    they are the same in another collection of them. InputError, before anything is appended, for a
+    ledger with gaps or with a decision that could not have been made here.
     """
     histories: dict[str, list[Decision]] = {}
     for decision in decisions:
-        if not kind_of(decision.subject):
-            raise InputError(f"no kind of decision has the subject {decision.subject[:80]!r}")
+        _check(decision)
         histories.setdefault(decision.subject, []).append(decision)
+    for subject, history in histories.items():
+        histories[subject] = _ordered(history)
     appended = known = 0
     kept: list[str] = []
     batch = uuid4()
@@ -51,7 +56,7 @@ def replay(store: Store, decisions: Iterable[Decision], *, author: str, source: 
         here = store.histories(some)
         waiting: dict[str, list[Decision]] = {}
         for subject in some:
-            theirs = _ordered(histories[subject])
+            theirs = histories[subject]
             ours = here.get(subject, [])
             same = min(len(ours), len(theirs))
             if [_said(each) for each in ours[:same]] != [_said(each) for each in theirs[:same]]:
@@ -86,6 +91,49 @@ def replay(store: Store, decisions: Iterable[Decision], *, author: str, source: 
         kept=len(kept),
         kept_subjects=tuple(kept[:20]),
     )
+
+
+def _id(text: str) -> None:
+    # As it is written everywhere: what is looked up is the text.
+    if str(UUID(text)) != text:
+        raise ValueError(f"{text[:80]!r} is an id in another form")
+
+
+def _verdict(text: str) -> None:
+    if text not in ledger.VERDICTS:
+        raise ValueError(f"a verdict is one of {ledger.VERDICTS}, got {text[:80]!r}")
+
+
+def _double(text: str) -> None:
+    verdict, _, digest = text.partition(":")
+    doubles.value(verdict, digest)
+
+
+_VALUES: dict[str, Callable[[str], object]] = {
+    RENAME: ledger.clean_name,
+    VERDICT: _verdict,
+    LABEL: clean_label,
+    MERGE: _id,
+    SPLIT: regroup.read,
+    doubles.KIND: _double,
+}
+"""What refuses a value that a decision of a kind cannot have; "" takes any back."""
+
+
+def _check(decision: Decision) -> None:
+    """InputError for what no view could show: the ledger would keep it for ever."""
+    kind = kind_of(decision.subject)
+    if not kind:
+        raise InputError(f"no kind of decision has the subject {decision.subject[:80]!r}")
+    try:
+        _id(decision.subject.removeprefix(PREFIXES[kind]))
+        if decision.value:
+            _VALUES[kind](decision.value)
+    except (ValueError, InputError) as error:
+        raise InputError(
+            f"version {decision.version} of {decision.subject[:80]!r} is no {kind} that can be "
+            f"made ({error}): replay the file as it was exported, a spreadsheet may have cut it"
+        ) from error
 
 
 def _ordered(history: list[Decision]) -> list[Decision]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.pointers import LIVE, live_of, live_snapshots
+from analytics.request import K_MAX
 from analytics.search import Request, Result, Searcher
 from cql.errors import InputError
 from cql.records import Hit, Model, Query
@@ -39,26 +40,37 @@ Picture = tuple[bytes, str]
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a page of hits begins: behind a hit, of which `read` came so far, `hidden` unseen."""
+    """Where a page of hits begins: behind a hit, of which `read` came so far, `hidden` unseen.
+
+    They are of one `attempt`, which has `total`: the query may be asked again between two pages.
+    """
 
     read: int
     hidden: int
+    total: int
+    attempt: UUID
     score: float
     listing_id: str
 
     def write(self) -> str:
         """The text that the next page is asked with."""
-        return f"{self.read},{self.hidden},{self.score!r},{self.listing_id}"
+        counts = f"{self.read},{self.hidden},{self.total}"
+        return f"{counts},{self.attempt},{self.score!r},{self.listing_id}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """InputError for a text that `write` did not make."""
         try:
-            read, hidden, score, listing_id = text.split(",", 3)
-            found = cls(int(read), int(hidden), float(score), listing_id)
+            *counts, attempt, score, listing_id = text.split(",", 5)
+            read, hidden, total = map(int, counts)
+            found = cls(read, hidden, total, UUID(attempt), float(score), listing_id)
         except ValueError:
             found = None
-        if found is None or not math.isfinite(found.score) or not 0 <= found.hidden <= found.read:
+        if (
+            found is None
+            or not math.isfinite(found.score)
+            or not 0 <= found.hidden <= found.read <= found.total <= K_MAX
+        ):
             raise InputError(
                 f"after must be the next_after of the page before, got {text[:80]!r}: leave it out "
                 "to begin at the first hit"
@@ -138,6 +150,7 @@ class Searches:
         if cursor is not None:
             # Only its place counts, so any image will do.
             behind = Hit(score=cursor.score, listing_id=cursor.listing_id, image_id=query_id)
+            found = replace(found, attempt=cursor.attempt, hits=cursor.total)
         read = cursor.read if cursor else 0
         hits = self._store.hits_of(found, limit=limit, after=behind, read=read)
         titles = self._store.titles_of(hit.listing_id for hit in hits)
@@ -230,8 +243,11 @@ class Searches:
         hidden += len(hits) - len(left)
         read += len(hits)
         following: Any = None
-        if hits and read < query.hits:
-            following = Cursor(read, hidden, hits[-1].score, hits[-1].listing_id).write()
+        if hits and read < query.hits and query.attempt is not None:
+            last = hits[-1]
+            following = Cursor(
+                read, hidden, query.hits, query.attempt, last.score, last.listing_id
+            ).write()
         return present.search_view(
             replace(query, hits=query.hits - hidden),
             shown,

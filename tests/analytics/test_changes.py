@@ -113,7 +113,52 @@ def test_a_host_that_starts_again_reads_the_log_from_its_snapshot_on(world: Make
     one.close()
     one.host()
     with searcher(one) as find:
+        # At once: no answer is of the snapshot alone.
+        assert agrees(one, find, query)
+
+
+def test_a_damaged_vector_stops_no_other_change(
+    world: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = world()
+    collection(one, cuts=1, hosts=1)
+    query = unit(np.random.default_rng(8), 1, DIM)[0]
+
+    def names() -> set[str]:
+        found = find.search(Request(vectors=query[None], k=1000))
+        assert found.behind == 0
+        return {hit.listing_id for hit in found.hits}
+
+    with searcher(one) as find:
+        before = names()
+        put(one, "l003", query[None])
+        whole = one.store.features["l003"][-1]
+        one.store.features["l003"][-1] = replace(whole, crc32c=whole.crc32c ^ 1)
+        put(one, "brand new", query[None])
+        until(lambda: "brand new" in names())
+        # It is shown as it was.
+        assert names() == before | {"brand new"}
+        assert "listing l003 is shown as it was" in caplog.text
+        one.store.features["l003"][-1] = whole
         until(lambda: agrees(one, find, query))
+    assert caplog.text.count("listing l003 is shown as it was") == 1
+
+
+def test_a_snapshot_that_is_wanted_again_is_served_again(world: Make) -> None:
+    one = world()
+    collection(one, cuts=1, hosts=0)
+    host = one.held()
+    try:
+        version = one.store.pointers["snapshot"]
+        one.store.pointers["snapshot"] = uuid4()
+        host.refresh()
+        assert one.store.services("host") == []
+        one.store.pointers["snapshot"] = version
+        host.refresh()
+        (row,) = one.store.services("host")
+        assert row.snapshot_id == version
+    finally:
+        host.close()
 
 
 def test_an_entry_that_arrives_late_is_not_lost(world: Make) -> None:

@@ -44,6 +44,7 @@ def compare(
 ) -> Row:
     """Make a row: `target` bounds the ratio from above where there is a peer, else `ours`.
 
+    What is not `identical` to brute force, where the quality says so, meets no target.
     ValueError for a figure that is not finite, and for a peer's that is not positive.
     """
     for name, value in (("ours", ours), ("theirs", theirs), ("target", target)):
@@ -53,6 +54,7 @@ def compare(
         raise ValueError(f"a peer's figure must be above 0, got {theirs} for {work!r}")
     ratio = None if theirs is None else ours / theirs
     judged = ours if ratio is None else ratio
+    same = (quality or {}).get("identical", True) is True
     return Row(
         work=work,
         size=size,
@@ -62,7 +64,7 @@ def compare(
         theirs=theirs,
         ratio=ratio,
         target=target,
-        ok=None if target is None else judged <= target,
+        ok=None if target is None else judged <= target and same,
         quality=dict(quality or {}),
     )
 

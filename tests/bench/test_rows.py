@@ -23,6 +23,12 @@ def test_without_a_peer_the_target_bounds_the_figure_itself() -> None:
     assert compare("fixed", "1", 15.1, unit="ms", target=15.0).ok is False
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_wrong_answer_meets_no_target(same: bool) -> None:
+    row = compare("q", "1", 1.0, unit="ms", target=15.0, quality={"identical": same})
+    assert row.ok is same
+
+
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
 def test_what_is_no_number_is_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match="finite"):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,10 @@ WRITTEN = 20_000
 
 SAI_ROWS = 20_000
 """Most rows that are loaded into Cassandra's own index: it takes a few hundred a second."""
+
+
+Seen = tuple[str, UUID, float]
+"""A hit: listing, the image that won, score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +75,9 @@ class Bench:
         same, shares, rescored = True, [], []
         for turn, answer in enumerate(self.answers):
             result = self.ask(turn)
-            hits = [(hit.listing_id, hit.image_id, hit.score) for hit in result.hits]
-            wanted = [
-                (self.dataset.listing_id(int(own)), self.dataset.image_id(int(row)), float(score))
-                for own, row, score in zip(answer.listings, answer.rows, answer.scores, strict=True)
-            ]
-            same = same and hits == wanted
-            found = {hit[0] for hit in hits}
+            wanted = self._wanted(answer)
+            same = same and _seen(result) == wanted
+            found = {hit.listing_id for hit in result.hits}
             shares.append(len(found & {each[0] for each in wanted}) / len(wanted))
             rescored.append(int(getattr(result, "rescored", 0)))
         return {
@@ -84,6 +85,12 @@ class Bench:
             "recall@100 ours": float(np.mean(shares)),
             "rescored": int(median(rescored)),
         }
+
+    def _wanted(self, answer: Answer) -> list[Seen]:
+        return [
+            (self.dataset.listing_id(int(own)), self.dataset.image_id(int(row)), float(score))
+            for own, row, score in zip(answer.listings, answer.rows, answer.scores, strict=True)
+        ]
 
     def one_query(self) -> list[Row]:
         """One query beside the peers that the targets name."""
@@ -122,14 +129,18 @@ class Bench:
         """32 queries that arrive at once, time a query, beside the peers' batches."""
         asked = self.dataset.queries(CROWD, self.service.vectors)
         targets = {"NumPy": 0.5, "FAISS": 0.15}
+        wanted = [
+            self._wanted(truth(self.dataset, self.service.vectors, each, K)) for each in asked
+        ]
         rows = []
         with ThreadPoolExecutor(CROWD) as pool:
             barrier = threading.Barrier(CROWD)
 
-            def ask(number: int) -> None:
+            def ask(number: int) -> Result:
                 barrier.wait()
-                self.service.searcher.search(Request(vectors=asked[number][None], k=K))
+                return self.service.searcher.search(Request(vectors=asked[number][None], k=K))
 
+            same = [_seen(result) for result in pool.map(ask, range(CROWD))] == wanted
             for peer in peers.exact(self.plan.threads):
                 with closing(peer):
                     peer.prepare(self.service.path)
@@ -146,6 +157,7 @@ class Bench:
                         seconds,
                         peer=f"{peer.name} batch",
                         target=targets[peer.name.split()[0]],
+                        quality={"identical": same},
                         share=CROWD,
                     )
                 )
@@ -366,6 +378,10 @@ class Bench:
             target=target,
             quality={**spread, **(quality or {}), "threads": self.plan.threads},
         )
+
+
+def _seen(result: Result) -> list[Seen]:
+    return [(hit.listing_id, hit.image_id, hit.score) for hit in result.hits]
 
 
 def _timed(call: Callable[[], object]) -> float:

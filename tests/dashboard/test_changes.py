@@ -8,15 +8,19 @@ from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
 
 from analytics.resize import resize
+from analytics.search import Searcher
+from analytics.tiles import Selection
 from cql.errors import NotFoundError
 from cql.records import ClusterChange, Comparison, Listing, MapVersion, NewOutlier
 from cql.store import Store
 from dashboard import figures
 from dashboard.atlas import Atlas
 from dashboard.changes import Changes, ChangesView
+from dashboard.decisions import Decisions
 from dashboard.pages import changes as page
 from dashboard.state import ChangesState
 from tests.analytics.conftest import World
@@ -82,6 +86,31 @@ def test_pairs_of_maps_are_read_or_compared(world: World) -> None:
         changes.read(None, uuid4(), limit=5)
     with pytest.raises(NotFoundError):
         changes.read(uuid4(), None, limit=5)
+
+
+def test_decisions_do_not_change_what_changed(world: World) -> None:
+    """Maps are compared as they were made: a part of a split has no mean and no key there."""
+    first, _, third = maps(world, 3)
+    store = cast("Store", world.store)
+    wanted = reader(world).read(first.map_id, third.map_id, limit=5)
+    atlas = Atlas(world.settings, store, clock=iter(range(0, 10**6, 10)).__next__)
+    decisions = Decisions(store, cast("Searcher", None), atlas)
+    largest, other = [each.cluster for each in atlas.view(third.map_id).clusters][:2]
+    images = [
+        image
+        for image, _ in atlas.table(third.map_id).ids(
+            np.flatnonzero(atlas.table(third.map_id).clusters == largest.cluster)[:3]
+        )
+    ]
+    chosen: dict[str, Any] = {"selection": Selection(), "images": images, "map_id": third.map_id}
+    seen = decisions.split_preview(**chosen)
+    decisions.split(**chosen, name="Apart", author="ann", versions=seen.versions)
+    keys = [largest.cluster_key, other.cluster_key]
+    merging = decisions.merge_preview(keys)
+    decisions.merge(keys, author="ann", versions=merging.versions)
+    found = Changes(store, atlas).read(first.map_id, third.map_id, limit=5)
+    assert found == wanted
+    assert len(atlas.view(third.map_id).clusters) > 1
 
 
 def test_a_size_is_compared_with_the_data_before(world: World) -> None:

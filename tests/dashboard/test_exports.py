@@ -6,6 +6,9 @@ import contextlib
 import csv
 import io
 import json
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,6 +19,7 @@ from starlette.testclient import TestClient
 
 from analytics import decided
 from cql.errors import InputError
+from cql.records import Decision
 from dashboard import app, cli, commands, exports
 from dashboard.replay import replay
 from dashboard.services import Services
@@ -182,6 +186,50 @@ def test_what_was_decided_otherwise_here_stays(world: World) -> None:
     assert found.kept_subjects == (f"label:{image}",)
     assert decided.labels(there)[image] == "tap"
     assert found.appended == len(held) - 1
+
+
+@pytest.mark.parametrize(
+    ("subject", "value"),
+    [
+        ("split:{key}", '{"map": "cut off by a sprea'),
+        ("merge:{key}", "no id"),
+        ("merge:{key}", "{KEY}"),
+        ("label:abc", "tap"),
+        ("label:{KEY}", "tap"),
+        ("label:{key}", "x" * 81),
+        ("image:{key}", "odd"),
+        ("cluster:{key}", " \n"),
+        ("duplicates:{key}", "maybe:00"),
+        ("nothing:{key}", "tap"),
+    ],
+)
+def test_a_decision_that_could_not_be_made_is_not_replayed(subject: str, value: str) -> None:
+    own = str(UUID(int=0xABC))
+    names = {"{key}": own, "{KEY}": own.upper()}
+    for name, text in names.items():
+        subject, value = subject.replace(name, text), value.replace(name, text)
+    there: Any = MemoryStore()
+    good = Decision(
+        subject=f"label:{own}", version=1, kind="label", value="tap", author="a", reason="",
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"subject|can be made"):
+        replay(there, [good, replace(good, subject=subject, value=value)], author="a", source="x")
+    assert not list(there.iter_decisions())
+
+
+def test_clusters_of_one_name_are_two_categories(world: World) -> None:
+    keys = [each.key for each in world.services.clusters() if not each.merged][:2]
+    for one in keys:
+        world.services.rename_cluster(one, "Same", author="a", expected_version=0)
+    found = json.loads(written(world, "coco"))
+    named = [each for each in found["categories"] if each["name"] == "Same"]
+    same = {each["id"]: each["cluster_key"] for each in named}
+    assert sorted(same.values()) == sorted(map(str, keys))
+    held = Counter(same.get(each["category_id"]) for each in found["annotations"])
+    table = csv.DictReader(io.StringIO(written(world, "csv").decode(), newline=""))
+    rows = Counter(row["cluster_key"] for row in table)
+    assert all(held[str(one)] == rows[str(one)] > 0 for one in keys)
 
 
 def test_a_part_of_a_ledger_and_a_damaged_file_are_refused(world: World, tmp_path: Path) -> None:

@@ -151,7 +151,11 @@ def test_a_long_result_is_read_page_by_page(page: Page) -> None:
     assert read == [name for name in whole if name != whole[5]]
     assert ranks == list(range(1, 39))
     assert part["hits_total"] == 38
-    for broken in ("x", "1,2,3", "1,2,nan,a", "1,2,0.5,a", "-1,0,0.5,a"):
+    own = UUID(int=1)
+    for broken in (
+        "x", "1,2,3", f"1,2,9,{own},nan,a", f"1,2,9,{own},0.5,a", f"-1,0,9,{own},0.5,a",
+        f"8,0,7,{own},0.5,a", f"8,0,10001,{own},0.5,a", "8,0,9,me,0.5,a", "8,0,0.5,a",
+    ):  # fmt: skip
         path = f"/api/v1/queries/{found['query_id']}"
         answer = page.client.get(path, params={"after": broken})
         assert answer.status_code == 400, broken
@@ -159,7 +163,7 @@ def test_a_long_result_is_read_page_by_page(page: Page) -> None:
 
 
 def test_a_cursor_keeps_ids_with_commas() -> None:
-    cursor = Cursor(200, 3, 0.1 + 0.2, "a,b,,c")
+    cursor = Cursor(200, 3, 900, UUID(int=7), 0.1 + 0.2, "a,b,,c")
     assert Cursor.parse(cursor.write()) == cursor
 
 

@@ -307,6 +307,28 @@ def test_a_published_query_reopens_without_searching(
 
 
 @pytest.mark.service
+def test_pages_are_of_one_attempt(services: Services, store: Store) -> None:
+    """A search that is asked again between two pages does not change the second."""
+    query = Query(
+        query_id=uuid5(NAMESPACE, "paged"), spec='{"k":3}', model_id="m", snapshot_id=SNAPSHOT,
+    )  # fmt: skip
+    first, again = (
+        [Hit(score=top - 0.1 * n, listing_id=f"listing-{n}", image_id=image_id(n)) for n in order]
+        for top, order in ((0.9, (0, 1, 2)), (0.5, (3, 0)))
+    )
+    store.publish(query, uuid5(NAMESPACE, "first"), first)
+    page = services.query(query.query_id, limit=2)
+    assert page.next_after is not None
+    store.publish(query, uuid5(NAMESPACE, "again"), again)
+    rest = services.query(query.query_id, limit=2, after=page.next_after)
+    shown = [(hit.rank, hit.listing_id) for hit in (*page.hits, *rest.hits)]
+    assert shown == [(1, "listing-0"), (2, "listing-1"), (3, "listing-2")]
+    assert (rest.hits_total, rest.next_after) == (3, None)
+    anew = services.query(query.query_id, limit=2)
+    assert [hit.listing_id for hit in anew.hits] == ["listing-0", "listing-3"]
+
+
+@pytest.mark.service
 def test_an_upload_needs_an_engine(services: Services, store: Store) -> None:
     snapshot = Snapshot(
         snapshot_id=SNAPSHOT, model_id="m", rows=4, listings=4, dim=2, shards=0, watermark=NOW,
