@@ -33,7 +33,7 @@ class Acting:
             return ledger.undo(
                 self._store, subject, author=author, expected_version=expected_version
             )
-        batch = _batch_id(subject)
+        batch = batch_id(subject)
         done, refused = self._take_back(batch, author=author)
         if not done:
             if refused:
@@ -82,7 +82,8 @@ class Acting:
         return DoneView(subject=f"{BATCH}{batch}", version=1, appended=len(done))
 
 
-def _batch_id(subject: str) -> UUID:
+def batch_id(subject: str) -> UUID:
+    """The id of a batch, by the subject that `DoneView` names it with. InputError."""
     try:
         return UUID(subject.removeprefix(BATCH))
     except ValueError:

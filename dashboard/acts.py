@@ -27,7 +27,8 @@ class DoneView:
 class MergeView:
     """What clusters would be together: `into` keeps its key, `versions` are what a merge expects.
 
-    `versions` are of the merge of each key, `name_version` is of the name of `into`.
+    `versions` are of the merge of each key, `name_version` is of the name of `into`, `state` is of
+    all that they were merged of and split into.
     """
 
     into: UUID
@@ -38,6 +39,7 @@ class MergeView:
     listings: int
     versions: Mapping[UUID, int]
     name_version: int
+    state: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

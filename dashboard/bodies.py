@@ -165,6 +165,7 @@ class MergeBody(KeysBody):
     versions: dict[UUID, int] = Field(default={}, description="As of the preview.")
     name: str = Field(default="", description="Without it, the name of the largest.")
     name_version: int = Field(default=0, ge=0, description="As of the preview.")
+    state: str = Field(default="", max_length=64, description="As of the preview.")
     author: Author = "analyst"
     reason: Reason = ""
 

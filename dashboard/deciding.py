@@ -59,6 +59,7 @@ def _clusters(router: APIRouter, services: Services) -> None:
             versions=body.versions,
             name=body.name,
             name_version=body.name_version,
+            state=body.state,
             reason=body.reason,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -16,11 +18,11 @@ from analytics.effective import Effective, View
 from analytics.identity import packed
 from analytics.regroup import Part, Split
 from analytics.tiles import MapTable, Selection
-from cql.errors import InputError, NotFoundError
+from cql.errors import ConflictError, InputError, NotFoundError
 from cql.ledger import Wanted, lost
 from cql.records import Decision
 from dashboard import ledger
-from dashboard.acting import Acting
+from dashboard.acting import Acting, batch_id
 from dashboard.acts import DoneView, MergeView, SplitView
 
 MERGE_MAX = 200
@@ -36,21 +38,22 @@ class Grouping(Acting):
         found = _clusters(view, keys)
         largest = max(found, key=lambda each: (each.cluster.size, -each.cluster.cluster))
         into = largest.cluster.cluster_key
-        others = [each.cluster.cluster_key for each in found if each is not largest]
-        names = ledger.names(self._store, [each.cluster.cluster_key for each in found])
+        chosen = [each.cluster.cluster_key for each in found]
+        names = ledger.names(self._store, chosen)
         shown = [
             names.get(each.cluster.cluster_key, ("", 0))[0] or each.cluster.name for each in found
         ]
         rows = np.flatnonzero(np.isin(table.clusters, [each.cluster.cluster for each in found]))
         return MergeView(
             into=into,
-            keys=tuple(each.cluster.cluster_key for each in found),
+            keys=tuple(chosen),
             names=tuple(shown),
             name=shown[found.index(largest)],
             images=len(rows),
             listings=table.gist(rows, 1).listings,
-            versions=_versions(view, MERGE, others),
+            versions=_versions(view, MERGE, chosen),
             name_version=names.get(into, ("", 0))[1],
+            state=_state(view, found),
         )
 
     def merge(
@@ -61,15 +64,19 @@ class Grouping(Acting):
         versions: Mapping[UUID, int],
         name: str = "",
         name_version: int = 0,
+        state: str = "",
         reason: str = "",
     ) -> DoneView:
         """Make clusters of the live map one, with a name ("" keeps that of the largest).
 
-        `versions` and `name_version` as `merge_preview` gave them. All of it or nothing:
-        ConflictError when somebody decided about one of them meanwhile.
+        `versions`, `name_version` and `state` ("": what it is now) as `merge_preview` gave them.
+        All of it or nothing: ConflictError when somebody merged or split one of them meanwhile, or
+        merged another into one of them.
         """
         with self._conflicts_first(MERGE, versions, name, author):
             seen = self.merge_preview(keys)
+        if state and seen.state != state:
+            raise self._moved(seen.keys, author)
         wanted = [
             Wanted(
                 subject=subject_of(MERGE, key),
@@ -90,7 +97,35 @@ class Grouping(Acting):
                     expected_version=name_version,
                 )
             )
-        return self._together(wanted, kind=MERGE, author=author, reason=reason)
+        done = self._together(wanted, kind=MERGE, author=author, reason=reason)
+        # Two merges that share a cluster are about different subjects: neither refuses the other.
+        if not self._made(seen):
+            self._take_back(batch_id(done.subject), author=author)
+            raise self._moved(seen.keys, author)
+        return done
+
+    def _made(self, seen: MergeView) -> bool:
+        """Whether what was merged is what the preview showed, and no more."""
+        view = self._atlas.view(None)
+        found = [each for each in view.clusters if each.cluster.cluster_key == seen.into]
+        return bool(found) and _state(view, found) == seen.state
+
+    def _moved(self, keys: Sequence[UUID], author: str) -> ConflictError:
+        """The error of a merge whose clusters are not what they were, with who else decided."""
+        units = set(keys)
+        for each in self._atlas.view(None).clusters:
+            if units & set(each.units):
+                units |= set(each.units)
+        subjects = [subject_of(kind, key) for kind in (MERGE, SPLIT) for key in units]
+        others = [
+            each for each in self._store.decisions_of(subjects).values() if each.author != author
+        ]
+        newest = max(others, key=lambda each: each.at, default=None)
+        by = f" by {newest.author}" if newest else ""
+        return ConflictError(
+            f"the {len(keys)} clusters must be what the preview showed, one of them was merged or "
+            f"split{by} meanwhile: read it again"
+        )
 
     def split_preview(
         self,
@@ -242,6 +277,14 @@ def _clusters(view: View, keys: Sequence[UUID]) -> list[Effective]:
 def _versions(view: View, kind: str, keys: Iterable[UUID]) -> dict[UUID, int]:
     """Versions of the decisions that the view shows: what was decided since is a conflict."""
     return {key: view.versions.get(subject_of(kind, key), 0) for key in keys}
+
+
+def _state(view: View, found: Iterable[Effective]) -> str:
+    """A text that changes when one of these is merged with another, or split."""
+    units = sorted({unit for each in found for unit in each.units}, key=str)
+    splits = _versions(view, SPLIT, units)
+    told = json.dumps([(str(unit), splits[unit]) for unit in units])
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def _units(view: View, table: MapTable) -> tuple[NDArray[np.int64], Sequence[UUID]]:

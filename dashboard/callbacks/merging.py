@@ -71,6 +71,7 @@ def register(app: dash.Dash, services: Services) -> None:
             versions={UUID(key): version for key, version in seen["versions"].items()},
             name=name,
             name_version=seen["name_version"],
+            state=seen["state"],
         )
         if isinstance(found, Exception):
             return toast(states.message(found), tone="danger"), no_update, uuid4().hex

@@ -26,6 +26,7 @@ def seen(found: MergeView) -> dict[str, Any]:
         "versions": {str(key): version for key, version in found.versions.items()},
         "name": found.name,
         "name_version": found.name_version,
+        "state": found.state,
     }
 
 

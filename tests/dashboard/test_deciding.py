@@ -274,6 +274,56 @@ def _wanted(world: World, number: int, into: UUID) -> list[Any]:
     return [Wanted(subject=subject, kind="merge", value=str(into), expected_version=0)]
 
 
+@pytest.mark.parametrize("at", ["before", "during"])
+@pytest.mark.parametrize("act", ["merge into", "merge away", "split"])
+def test_a_merge_is_of_what_its_preview_showed(
+    world: World, monkeypatch: pytest.MonkeyPatch, act: str, at: str
+) -> None:
+    """Ann merges 1 into 0 while bob decides about 0: their decisions have other subjects."""
+    bob = world.other.decisions
+    keys = sorted([world.key(0), world.key(1)], key=lambda key: -len(world.sets()[key]))
+    seen = world.decisions.merge_preview(keys)
+
+    def decide() -> None:
+        if act == "split":
+            images = sorted(world.sets(world.other)[keys[0]])[:3]
+            found = bob.split_preview(Selection(), images=images)
+            bob.split(Selection(), images=images, name="Apart", author="bob",
+                      versions=found.versions)  # fmt: skip
+            return
+        others = [seen.into, world.key(4 if act == "merge into" else 2)]
+        merging = bob.merge_preview(others)
+        bob.merge(others, author="bob", versions=merging.versions, state=merging.state)
+
+    if at == "during":
+        real = world.decisions._together
+
+        def late(*given: Any, **named: Any) -> Any:
+            decide()
+            return real(*given, **named)
+
+        monkeypatch.setattr(world.decisions, "_together", late)
+    else:
+        decide()
+    wanted = world.sets(world.other)
+    with pytest.raises(ConflictError, match=r"by bob.*read it again"):
+        world.decisions.merge(keys, author="ann", versions=seen.versions, state=seen.state)
+    # What bob decided stands, and nothing of ann's is in force.
+    after = world.sets(world.other)
+    assert after == (wanted if at == "before" else after)
+    assert all(not {keys[0], keys[1]} <= set(each.merged) | {each.key}
+               for each in world.services.clusters())  # fmt: skip
+    authors = {each.author for each in decided_in_force(world)}
+    assert authors == {"bob"}
+
+
+def decided_in_force(world: World) -> list[Any]:
+    newest: dict[str, Any] = {}
+    for each in sorted(world.store.iter_decisions(), key=lambda one: one.version):
+        newest[each.subject] = each
+    return [each for each in newest.values() if each.value]
+
+
 def test_a_split_is_exact_named_and_undone(world: World) -> None:
     plain = world.sets()
     chosen = world.images_in(2)[:7]

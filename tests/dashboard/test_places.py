@@ -142,13 +142,14 @@ def test_the_bar_of_a_merge_shows_what_the_clusters_would_be() -> None:
     other = UUID(int=8)
     found = MergeView(
         into=KEY, keys=(KEY, other), names=("a", "b"), name="a", images=1200, listings=30,
-        versions={other: 2}, name_version=1,
+        versions={other: 2}, name_version=1, state="as it was",
     )  # fmt: skip
     shown = " ".join(text(merging.bar(found)).split())
     assert "2 clusters would be one of 1,200 images, 30 listings" in shown
     assert merging.seen(found) == {
         "keys": [str(KEY), str(other)], "versions": {str(other): 2}, "name": "a",
         "name_version": 1,
+        "state": "as it was",
     }  # fmt: skip
     assert merging.hint(0) is None
     assert "another" in text(merging.hint(1))
