@@ -69,9 +69,12 @@ class Follower:
             self._load_stock()
         self.catch_up()
 
-    def catch_up(self) -> None:
-        """Take in what was logged since the last time. Stock is known only after a `poll`."""
-        began = datetime.now(UTC)
+    def catch_up(self, *, within_s: float = math.inf) -> None:
+        """Take in what was logged since the last time. Stock is known only after a `poll`.
+
+        What is not read `within_s` seconds waits for the next time, and the holding is `behind`.
+        """
+        began, end = datetime.now(UTC), time.monotonic() + within_s
         # Entries of clocks that go ahead of this one are seen now rather than late.
         ahead = began + timedelta(seconds=OVERLAP_S)
         stock: dict[str, None] = {}
@@ -88,7 +91,7 @@ class Follower:
             self._holding.set_stock(
                 {name: name in found and found[name].inventory > 0 for name in names}
             )
-        self._take_in()
+        self._take_in(end)
         self._since = began - timedelta(seconds=OVERLAP_S)
         self._seen = {key: at for key, at in self._seen.items() if at >= self._since}
         self._holding.followed_at = began
@@ -103,10 +106,12 @@ class Follower:
         self._holding.load_stock(names, np.array(levels, bool))
         self._stocked = began
 
-    def _take_in(self) -> None:
+    def _take_in(self, end: float) -> None:
         names = self._holding.own(self._waiting)
+        room = True
         for block in _blocks(names):
-            if self._holding.room() <= 0:
+            room = self._holding.room() > 0
+            if not room or time.monotonic() > end:
                 break
             read = list(self._read(block))
             self._holding.change(read, self._stock_of(block))
@@ -116,7 +121,7 @@ class Follower:
         self._broken &= set(self._waiting)
         # The next snapshot would have no use for what is broken.
         behind = len(self._waiting) - len(self._broken)
-        if behind and not self._holding.behind:
+        if behind and not room and not self._holding.behind:
             log.warning(
                 "%d changed listings wait for the next snapshot: this host has no room for more",
                 behind,

@@ -50,6 +50,9 @@ _RETRY_S = 2.0
 _PATIENCE_S = 60.0
 """Seconds in which another host may come up that has a file: longer than Spark needs for it."""
 
+_CATCH_UP_S = 10.0
+"""A host that starts takes in what changed for so long at most before it serves."""
+
 _PLACED_S = 1.0
 """What was placed on a map is taken in by filters within this time."""
 
@@ -451,7 +454,7 @@ class Host:
         follower = Follower(self._store, holding)
         try:
             # What changed since the snapshot was built is part of the first answer.
-            follower.catch_up()
+            follower.catch_up(within_s=_CATCH_UP_S)
         except SightlineError:
             self._again[version] = time.monotonic() + _RETRY_S
             raise

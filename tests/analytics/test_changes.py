@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analytics import follow, holding, scan
+from analytics import host as hosting
 from analytics.request import Request
 from analytics.scan import Listings
 from analytics.search import Searcher
@@ -115,6 +116,25 @@ def test_a_host_that_starts_again_reads_the_log_from_its_snapshot_on(world: Make
     with searcher(one) as find:
         # At once: no answer is of the snapshot alone.
         assert agrees(one, find, query)
+
+
+def test_a_host_with_much_to_take_in_serves_and_says_how_far_behind_it_is(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = world()
+    collection(one, cuts=1, hosts=0)
+    query = unit(np.random.default_rng(8), 1, DIM)[0]
+    put(one, "brand new", query[None])
+    monkeypatch.setattr(hosting, "_CATCH_UP_S", -1.0)
+    host = one.held()
+    try:
+        with searcher(one) as find:
+            assert find.search(Request(vectors=query[None])).behind == 1
+            host.poll()
+            assert find.search(Request(vectors=query[None])).behind == 0
+            assert agrees(one, find, query)
+    finally:
+        host.close()
 
 
 def test_a_damaged_vector_stops_no_other_change(
