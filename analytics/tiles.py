@@ -339,8 +339,10 @@ class MapTable:
         order, mine = self._arrays["by_image"], self._first_halves()
         asked = _numbers(images)
         found = np.full(len(asked), -1, np.int64)
-        at = np.searchsorted(mine, asked[:, 0])
-        left = np.arange(len(asked))
+        # Ids that ascend are looked up in what lies in the cache.
+        left = np.argsort(asked[:, 0])
+        at = np.empty(len(asked), np.int64)
+        at[left] = np.searchsorted(mine, asked[left, 0])
         # Ids ascend by both halves: of those that share the first half, one after the other.
         while len(left):
             left = left[at[left] < len(order)]
