@@ -72,7 +72,7 @@ class Follower:
     def catch_up(self, *, within_s: float = math.inf) -> None:
         """Take in what was logged since the last time. Stock is known only after a `poll`.
 
-        What is not read `within_s` seconds waits for the next time, and the holding is `behind`.
+        What is not read within `within_s` seconds waits for the next time: the holding is `behind`.
         """
         began, end = datetime.now(UTC), time.monotonic() + within_s
         # Entries of clocks that go ahead of this one are seen now rather than late.
@@ -151,7 +151,6 @@ class Follower:
                     log.error("listing %s is shown as it was: %s", name, error)  # noqa: TRY400
                 self._broken.add(name)
                 continue
-            self._broken.discard(name)
             images = np.frombuffer(ids, np.uint8).reshape(-1, 16)
             # Rows of a listing are in the order of their ids' bytes, as in shards.
             order = np.argsort([each.image_id.bytes for each in features], kind="stable")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from analytics import columns as attributes
 from analytics.columns import Column
+from analytics.identity import halves
 from analytics.regions import Mode, Polygon, Range, Selection, iso, mask
 from analytics.table import BITS, FORMAT, SOFT, build, morton
 from cql.errors import InputError, IntegrityError, NotFoundError
@@ -127,7 +128,7 @@ class MapTable:
         self._images = raw.astype(np.uint8, copy=False).reshape(-1, 16)[: len(table)]
         self._listings = table["listing_id"].combine_chunks()
         self._made, self._late = len(table), np.empty(0, np.int64)
-        self._halves: NDArray[np.uint64] | None = None
+        self._ascending: NDArray[np.uint64] | None = None
         self._cache: OrderedDict[tuple[int, int, int, int], NDArray[np.int64]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -220,7 +221,7 @@ class MapTable:
             _images=np.concatenate([self._images, images]),
             _listings=pa.concat_arrays([self._listings, pa.array(listings, pa.string())]),
             _late=late,
-            _halves=None,
+            _ascending=None,
             _cache=OrderedDict(),
             _lock=threading.Lock(),
         )
@@ -336,29 +337,29 @@ class MapTable:
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Row numbers of images, uint8 (N, 16) -> int64 (N,); -1 for those not on the map."""
-        order, mine = self._arrays["by_image"], self._first_halves()
-        asked = _numbers(images)
-        found = np.full(len(asked), -1, np.int64)
+        order, mine = self._arrays["by_image"], self._high_halves()
+        low, high = halves(images)
+        found = np.full(len(high), -1, np.int64)
         # Ids that ascend are looked up in what lies in the cache.
-        left = np.argsort(asked[:, 0])
-        at = np.empty(len(asked), np.int64)
-        at[left] = np.searchsorted(mine, asked[left, 0])
-        # Ids ascend by both halves: of those that share the first half, one after the other.
+        left = np.argsort(high)
+        at = np.empty(len(high), np.int64)
+        at[left] = np.searchsorted(mine, high[left])
+        # Ids ascend by both halves: of those that share the high half, one after the other.
         while len(left):
             left = left[at[left] < len(order)]
-            left = left[mine[at[left]] == asked[left, 0]]
+            left = left[mine[at[left]] == high[left]]
             rows = order[at[left]]
-            same = _numbers(self._images[rows])[:, 1] == asked[left, 1]
+            same = halves(self._images[rows])[0] == low[left]
             found[left[same]] = rows[same]
             left = left[~same]
             at[left] += 1
         return found
 
-    def _first_halves(self) -> NDArray[np.uint64]:
-        """The first half of each image id, ascending: uint64 (N,). Every shard asks for it."""
-        if self._halves is None:
-            self._halves = _numbers(self._images)[:, 0][self._arrays["by_image"]]
-        return self._halves
+    def _high_halves(self) -> NDArray[np.uint64]:
+        """The high half of each image id, ascending: uint64 (N,). Every shard asks for it."""
+        if self._ascending is None:
+            self._ascending = halves(self._images)[1][self._arrays["by_image"]]
+        return self._ascending
 
     def accepts(self, name: str, rule: tuple[str, ...] | Range, held: Mapping[str, str]) -> bool:
         """Whether a filter on an attribute column takes a listing with the attributes `held`."""
@@ -479,11 +480,3 @@ class MapTable:
             if len(self._cache) > _CACHE:
                 self._cache.popitem(last=False)
         return total, rows
-
-
-def _numbers(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Image ids uint8 (N, 16) as numbers that ascend as they do: uint64 (N, 2)."""
-    found: NDArray[np.uint64] = (
-        np.ascontiguousarray(images).view(">u8").astype(np.uint64).reshape(-1, 2)
-    )
-    return found

@@ -52,6 +52,12 @@ def clean_name(name: str) -> str:
     return text
 
 
+def check_verdict(verdict: str) -> None:
+    """InputError for what is no verdict on an outlier."""
+    if verdict not in VERDICTS:
+        raise InputError(f"a verdict must be one of {VERDICTS}, got {verdict[:80]!r}")
+
+
 def names(store: Store, keys: Iterable[UUID]) -> dict[UUID, tuple[str, int]]:
     """Renames in force: cluster key -> (name, version). An undone rename has an empty name."""
     by_subject = {cluster_subject(key): key for key in keys}

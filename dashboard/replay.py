@@ -99,11 +99,6 @@ def _id(text: str) -> None:
         raise ValueError(f"{text[:80]!r} is an id in another form")
 
 
-def _verdict(text: str) -> None:
-    if text not in ledger.VERDICTS:
-        raise ValueError(f"a verdict is one of {ledger.VERDICTS}, got {text[:80]!r}")
-
-
 def _double(text: str) -> None:
     verdict, _, digest = text.partition(":")
     doubles.value(verdict, digest)
@@ -111,7 +106,7 @@ def _double(text: str) -> None:
 
 _VALUES: dict[str, Callable[[str], object]] = {
     RENAME: ledger.clean_name,
-    VERDICT: _verdict,
+    VERDICT: ledger.check_verdict,
     LABEL: clean_label,
     MERGE: _id,
     SPLIT: regroup.read,

@@ -442,8 +442,7 @@ class Services:
         reason: str = "",
     ) -> VerdictView:
         """Mark an image `outlier` or `fine`; ConflictError when somebody judged it meanwhile."""
-        if verdict not in ledger.VERDICTS:
-            raise InputError(f"a verdict must be one of {ledger.VERDICTS}, got {verdict!r}")
+        ledger.check_verdict(verdict)
         self._store.image(image_id)
         decision = self._store.append_decision(
             ledger.image_subject(image_id),

@@ -21,6 +21,7 @@ from cql.migrations import migrate
 from cql.session import close, connect
 from cql.settings import ROOT, Settings
 from cql.store import Store
+from deploy.cluster import JAVA_OPTIONS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 # Java that lives for seconds does not earn back what its second compiler costs: a third of the
 # processor time of the tests of Cassandra.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+os.environ.setdefault("JDK_JAVA_OPTIONS", JAVA_OPTIONS)
 
 CASSANDRA_HEAP_MB = 512
 SPARK_MEMORY_MB = 1024

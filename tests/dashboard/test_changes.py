@@ -110,7 +110,7 @@ def test_decisions_do_not_change_what_changed(world: World) -> None:
     decisions.merge(keys, author="ann", versions=merging.versions)
     found = Changes(store, atlas).read(first.map_id, third.map_id, limit=5)
     assert found == wanted
-    assert len(atlas.view(third.map_id).clusters) > 1
+    assert any(each.origin for each in atlas.view(third.map_id).clusters)
 
 
 def test_a_size_is_compared_with_the_data_before(world: World) -> None:

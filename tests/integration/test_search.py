@@ -322,8 +322,9 @@ def test_the_hosts_know_of_a_change_of_stock_within_two_seconds(
             left -= done
             assert now - min(began.values()) < 30, f"still waiting for {sorted(left)}"
     assert len(took) == 24
-    # One look at the log that comes late on a busy machine is no defect, within the limit above.
+    # One look at the log that comes late on a busy machine is no defect.
     assert np.median(took) <= 2.0
+    assert max(took) <= 10.0
     # What a page and the API show: how long ago the log was read.
     lag = find.search(Request(vectors=vectors[5:6], k=1, in_stock=True)).lag_s
     assert lag is not None
