@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from analytics import comparison, division, projection
-from analytics.groups import Plant
-from analytics.grown import Grown, path_of
-from analytics.making import STEPS, Making, Parameters, bare, data_of, graphs
-from analytics.pointers import make_default
-from analytics.publish import Made, publish
+from analytics import projection
+from analytics.evidence.groups import Plant
+from analytics.hierarchy.grown import Grown, path_of
+from analytics.hosting.pointers import make_default
+from analytics.making import comparison, division
+from analytics.making.plan import STEPS, Making, Parameters, bare, data_of, graphs
+from analytics.making.publish import Made, publish
+from analytics.making.steps import drop, run
 from analytics.search import Searcher
-from analytics.steps import drop, run
 from analytics.tiles import MapTable
 from cql.errors import ConflictError, NotFoundError, UnavailableError
 from cql.progress import Progress, silent
@@ -62,7 +63,7 @@ def analyse(
     That snapshot is the default one from then on: pages show the map and the searches of one model.
 
     Steps (names given to `progress`): texts, those of `STEPS` (more of them above the size that one
-    node lays out, `analytics.division`), store, changes and tiles. What a
+    node lays out, `analytics.making.division`), store, changes and tiles. What a
     step made is kept in a folder of the map in `data_dir` until the map is live: a run that was
     cancelled, killed or failed continues after its last finished step when it is asked for again.
     `plant` makes copies of images, on which the threshold of near-duplicates is chosen.

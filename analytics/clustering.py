@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import tree as trees
-from analytics.levels import levels
-from analytics.soft import KEPT, soft
-from analytics.spanning import spanning
-from analytics.tree import Linkage
+from analytics.hierarchy import tree as trees
+from analytics.hierarchy.levels import levels
+from analytics.hierarchy.soft import KEPT, soft
+from analytics.hierarchy.spanning import spanning
+from analytics.hierarchy.tree import Linkage
 from cql.errors import InputError
 
 EXEMPLARS = 9

@@ -96,10 +96,10 @@ def _folder(given: str) -> str:
     """Below `NUMBA_CACHE_DIR`, else beside the code; empty where neither can be written."""
     base = Path(given) if given else _HERE / "__pycache__"
     digest = hashlib.sha256()
-    for path in sorted(_HERE.glob("*.py")):
+    for path in sorted(_HERE.rglob("*.py")):
         text = path.read_bytes()
         if b"analytics.compiler import" in text or b"numba" in text:
-            digest.update(path.name.encode() + b"\0" + text)
+            digest.update(path.relative_to(_HERE).as_posix().encode() + b"\0" + text)
     folder = base / f"compiled-{digest.hexdigest()[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """What changed between two maps: clusters that came, went and drifted, images that became outliers.
 
-Clusters are the same where they have one key (`analytics.keys.match`), images where they have
-one id. Every count is over all images of both maps.
+Clusters are the same where they have one key (`analytics.hierarchy.keys.match`), images where
+they have one id. Every count is over all images of both maps.
 """
 
 from __future__ import annotations

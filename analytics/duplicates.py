@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 
-from analytics.copies import Pictures, alike, bits
+from analytics.evidence.copies import Pictures, alike, bits
 from analytics.identity import places
 from analytics.neighbours import Graph
 from cql.progress import Progress, silent

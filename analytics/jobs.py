@@ -17,7 +17,7 @@ from uuid import UUID, uuid4, uuid5
 
 from analytics.cost import Meter
 from analytics.forecast import Forecast, JobStep
-from analytics.steps import KEPT
+from analytics.making.steps import KEPT
 from cql.errors import (
     ConflictError,
     InputError,

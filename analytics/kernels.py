@@ -21,7 +21,7 @@ from cql.codec import NORM_TOLERANCE
 
 if TYPE_CHECKING:
     # The compiler is imported by hosts alone: a web worker starts without it.
-    from analytics.blocks import Block
+    from analytics.scanning.blocks import Block
 
 _ROUNDING = 3e-7
 """Two exact scores of at most 1.01 whose float32 forms are equal differ by less than this."""

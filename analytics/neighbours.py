@@ -1,11 +1,9 @@
-"""The k-nearest-neighbour graph of a snapshot: what it is, and how it is made from the hosts."""
+"""The rows of a snapshot as the hosts have them, and the graph of their k nearest neighbours."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
@@ -18,9 +16,6 @@ from cql import codec
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
 from cql.records import Snapshot
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,34 +115,3 @@ def codes(listings: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     rank = np.empty(len(names), np.int64)
     rank[ordered] = np.arange(len(names))
     return [names[n] for n in ordered], rank[coded.indices.to_numpy(zero_copy_only=False)]
-
-
-def graph(
-    searcher: Searcher,
-    snapshot: Snapshot,
-    rows: Collection,
-    k: int,
-    *,
-    seed: int = 1,
-    spark: SparkSession | None = None,
-    progress: Progress = silent,
-) -> Graph:
-    """Find the k nearest other images of every row: exactly where that is affordable.
-
-    `analytics/linking.py` says how. Spark tasks do the work of large collections when a session is
-    given; the result is the same without.
-    """
-    from analytics import linking
-
-    settings = searcher.settings
-    return linking.link(
-        rows,
-        k,
-        seed=seed,
-        threads=settings.cores or os.cpu_count() or 1,
-        spark=spark if len(rows.listings) >= linking.SPARK_ROWS else None,
-        folder=settings.data_dir / "work",
-        model_id=snapshot.model_id,
-        data=snapshot.fingerprint,
-        progress=progress,
-    )

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.clustering import Clusters
-from analytics.evidence import (
+from analytics.evidence.spots import Spots
+from analytics.evidence.tails import (
     Disagreement,
     Facets,
     Looks,
@@ -27,7 +28,6 @@ from analytics.evidence import (
     together,
 )
 from analytics.neighbours import Graph
-from analytics.spots import Spots
 from cql.progress import Progress, silent
 
 NEIGHBOURS = 30

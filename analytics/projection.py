@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import crowds
-from analytics import layout as optimiser
+from analytics.layouts import crowds
+from analytics.layouts import layout as optimiser
 from analytics.neighbours import Graph
 from cql.progress import Progress, silent
 
@@ -61,15 +61,15 @@ def layout(
 ) -> NDArray[np.float32]:
     """Lay out float32 (N, D) unit vectors from their graph: float32 (N, dims).
 
-    UMAP (McInnes, Healy, Melville, 2018) on the given graph, by `analytics.layout`, seeded: the
-    same input gives the same output for any number of threads. Starts from principal axes, which
-    unlike the spectral start do not depend on whether the graph is connected. Fewer than 8 rows,
-    or rows that are all equal, are laid out by principal axes alone.
+    UMAP (McInnes, Healy, Melville, 2018) on the given graph, by `analytics.layouts.layout`, seeded:
+    the same input gives the same output for any number of threads. Starts from principal axes,
+    which unlike the spectral start do not depend on whether the graph is connected. Fewer than
+    8 rows, or rows that are all equal, are laid out by principal axes alone.
 
     `start` (N, dims) holds an earlier layout in its own units, NaN for rows that it did not have:
     those begin at the weighted mean of their neighbours, the others move a little, and what the
     whole was turned or shifted by is undone. `still`: those that it had stay where they were, bit
-    for bit. A crowd of equal rows is laid out as one (`analytics.crowds`).
+    for bit. A crowd of equal rows is laid out as one (`analytics.layouts.crowds`).
     """
     found = crowds.find(vectors, graph)
 

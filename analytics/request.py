@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.regions import Selection
+from analytics.maps.regions import Selection
 from cql import codec
 from cql.errors import InputError
 

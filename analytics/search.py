@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.examples import Examples, resolve
+from analytics.hosting.placement import ROLE, cover
+from analytics.hosting.pointers import LIVE, version_of
 from analytics.kernels import Images, merge_images
-from analytics.placement import ROLE, cover
-from analytics.pointers import LIVE, version_of
 from analytics.request import K_MAX, Request, check_examples
 from analytics.shared import Shared
 from cql.access import now

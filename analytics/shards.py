@@ -22,14 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analytics.blocks import Block
 from analytics.checksum import DIGITS, Checksum, checksum
-from analytics.codes import Codes, encode_into, unwritten
+from analytics.hosting.pointers import live_snapshots
+from analytics.hosting.shelf import folder, here, is_whole, numbered
+from analytics.hosting.stream import Rows, check_vectors, cut, uuid_bytes
 from analytics.identity import halves
-from analytics.pointers import live_snapshots
-from analytics.rowfile import RowFile
-from analytics.shelf import folder, here, is_whole, numbered
-from analytics.stream import Rows, check_vectors, cut, uuid_bytes
+from analytics.scanning.blocks import Block
+from analytics.scanning.codes import Codes, encode_into, unwritten
+from analytics.scanning.rowfile import RowFile
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
 from cql.records import NAMESPACE, Shard, Snapshot

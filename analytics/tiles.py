@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analytics import columns as attributes
-from analytics.columns import Column
 from analytics.identity import halves
-from analytics.regions import Mode, Polygon, Range, Selection, iso, mask
-from analytics.table import BITS, FORMAT, SOFT, build, morton
+from analytics.maps import columns as attributes
+from analytics.maps.columns import Column
+from analytics.maps.regions import Mode, Polygon, Range, Selection, iso, mask
+from analytics.maps.table import BITS, FORMAT, SOFT, build, morton
 from cql.errors import InputError, IntegrityError, NotFoundError
 from cql.progress import Progress, silent
 from cql.records import MapVersion

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
-from analytics.decided import UNDO
+from analytics.decisions.decided import UNDO
 from analytics.search import Searcher
 from cql.errors import ConflictError, InputError, NotFoundError
 from cql.ledger import BATCH, Wanted

@@ -13,9 +13,9 @@ from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
-from analytics.appended import Tables, counted, counted_groups
-from analytics.effective import View, Views
-from analytics.standing import Standing
+from analytics.decisions.effective import View, Views
+from analytics.decisions.standing import Standing
+from analytics.maps.appended import Tables, counted, counted_groups
 from analytics.tiles import MapTable, Selection
 from cql.errors import NotFoundError
 from cql.records import Cluster, DuplicateGroup, DuplicateRun, Group, MapVersion, Outlier

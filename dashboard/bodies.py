@@ -9,9 +9,9 @@ from uuid import UUID
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from analytics.concept import EXAMPLES_MAX as TAUGHT_MAX
-from analytics.propagation import K_MAX as NEAR_MAX
-from analytics.regions import Selection
+from analytics.learning.concept import EXAMPLES_MAX as TAUGHT_MAX
+from analytics.learning.propagation import K_MAX as NEAR_MAX
+from analytics.maps.regions import Selection
 from analytics.request import BEST_MAX, EXAMPLES_MAX, K_MAX, Request
 from cql.errors import InputError
 from cql.results import NAME_LIMIT

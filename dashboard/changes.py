@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from analytics import comparison, drift
+from analytics import drift
+from analytics.making import comparison
 from cql.errors import NotFoundError
 from cql.records import ClusterChange, Comparison, NewOutlier
 from cql.store import Store

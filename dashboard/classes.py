@@ -9,12 +9,12 @@ from uuid import UUID
 
 import numpy as np
 
-from analytics import ranking
-from analytics.decided import LABEL, PREFIXES
+from analytics.decisions.decided import LABEL, PREFIXES
 from analytics.jobs import submit
-from analytics.learning import KIND_CLASSIFY, known, linear_of
-from analytics.linear import K_MAX, Ranked, Want, confidence
-from analytics.probe import measures_of
+from analytics.learning import ranking
+from analytics.learning.linear import K_MAX, Ranked, Want, confidence
+from analytics.learning.probe import measures_of
+from analytics.learning.training import KIND_CLASSIFY, known, linear_of
 from analytics.search import Searcher
 from cql.errors import InputError, NotFoundError
 from cql.records import Classifier, Suggestion

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from analytics.regions import days
+from analytics.maps.regions import days
 from cql.errors import InputError
 from dashboard.views import ColumnView
 

@@ -9,8 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from analytics.propagation import K_MAX
-from analytics.regions import Selection
+from analytics.learning.propagation import K_MAX
+from analytics.maps.regions import Selection
 from cql.errors import InputError
 from dashboard import exports, reference
 from dashboard.acts import (

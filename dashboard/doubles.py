@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from analytics.decided import PREFIXES, subject_of
+from analytics.decisions.decided import PREFIXES, subject_of
 from cql.errors import InputError, NotFoundError
 from cql.records import Decision, DuplicateGroup, DuplicateRun
 from cql.store import Store

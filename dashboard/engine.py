@@ -21,10 +21,10 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from analytics import learning
+from analytics.hosting.merge import backlogs
+from analytics.hosting.pointers import LIVE, live_snapshots
 from analytics.jobs import Runner, submit, wait
-from analytics.merge import backlogs
-from analytics.pointers import LIVE, live_snapshots
+from analytics.learning import training
 from analytics.search import Searcher
 from cql.errors import ConflictError, InputError, SightlineError, UnavailableError
 from cql.progress import CancelledError, Progress
@@ -41,8 +41,8 @@ from extraction.sandbox import Sandbox
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from analytics.hosts import Hosts
-    from analytics.latecomers import Latecomers
+    from analytics.hosting.hosts import Hosts
+    from analytics.making.latecomers import Latecomers
     from extraction.ingest import IngestReport
     from extraction.job import ExtractReport
     from extraction.models import Embedder
@@ -136,8 +136,8 @@ class Engine:
                 "analyse": self._analyse,
                 sizes.KIND: self._size,
                 stocks.KIND: self._report_stock,
-                learning.KIND_CLASSIFY: self._classify,
-                learning.KIND_CONCEPTS: self._judge_arrivals,
+                training.KIND_CLASSIFY: self._classify,
+                training.KIND_CONCEPTS: self._judge_arrivals,
             }
             log.info("engine %s is ready", self.owner)
             Runner(
@@ -218,7 +218,7 @@ class Engine:
 
     def _analyse(self, parameters: Mapping[str, Any], progress: Progress) -> None:
         from analytics.analysis import Parameters, analyse
-        from analytics.resize import wanted
+        from analytics.making.resize import wanted
         from extraction.copies import Made, make
         from extraction.measures import fill
 
@@ -243,7 +243,7 @@ class Engine:
         progress("analyse", found.rows_scored, found.rows, text)
 
     def _size(self, parameters: Mapping[str, Any], progress: Progress) -> None:
-        from analytics.resize import resize
+        from analytics.making.resize import resize
 
         size, base = parameters.get("size"), parameters.get("map_id")
         found = resize(
@@ -261,7 +261,7 @@ class Engine:
 
     def _classify(self, parameters: Mapping[str, Any], progress: Progress) -> None:
         with Searcher(self.settings, self._open_store) as searcher:
-            made = learning.classify(
+            made = training.classify(
                 self._open_store,
                 searcher,
                 seed=int(parameters.get("seed", SEED)),
@@ -272,12 +272,12 @@ class Engine:
         progress("classify", rows, rows, text)
 
     def _judge_arrivals(self, parameters: Mapping[str, Any], progress: Progress) -> None:
-        learning.judge(self._open_store, self._model_id(parameters), progress=progress)
+        training.judge(self._open_store, self._model_id(parameters), progress=progress)
 
     def _judge(self, model_id: str, progress: Progress) -> None:
         """Let what was learned judge what arrived. The job that it is a step of does not fail."""
         try:
-            learning.judge(self._open_store, model_id, progress=progress)
+            training.judge(self._open_store, model_id, progress=progress)
         except SightlineError as error:
             if isinstance(error, CancelledError):
                 raise
@@ -305,7 +305,7 @@ class Engine:
                 log.warning("a live snapshot of %s is not served: %s", snapshot.model_id, error)
 
     def _host(self, snapshot: Snapshot, beacon: Beacon) -> None:
-        from analytics.hosts import Hosts
+        from analytics.hosting.hosts import Hosts
 
         store = self._open_store
         if self._hosts is None:
@@ -402,7 +402,7 @@ class Engine:
 
     @property
     def _latecomers(self) -> Latecomers:
-        from analytics.latecomers import Latecomers
+        from analytics.making.latecomers import Latecomers
 
         with self._lock:
             if self._late is None:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from analytics.decided import LABEL, PREFIXES, VERDICT
+from analytics.decisions.decided import LABEL, PREFIXES, VERDICT
 from analytics.identity import packed
 from analytics.tiles import MapTable
 from cql.errors import InputError

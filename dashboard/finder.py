@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analytics.regions import Selection
+from analytics.maps.regions import Selection
 from analytics.request import Request
 from cql.errors import InputError
 from cql.settings import Settings

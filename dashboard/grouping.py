@@ -12,11 +12,11 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import regroup
-from analytics.decided import MERGE, RENAME, SPLIT, subject_of
-from analytics.effective import Effective, View
+from analytics.decisions import regroup
+from analytics.decisions.decided import MERGE, RENAME, SPLIT, subject_of
+from analytics.decisions.effective import Effective, View
+from analytics.decisions.regroup import Part, Split
 from analytics.identity import packed
-from analytics.regroup import Part, Split
 from analytics.tiles import MapTable, Selection
 from cql.errors import ConflictError, InputError, NotFoundError
 from cql.ledger import Wanted, lost

@@ -8,8 +8,17 @@ from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
-from analytics import regroup
-from analytics.decided import LABEL, MERGE, PREFIXES, RENAME, SPLIT, UNDO, VERDICT, kind_of
+from analytics.decisions import regroup
+from analytics.decisions.decided import (
+    LABEL,
+    MERGE,
+    PREFIXES,
+    RENAME,
+    SPLIT,
+    UNDO,
+    VERDICT,
+    kind_of,
+)
 from cql.access import blocks
 from cql.errors import InputError
 from cql.ledger import BATCH

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import propagation
-from analytics.decided import LABEL, PREFIXES, subject_of
-from analytics.learning import known
+from analytics.decisions.decided import LABEL, PREFIXES, subject_of
+from analytics.learning import propagation
+from analytics.learning.training import known
 from analytics.tiles import Selection
 from cql.errors import InputError, NotFoundError
 from cql.ledger import BATCH, Wanted

@@ -30,7 +30,7 @@ class BinView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedView:
-    """A trained classifier with its held-out figures (`analytics.probe.Measures`)."""
+    """A trained classifier with its held-out figures (`analytics.learning.probe.Measures`)."""
 
     classifier_id: UUID
     model_id: str

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from analytics.decided import LABEL, PREFIXES, RENAME, UNDO, VERDICT, kind_of, subject_of
-from analytics.standing import Standing
+from analytics.decisions.decided import LABEL, PREFIXES, RENAME, UNDO, VERDICT, kind_of, subject_of
+from analytics.decisions.standing import Standing
 from cql.errors import InputError, NotFoundError
 from cql.records import Decision, Outlier
 from cql.store import Store

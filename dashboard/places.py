@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from analytics.decided import PREFIXES
-from analytics.propagation import K_MAX
+from analytics.decisions.decided import PREFIXES
+from analytics.learning.propagation import K_MAX
 from dashboard.address import pairs_of, single_of, written
 from dashboard.history import KINDS
 from dashboard.state import ExploreState

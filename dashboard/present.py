@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from analytics import jobs
-from analytics.effective import Effective
+from analytics.decisions.effective import Effective
 from analytics.forecast import left_of_step
-from analytics.regions import iso
+from analytics.maps.regions import iso
 from analytics.search import Request, Result
 from analytics.tiles import Column, Facet, Row
 from cql.records import (

@@ -14,7 +14,7 @@ from cql.store import Store
 from cql.wire import Message
 
 if TYPE_CHECKING:
-    from analytics.grown import Preview
+    from analytics.hierarchy.grown import Preview
 
 KEPT = 2
 """Trees that stay open: of the live map, and of the one before."""
@@ -31,7 +31,7 @@ class Previews:
     def stability(self, store: Store, message: Message) -> Message:
         """{map_id} -> what each size gives, as arrays of one length; the size now."""
         from analytics.clustering import least_size
-        from analytics.resize import parameters
+        from analytics.making.resize import parameters
 
         map_id = UUID(str(message.values["map_id"]))
         version = store.map(map_id)
@@ -56,7 +56,7 @@ class Previews:
         return Message({"clusters": clusters, "noise": noise})
 
     def _of(self, store: Store, map_id: UUID) -> Preview:
-        from analytics.grown import Grown, Preview
+        from analytics.hierarchy.grown import Grown, Preview
 
         with self._lock:
             if map_id not in self._open:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, File, Form, Query, UploadFile
 
-from analytics.regions import Selection
+from analytics.maps.regions import Selection
 from analytics.request import BEST_MAX, K_MAX, Request
 from cql.errors import InputError
 from cql.results import NAME_LIMIT

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from analytics import regroup
-from analytics.decided import LABEL, MERGE, PREFIXES, RENAME, SPLIT, VERDICT, kind_of
+from analytics.decisions import regroup
+from analytics.decisions.decided import LABEL, MERGE, PREFIXES, RENAME, SPLIT, VERDICT, kind_of
 from cql.access import blocks
 from cql.errors import InputError
 from cql.ledger import Wanted

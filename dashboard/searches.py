@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.pointers import LIVE, live_of, live_snapshots
+from analytics.hosting.pointers import LIVE, live_of, live_snapshots
 from analytics.request import K_MAX
 from analytics.search import Request, Result, Searcher
 from cql.errors import InputError

@@ -16,8 +16,8 @@ from uuid import UUID
 import numpy as np
 
 from analytics import jobs
-from analytics.decided import DECIDED, RENAME, VERDICT
-from analytics.effective import View
+from analytics.decisions.decided import DECIDED, RENAME, VERDICT
+from analytics.decisions.effective import View
 from analytics.identity import packed
 from analytics.search import Request, Searcher
 from analytics.tiles import MapTable, Selection

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from uuid import UUID
 
-from analytics.regions import days
+from analytics.maps.regions import days
 from dashboard import ids
 from dashboard.address import CONTROL, number, numbers, page_of, pairs_of, real, single_of, written
 from dashboard.terms import Terms, uuid

@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from analytics import ranking
-from analytics.learning import SEED, Teacher, concept_of
-from analytics.linear import Ranked, Want
+from analytics.learning import ranking
+from analytics.learning.linear import Ranked, Want
+from analytics.learning.training import SEED, Teacher, concept_of
 from analytics.search import Searcher
 from cql.errors import InputError, NotFoundError
 from cql.records import Concept

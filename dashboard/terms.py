@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
-from analytics.regions import Selection
+from analytics.maps.regions import Selection
 from analytics.request import EXAMPLES_MAX, K_MAX, Request
 
 NEIGHBOURS: Final = 24

@@ -23,7 +23,7 @@ from typing import Self
 
 import psutil
 
-from analytics.shelf import VARIABLE
+from analytics.hosting.shelf import VARIABLE
 from cql import java
 from cql.embedded import USER, Cassandra, Node
 from cql.errors import UnavailableError

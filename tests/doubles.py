@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from analytics.copies import Pictures
+from analytics.evidence.copies import Pictures
 from extraction.measures import Figures, measure
 
 

@@ -40,6 +40,35 @@ def test_imports_follow_the_arrows(package: str) -> None:
     assert wrong == {}
 
 
+def modules_of(package: str) -> dict[str, set[str]]:
+    """Each module of a package, and the modules of the same package that it imports anywhere."""
+    named = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if "node_modules" not in path.parts and path.name != "__init__.py"
+    }
+    found: dict[str, set[str]] = {}
+    for name, path in named.items():
+        imported: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module)
+                imported.update(f"{node.module}.{alias.name}" for alias in node.names)
+        found[name] = imported & set(named)
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    left = modules_of(package)
+    assert len(left) > 10
+    while free := {name for name, needs in left.items() if not needs & set(left)}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert left == {}
+
+
 @pytest.mark.parametrize("package", ["cql", "analytics", "dashboard"])
 def test_torch_stays_in_extraction(package: str) -> None:
     for path in sorted((ROOT / package).rglob("*.py")):
@@ -48,34 +77,27 @@ def test_torch_stays_in_extraction(package: str) -> None:
 
 
 SCAN = {
-    "analytics.scan", "analytics.survey", "analytics.sweep", "analytics.bounds", "analytics.codes",
-    "analytics.products", "analytics.rescoring", "analytics.batch", "analytics.scores",
-    "analytics.tops", "analytics.firstpass",
+    f"analytics.scanning.{name}"
+    for name in (
+        "scan", "survey", "sweep", "bounds", "codes", "products", "rescoring", "batch", "scores",
+        "tops", "firstpass",
+    )
 }  # fmt: skip
-SCORERS = {"analytics.kernels.best_images", "analytics.linear.over_parts"}
+LINEAR = "analytics.learning.linear"
+SCORERS = {"analytics.kernels.best_images", f"{LINEAR}.over_parts"}
 """The other calls that score rows of shards; their modules also hold what an asker needs."""
 HOSTED = {
-    f"analytics/{name}.py"
-    for name in (
-        "host",
-        "batch",
-        "scan",
-        "ask",
-        "firstpass",
-        "survey",
-        "sweep",
-        "tops",
-        "bounds",
-        "processor",
-        "products",
-        "vectorcode",
-        "rescoring",
-        "scores",
-        "blocks",
-        "holding",
-        "shards",
-    )
-}
+    "analytics/hosting/host.py",
+    "analytics/hosting/holding.py",
+    "analytics/shards.py",
+    *(
+        f"analytics/scanning/{name}.py"
+        for name in (
+            "batch", "scan", "ask", "firstpass", "survey", "sweep", "tops", "bounds", "processor",
+            "products", "vectorcode", "rescoring", "scores", "blocks",
+        )
+    ),
+}  # fmt: skip
 """Modules that run inside tasks of Spark: the host and what it holds, the shards' builder."""
 
 
@@ -121,16 +143,16 @@ def test_vectors_are_scored_in_host_tasks_alone() -> None:
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("import analytics.scan", {"analytics.scan"}),
-        ("import analytics.scan as s", {"analytics.scan"}),
-        ("from analytics import scan, tiles", {"analytics.scan"}),
-        ("def f():\n    from analytics.codes import encode", {"analytics.codes"}),
+        ("import analytics.scanning.scan", {"analytics.scanning.scan"}),
+        ("import analytics.scanning.scan as s", {"analytics.scanning.scan"}),
+        ("from analytics.scanning import keys, scan", {"analytics.scanning.scan"}),
+        ("def f():\n    from analytics.scanning.codes import encode", {"analytics.scanning.codes"}),
         ("from analytics.kernels import best_images", {"analytics.kernels.best_images"}),
         ("from analytics import kernels\nkernels.best_images()", {"analytics.kernels.best_images"}),
-        ("import analytics.linear as l\nl.over_parts(1)", {"analytics.linear.over_parts"}),
-        ("import analytics.linear\nanalytics.linear.over_parts", {"analytics.linear.over_parts"}),
+        (f"import {LINEAR} as l\nl.over_parts(1)", {f"{LINEAR}.over_parts"}),
+        (f"import {LINEAR}\n{LINEAR}.over_parts", {f"{LINEAR}.over_parts"}),
         ("from analytics.kernels import Images, merge_images", set()),
-        ("from analytics.linear import Linear\nLinear.of", set()),
+        ("from analytics.learning.linear import Linear\nLinear.of", set()),
     ],
 )
 def test_the_search_for_scoring_sees_every_import(source: str, found: set[str]) -> None:
@@ -139,7 +161,7 @@ def test_the_search_for_scoring_sees_every_import(source: str, found: set[str]) 
 
 def test_the_searcher_cannot_score() -> None:
     """A web worker, and whoever else searches, does not even load the compiled scan."""
-    wanted = sorted(SCAN | {"numba", "sklearn", "analytics.host"})
+    wanted = sorted(SCAN | {"numba", "sklearn", "analytics.hosting.host"})
     code = (
         "import sys, analytics.search, dashboard.services, dashboard.web; "
         f"print([name for name in {wanted!r} if name in sys.modules])"

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import dash
 from dash import Input, Output, State, no_update
 
-from analytics.regions import Selection
+from analytics.maps.regions import Selection
 from dashboard import ids, undo
 from dashboard.acts import DoneView, SplitView
 from dashboard.callbacks.calls import AUTHOR, call

@@ -6,7 +6,7 @@ from typing import Any
 
 from dash import dcc, html
 
-from analytics.columns import readable
+from analytics.maps.columns import readable
 from dashboard import ids, state
 from dashboard.components.cards import kind_line
 from dashboard.components.gallery import CARDS, tile

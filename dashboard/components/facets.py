@@ -7,7 +7,7 @@ from typing import Any
 
 from dash import dcc, html
 
-from analytics.regions import days, iso
+from analytics.maps.regions import days, iso
 from dashboard import ids
 from dashboard.components.widgets import aria, count, icon
 from dashboard.components.words import condition

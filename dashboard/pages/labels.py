@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dash import dcc, html
 
-from analytics.decided import PREDICTED
+from analytics.decisions.decided import PREDICTED
 from dashboard import ids
 from dashboard.components import states
 from dashboard.components.review import review_card

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import shards, shelf
-from analytics.host import Host, warm
+from analytics import shards
+from analytics.hosting import shelf
+from analytics.hosting.host import Host, warm
 from cql import codec
 from cql.errors import ConflictError, NotFoundError
 from cql.progress import CancelledError

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import clustering, naming, outliers, projection
-from analytics import keys as lasting
+from analytics import clustering, outliers, projection
 from analytics.analysis import Parameters, analyse
 from analytics.clustering import Clusters
-from analytics.reasons import reasons
+from analytics.evidence.reasons import reasons
+from analytics.hierarchy import keys as lasting
+from analytics.hierarchy import naming
 from analytics.tiles import MapTable
 from cql.errors import UnavailableError
 from cql.progress import CancelledError

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import follow, holding, scan
-from analytics import host as hosting
+from analytics.hosting import follow, holding
+from analytics.hosting import host as hosting
 from analytics.request import Request
-from analytics.scan import Listings
+from analytics.scanning import scan
+from analytics.scanning.scan import Listings
 from analytics.search import Searcher
 from cql import codec
 from cql.errors import UnavailableError

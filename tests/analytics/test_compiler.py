@@ -21,10 +21,13 @@ from cql.settings import ROOT
 
 ASK = """
 import sys
-from analytics import codes, compiler, links
-assert codes._encode._cache.cache_path == links.product._cache.cache_path
+from analytics.scanning import codes
+from analytics import compiler
+from analytics.graph import links
+folder = compiler._folder("")
+assert all(made._cache.cache_path.startswith(folder) for made in (codes._encode, links.product))
 print(codes._encode._cache.cache_path)
-print(compiler._folder(""))
+print(folder)
 """
 
 
@@ -43,7 +46,7 @@ def test_compiled_code_is_kept_by_all_sources_it_is_made_of(tmp_path: Path) -> N
     assert folder.startswith(str(tmp_path / "analytics" / "__pycache__" / "compiled-"))
     assert kept(tmp_path) == [first, folder]
     # What `codes` calls is built into it, though numba looks at the file of `codes` alone.
-    for name in ("heaps.py", "vectorcode.py"):
+    for name in ("scanning/heaps.py", "scanning/vectorcode.py"):
         with (tmp_path / "analytics" / name).open("a") as file:
             file.write("# changed\n")
         before, first = first, kept(tmp_path)[0]
@@ -52,7 +55,7 @@ def test_compiled_code_is_kept_by_all_sources_it_is_made_of(tmp_path: Path) -> N
 
 COMPILE = """
 import numpy as np
-from analytics import links
+from analytics.graph import links
 print("asks", flush=True)
 links.product(np.ones(3, np.float32), np.ones(3, np.float32))
 print(sum(links.product.stats.cache_misses.values()), flush=True)
@@ -70,7 +73,7 @@ def asking(cache: Path) -> subprocess.Popen[str]:
 
 
 def test_one_process_compiles_a_function_and_others_wait(tmp_path: Path) -> None:
-    lock = Path(compiler._folder(str(tmp_path)), "analytics.links.product.lock")
+    lock = Path(compiler._folder(str(tmp_path)), "analytics.graph.links.product.lock")
     with ExitStack() as stack, lock.open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         children = [stack.enter_context(asking(tmp_path)) for _ in range(2)]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import copies, duplicates
-from analytics.copies import Pictures
+from analytics import duplicates
 from analytics.duplicates import Found, Planted
+from analytics.evidence import copies
+from analytics.evidence.copies import Pictures
 from analytics.neighbours import Graph
 from extraction.copies import HOW, altered
 from tests import doubles

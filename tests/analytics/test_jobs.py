@@ -13,7 +13,7 @@ import pytest
 
 from analytics.forecast import Forecast, JobStep, left_of_step
 from analytics.jobs import Handler, Runner, again, steps, submit, wait
-from analytics.steps import KEPT
+from analytics.making.steps import KEPT
 from cql.errors import InputError, UnavailableError
 from cql.progress import CancelledError, Progress
 from cql.records import Job

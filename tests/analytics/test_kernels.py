@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analytics import kernels
-from tests.analytics.test_scan import collection, cut
+from tests.analytics.scanning.test_scan import collection, cut
 from tests.naive import dot, unit
 
 KINDS = ["ragged", "duplicates", "identical", "near", "one image", "one listing"]

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import audit, cells, exhaustive, kept, linking
-from analytics.extension import extend
-from analytics.linking import link
+from analytics.graph import audit, cells, exhaustive, linking
+from analytics.graph.extension import extend
+from analytics.graph.linking import link
+from analytics.making import kept
 from analytics.neighbours import Collection, Graph
 from analytics.parts import Arrays, Parts, cut
 from cql.errors import InputError

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import appearance, evidence, outliers
+from analytics import outliers
 from analytics.clustering import Clusters
-from analytics.evidence import Facets, Looks
+from analytics.evidence import appearance, tails
+from analytics.evidence.reasons import evidence as told
+from analytics.evidence.reasons import reasons
+from analytics.evidence.tails import Facets, Looks
 from analytics.neighbours import Graph
-from analytics.reasons import evidence as told
-from analytics.reasons import reasons
 from cql.records import Listing
 from cql.settings import Settings
 from extraction import models
@@ -62,23 +63,23 @@ def test_lof_of_equal_rows_is_one() -> None:
 def test_a_tail_is_the_share_in_the_bulk_and_falls_on_beyond() -> None:
     rng = np.random.default_rng(3)
     values = rng.exponential(size=20_000)
-    found = evidence.tail(values)
+    found = tails.tail(values)
     bulk = values <= np.quantile(values, 0.95)
     naive = (values[None, bulk][:, :50] <= values[:, None]).mean(axis=0)
     np.testing.assert_allclose(found[bulk][:50], naive)
-    far = evidence.tail(np.append(values, 20.0))[-1]
+    far = tails.tail(np.append(values, 20.0))[-1]
     assert far == pytest.approx(np.exp(-20), rel=1.0)
     assert (np.diff(found[np.argsort(values)]) <= 1e-12).all()
-    assert evidence.tail(np.array([np.nan, 1.0, 2.0]))[0] == 1.0
-    assert (evidence.tail(np.full(9, 3.0)) == 1.0).all()
-    assert len(evidence.tail(np.empty(0))) == 0
+    assert tails.tail(np.array([np.nan, 1.0, 2.0]))[0] == 1.0
+    assert (tails.tail(np.full(9, 3.0)) == 1.0).all()
+    assert len(tails.tail(np.empty(0))) == 0
 
 
 def test_combined_evidence_is_led_by_the_smallest_and_never_lost() -> None:
     small, plain, large = np.array([1e-9]), np.array([0.3]), np.array([1.0])
-    assert evidence.combine([small, plain, large])[0] == pytest.approx(3e-9, rel=1e-6)
-    assert evidence.combine([large, large])[0] == 1.0
-    assert evidence.combine([plain, plain])[0] == pytest.approx(0.3)
+    assert tails.combine([small, plain, large])[0] == pytest.approx(3e-9, rel=1e-6)
+    assert tails.combine([large, large])[0] == 1.0
+    assert tails.combine([plain, plain])[0] == pytest.approx(0.3)
 
 
 def test_bad_photos_lead_the_ranking_and_say_what_is_wrong() -> None:
@@ -142,7 +143,7 @@ def test_own_photos_do_not_vote_on_the_category() -> None:
     rows = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
     owners = np.array([0, 0, 0, 1])
     facets = Facets({"m": np.array([0, 0, 0, 1])}, {"m": ["a", "b"]})
-    found = evidence.category_evidence(rows, owners, facets)
+    found = tails.category_evidence(rows, owners, facets)
     assert found.which.tolist() == [-1, -1, -1, 0]
     assert found.told[3] == 0
     assert found.share[3] == 1.0
@@ -215,7 +216,7 @@ def test_a_photo_unlike_the_others_of_its_listing_stands_out() -> None:
     vectors = unit(rng, 30, 24)[owners] + rng.normal(scale=0.04, size=(count, 24))
     vectors[5] = unit(rng, 1, 24)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    apart = evidence.sibling_evidence(vectors, owners)
+    apart = tails.sibling_evidence(vectors, owners)
     naive = [
         min(np.linalg.norm(vectors[a] - vectors[b]) for b in range(count)
             if a != b and owners[a] == owners[b])
@@ -223,7 +224,7 @@ def test_a_photo_unlike_the_others_of_its_listing_stands_out() -> None:
     ]  # fmt: skip
     np.testing.assert_allclose(apart, naive, atol=1e-3)
     owners[7] = 999
-    assert np.isnan(evidence.sibling_evidence(vectors, owners)[7])
+    assert np.isnan(tails.sibling_evidence(vectors, owners)[7])
     found = outliers.score(graph_of(vectors, 10), none(count), k=10, owners=owners, vectors=vectors)
     assert int(np.argmax(found.score)) == 5
     words = list(reasons(found, none(count), np.full(count, -1), []))

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import shards, survey, sweep, tops
-from analytics.codes import Codes
-from analytics.host import warm
-from analytics.neighbours import collect, graph
+from analytics import shards
+from analytics.graph.linking import link
+from analytics.hosting.host import warm
+from analytics.neighbours import collect
+from analytics.scanning import survey, sweep, tops
+from analytics.scanning.codes import Codes
 from analytics.search import K_MAX, Request, Searcher
 from cql.errors import InputError, IntegrityError, NotFoundError, UnavailableError
 from cql.records import Hit
@@ -484,7 +486,7 @@ def test_the_graph_equals_brute_force(world: Make, cuts: int) -> None:
     one.host(2)
     with searcher(one) as find:
         rows = collect(find, snapshot)
-        found = graph(find, snapshot, rows, 6)
+        found = link(rows, 6)
     order = sorted(range(len(owners)), key=lambda n: (owners[n], one.images[n]))
     assert [rows.image_id(n) for n in range(len(owners))] == [one.images[n] for n in order]
     assert np.array_equal(rows.vectors, vectors[order])
@@ -505,7 +507,7 @@ def test_the_graph_of_equal_rows_leaves_out_the_row_itself(world: Make) -> None:
     snapshot = one.fill(vectors, [f"l{n}" for n in range(9)], cuts=2)
     one.host()
     with searcher(one) as find:
-        found = graph(find, snapshot, collect(find, snapshot), 3)
+        found = link(collect(find, snapshot), 3)
     assert found.rows.shape == (9, 3)
     for row in range(9):
         assert row not in found.rows[row]
@@ -522,5 +524,5 @@ def test_the_graph_of_hardly_any_rows(world: Make, count: int) -> None:
         one.vectors = vectors
         snapshot = one.cut(1)
     with searcher(one) as find:
-        found = graph(find, snapshot, collect(find, snapshot), 5)
+        found = link(collect(find, snapshot), 5)
     assert found.rows.shape == (count, max(0, count - 1))

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analytics import shards, stream
+from analytics import shards
+from analytics.hosting import stream
 from cql import codec
 from cql.errors import IntegrityError
 from cql.records import Shard

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics.columns import CATEGORIES_MAX, accepts, encode, readable
-from analytics.regions import days, inside, iso
+from analytics.maps.columns import CATEGORIES_MAX, accepts, encode, readable
+from analytics.maps.regions import days, inside, iso
 from analytics.tiles import MapTable, Polygon, Range, Selection
 from cql.errors import InputError, NotFoundError
 from cql.records import NAMESPACE, Cluster, Group, Listing, MapPoint, MapVersion

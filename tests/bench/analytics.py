@@ -20,8 +20,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import clustering, landmarks, outliers, projection
-from analytics.linking import link
+from analytics import clustering, outliers, projection
+from analytics.graph.linking import link
+from analytics.layouts import landmarks
 from cql.settings import Settings
 from tests.bench import clusters, duplicates, labels, layout, neighbours, satellites
 from tests.bench import outliers as odd

@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-from analytics import clustering, landmarks, tree
-from analytics.levels import levels
-from analytics.linking import link
-from analytics.soft import soft
-from analytics.spanning import spanning
-from analytics.tree import Coarse, Linkage
+from analytics import clustering
+from analytics.graph.linking import link
+from analytics.hierarchy import tree
+from analytics.hierarchy.levels import levels
+from analytics.hierarchy.soft import soft
+from analytics.hierarchy.spanning import spanning
+from analytics.hierarchy.tree import Coarse, Linkage
+from analytics.layouts import landmarks
 from tests.bench.neighbours import collected
 from tests.bench.rows import Row, compare, missing
 from tests.bench.vectors import CENTRES, Dataset

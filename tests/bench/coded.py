@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.codes import (
+from analytics.scanning.codes import (
     LEVELS,
     Codes,
     QueryCodes,
@@ -18,7 +18,7 @@ from analytics.codes import (
     encode_shortly,
     joined,
 )
-from analytics.sweep import rough
+from analytics.scanning.sweep import rough
 from tests.bench.vectors import CHUNK, Dataset
 
 K = 100

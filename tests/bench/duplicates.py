@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from analytics import duplicates
-from analytics.copies import Pictures
+from analytics.evidence.copies import Pictures
 from analytics.neighbours import Graph
 from cql.settings import ROOT, Settings
 from extraction import models

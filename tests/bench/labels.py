@@ -22,10 +22,11 @@ from uuid import uuid4
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from analytics import concept, shards
-from analytics.blocks import Block
-from analytics.holding import Part
-from analytics.linear import Linear, Want, over_parts
+from analytics import shards
+from analytics.hosting.holding import Part
+from analytics.learning import concept
+from analytics.learning.linear import Linear, Want, over_parts
+from analytics.scanning.blocks import Block
 from cql.records import Shard
 from tests.bench.measure import alternate, proportional
 from tests.bench.rows import Row, compare, save, table

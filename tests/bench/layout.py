@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import landmarks, projection
-from analytics.landmarks import among
+from analytics import projection
+from analytics.layouts import landmarks
+from analytics.layouts.landmarks import among
+from analytics.layouts.transform import transform
 from analytics.neighbours import Graph
-from analytics.transform import transform
 from tests.bench.rows import Row, Value, compare
 from tests.bench.vectors import Dataset
 

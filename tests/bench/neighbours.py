@@ -20,8 +20,8 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.extension import extend
-from analytics.linking import link
+from analytics.graph.extension import extend
+from analytics.graph.linking import link
 from analytics.neighbours import Collection, Graph
 from tests.bench import measure
 from tests.bench.rows import Row, Value, compare, missing, save, table

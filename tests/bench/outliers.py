@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import outliers, spots
+from analytics import outliers
 from analytics.clustering import Clusters
+from analytics.evidence import spots
 from cql.settings import ROOT, Settings
 from extraction import models
 from tests.bench import planting

@@ -18,16 +18,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.bounds import MAX, Plan
-from analytics.codes import Codes, QueryCodes, ShortCodes
 from analytics.compiler import compiled
 from analytics.kernels import error_bound
-from analytics.products import chosen_products, high_products, scratch, short_products
-from analytics.sweep import MANY, near
+from analytics.scanning.bounds import MAX, Plan
+from analytics.scanning.codes import Codes, QueryCodes, ShortCodes
+from analytics.scanning.products import chosen_products, high_products, scratch, short_products
+from analytics.scanning.sweep import MANY, near
 from tests.bench.coded import Asked, Counts, Data, Floats, K
 
 _RUN = 128
-"""Rows that our scan scores at a time: see `analytics.bounds`."""
+"""Rows that our scan scores at a time: see `analytics.scanning.bounds`."""
 
 _BLOCK = 8192
 """Rows that a call of a library scores."""
@@ -51,7 +51,7 @@ class Kernel(Protocol):
 
 
 class Ours:
-    """The loops of `analytics.products`, as a scan calls them: a rough pass, then what that leaves.
+    """The loops of `analytics.scanning.products`, as a scan calls them: rough, then the rest.
 
     `size` is what one query reads: the upper bits.
     """

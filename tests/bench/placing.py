@@ -21,10 +21,10 @@ from uuid import uuid4, uuid5
 import numpy as np
 
 from analytics import clustering
-from analytics.appended import Tables
-from analytics.grown import Grown, path_of
+from analytics.hierarchy.grown import Grown, path_of
 from analytics.identity import packed
-from analytics.latecomers import Latecomers
+from analytics.making.latecomers import Latecomers
+from analytics.maps.appended import Tables
 from analytics.search import Searcher
 from cql import codec
 from cql.records import NAMESPACE, Change, Cluster, Feature, MapPoint, MapVersion

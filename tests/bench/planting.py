@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
-from analytics.appearance import Appearance
-from analytics.copies import Pictures
-from analytics.evidence import Looks
+from analytics.evidence.appearance import Appearance
+from analytics.evidence.copies import Pictures
+from analytics.evidence.patches import Patches
+from analytics.evidence.tails import Looks
 from analytics.neighbours import Graph
-from analytics.patches import Patches
 from cql.settings import Settings
 from extraction.decode import DecodeError, inspect
 from extraction.measures import Figures

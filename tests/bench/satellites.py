@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import anchors, clustering, landmarks, projection, satellites
-from analytics.linking import link
+from analytics import clustering, projection
+from analytics.graph.linking import link
+from analytics.layouts import anchors, landmarks, satellites
 from analytics.neighbours import Collection, Graph
 from tests.bench import clusters
 from tests.bench.neighbours import collected

@@ -17,12 +17,14 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import blocks, firstpass, shards, shelf, sweep
-from analytics.ask import Ask
-from analytics.codes import Codes, encode_queries
-from analytics.firstpass import Asked
-from analytics.hosts import Hosts
+from analytics import shards
+from analytics.hosting import shelf
+from analytics.hosting.hosts import Hosts
 from analytics.request import Request
+from analytics.scanning import blocks, firstpass, sweep
+from analytics.scanning.ask import Ask
+from analytics.scanning.codes import Codes, encode_queries
+from analytics.scanning.firstpass import Asked
 from analytics.search import Searcher
 from cql import jars
 from cql import spark as sparks
@@ -273,7 +275,7 @@ def model(dim: int) -> Model:
 
 
 class Points:
-    """What `analytics.table.build` reads from a store, computed instead: a map at random places.
+    """What `analytics.maps.table.build` reads from a store, computed instead: at random places.
 
     A real map of a million images takes minutes of layout, and a filter asks for its columns only.
     """
@@ -329,7 +331,7 @@ class Points:
 
 def put_map(service: Service) -> UUID:
     """Make a map of the collection live, for filters to be about; returns its id."""
-    from analytics import table
+    from analytics.maps import table
 
     dataset, store = service.dataset, service.store
     map_id = uuid5(NAMESPACE, f"bench map {dataset.name}")

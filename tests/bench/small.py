@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import numpy as np
 
 from analytics import shards
-from analytics.hosts import Hosts
+from analytics.hosting.hosts import Hosts
 from analytics.search import Request, Searcher
 from cql.migrations import migrate
 from cql.records import Listing

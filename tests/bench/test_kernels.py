@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics.codes import QueryCodes, ShortCodes
+from analytics.scanning.codes import QueryCodes, ShortCodes
 from tests.bench import kernels, measure
 from tests.bench.coded import Asked, Data, K
 from tests.bench.kernels import judged

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from analytics.analysis import analyse
 from analytics.cost import Meter
-from analytics.making import graphs
+from analytics.making.plan import graphs
 from cql.settings import ROOT
 from tests.bench.rows import Row, Value, compare, save, table
 from tests.bench.service import Service

@@ -18,8 +18,10 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics import codes, shards, shelf
-from analytics.regions import Selection
+from analytics import shards
+from analytics.hosting import shelf
+from analytics.maps.regions import Selection
+from analytics.scanning import codes
 from analytics.search import Request, Result
 from cql.errors import SightlineError
 from cql.records import Listing

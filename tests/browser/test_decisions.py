@@ -14,7 +14,8 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect
 
-from analytics import decided, learning
+from analytics.decisions import decided
+from analytics.learning import training
 from analytics.search import Searcher
 from cql.store import Store
 from dashboard import app
@@ -156,7 +157,7 @@ def test_predicted_classes_colour_and_filter_the_map(served: Served) -> None:
     for number, label in ((1, "gas"), (3, "water")):
         world.decisions.label(world.images_in(number)[:9], label, author="ann")
     store, hosts = cast("Store", world.store), cast("Searcher", world.searcher)
-    made = learning.classify(store, hosts)
+    made = training.classify(store, hosts)
     counts = dict(zip(made.classes, made.counts, strict=True))
     with served.page("/labels") as page:
         page.get_by_role("link", name="Show on the map").click()

@@ -20,9 +20,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
-from analytics import linear, ranking
-from analytics.pointers import version_of
-from analytics.regions import Range, mask
+from analytics.hosting.pointers import version_of
+from analytics.learning import linear, ranking
+from analytics.maps.regions import Range, mask
 from analytics.search import Neighbours, Request, Result
 from cql import codec
 from cql.errors import InputError, NotFoundError

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from analytics.effective import Views
-from analytics.regions import Selection
+from analytics.decisions.effective import Views
+from analytics.maps.regions import Selection
 from analytics.tiles import MapTable
 from cql.errors import ConflictError
 from cql.store import Store

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from analytics.resize import resize
+from analytics.making.resize import resize
 from analytics.search import Searcher
 from analytics.tiles import Selection
 from cql.errors import NotFoundError

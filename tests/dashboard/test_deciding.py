@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from analytics import decided
-from analytics.regions import Selection
+from analytics.decisions import decided
+from analytics.maps.regions import Selection
 from cql.errors import ConflictError, InputError, NotFoundError
 from cql.records import NAMESPACE
 from cql.settings import Settings

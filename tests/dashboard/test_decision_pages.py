@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from analytics import decided
+from analytics.decisions import decided
 from cql.errors import UnavailableError
 from dashboard import app, ids
 from dashboard.pages import decide

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analytics import learning
+from analytics.learning import training
 from cql.errors import ConflictError, InputError, UnavailableError
 from cql.progress import CancelledError, Progress
 from cql.records import Model
@@ -135,7 +135,7 @@ def test_jobs_of_sizes_publish_and_analyses_keep_to_them(
         calls.append(parameters.min_cluster_size)
         return made
 
-    monkeypatch.setattr("analytics.resize.resize", resize)
+    monkeypatch.setattr("analytics.making.resize.resize", resize)
     monkeypatch.setattr("analytics.analysis.analyse", analyse)
     monkeypatch.setattr(Engine, "_open_spark", None)
     monkeypatch.setattr(Engine, "_model_id", lambda *_: "m@1")
@@ -159,20 +159,20 @@ def test_a_classifier_and_arrivals_are_learned_by_jobs(
         said.append((step, message))
 
     made = SimpleNamespace(counts=(3, 4), classes=("a", "b"), labels=2)
-    monkeypatch.setattr(learning, "classify", lambda *_, seed, progress: made)
+    monkeypatch.setattr(training, "classify", lambda *_, seed, progress: made)
     engine._classify({"seed": 7}, progress)
     assert said == [("classify", "7 images in 2 classes from 2 labels")]
 
     def fail(*_: Any, **__: Any) -> int:
         raise UnavailableError("no store")
 
-    monkeypatch.setattr(learning, "judge", fail)
+    monkeypatch.setattr(training, "judge", fail)
     engine._judge("m@1", progress)  # the step of another job: it does not fail with it
 
     def cancelled(*_: Any, **__: Any) -> int:
         raise CancelledError("stop")
 
-    monkeypatch.setattr(learning, "judge", cancelled)
+    monkeypatch.setattr(training, "judge", cancelled)
     with pytest.raises(CancelledError):
         engine._judge("m@1", progress)
 
@@ -198,7 +198,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What an extraction reports; nothing is extracted."""
     made = SimpleNamespace(images=3, present=4, had=4, failed=0, shares={}, rate=1.0)
     monkeypatch.setattr("extraction.job.extract", lambda *_, **__: made)
-    monkeypatch.setattr(learning, "judge", lambda *_, **__: 0)
+    monkeypatch.setattr(training, "judge", lambda *_, **__: 0)
     monkeypatch.setattr(Engine, "_open_spark", None)
     monkeypatch.setattr(Engine, "_model_id", lambda *_: "m@1")
     return made

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
-from analytics import decided
+from analytics.decisions import decided
 from cql.errors import InputError
 from cql.records import Decision
 from dashboard import app, cli, commands, exports

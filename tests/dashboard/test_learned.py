@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from analytics import learning
+from analytics.learning import training
 from cql.errors import ConflictError, InputError, NotFoundError, UnavailableError
 from cql.records import Change, Classifier
 from cql.settings import Settings
@@ -52,7 +52,7 @@ class World:
 
     def train(self) -> Classifier:
         store: Any = self.store
-        return learning.classify(store, self.searcher)
+        return training.classify(store, self.searcher)
 
     def arrive(self, like: UUID) -> UUID:
         """A new photo of a new listing that looks like another."""
@@ -73,7 +73,7 @@ class World:
 
     def suggest(self) -> int:
         store: Any = self.store
-        return learning.suggest(store, "m")
+        return training.suggest(store, "m")
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_every_image_gets_a_class_and_figures_are_shown(world: World) -> None:
     assert found.trained.accuracy > 0.9
     assert sum(each.rows for each in found.trained.bins) == found.trained.held_out
     # Naively, from the stored weights.
-    linear = learning.linear_of(made)
+    linear = training.linear_of(made)
     shares = {}
     for image_id, vector in world.store.vectors_.items():
         scores = linear.scores(vector[None])[0]
@@ -175,12 +175,12 @@ def test_the_map_has_class_and_confidence_as_columns(world: World) -> None:
 
 def test_images_that_come_after_a_training_get_a_class(world: World) -> None:
     store: Any = world.store
-    assert learning.predict(store, "m") == 0, "nothing is trained"
+    assert training.predict(store, "m") == 0, "nothing is trained"
     world.label()
     made = world.train()
     new = [world.arrive(world.of(kind)[0]) for kind in (0, 2)]
-    assert learning.predict(store, "another") == 0
-    assert learning.predict(store, "m") == 2
+    assert training.predict(store, "another") == 0
+    assert training.predict(store, "m") == 2
     images, classes, sureties = store.predictions(
         store.prediction_batches(made.classifier_id, after=1)[0]
     )
@@ -193,7 +193,7 @@ def test_images_that_come_after_a_training_get_a_class(world: World) -> None:
         own = world.services.classes.prediction(UUID(bytes=image.tobytes())).classes[0]
         assert own.confidence == pytest.approx(1 / (1 + np.exp(-float(surety))), rel=1e-6)
     del world.store.images[new[0]], world.store.vectors_[new[0]]
-    assert learning.predict(store, "m") == 1, "of the last minutes, what is still there"
+    assert training.predict(store, "m") == 1, "of the last minutes, what is still there"
 
 
 def test_a_classifier_of_an_older_sightline_says_nothing_of_the_map(world: World) -> None:
@@ -201,7 +201,7 @@ def test_a_classifier_of_an_older_sightline_says_nothing_of_the_map(world: World
     made = world.train()
     world.store.delete_predictions(made.classifier_id)
     store: Any = world.store
-    assert learning.predict(store, "m") == 0
+    assert training.predict(store, "m") == 0
     assert "predicted" not in {column.name for column in world.services.columns()}
     assert world.services.classes.classes().usable
 
@@ -272,7 +272,7 @@ def test_of_two_trainings_at_once_one_counts(world: World) -> None:
             return found
 
     with pytest.raises(ConflictError):
-        learning.classify(store, Slow())
+        training.classify(store, Slow())
     assert store.classifier(first.classifier_id) == first
     assert list(store.predicted_) == [first.classifier_id], "what the other said is gone"
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from analytics.pointers import LIVE, point
+from analytics.hosting.pointers import LIVE, point
 from analytics.search import Request, Result
 from analytics.tiles import Column, Facet, Row, Selection
 from cql.content import Content

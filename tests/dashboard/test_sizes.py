@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from analytics import clustering
-from analytics.catalogue import Earlier, catalogue
+from analytics.hierarchy.catalogue import Earlier, catalogue
 from cql.errors import InputError, UnavailableError
 from cql.records import Service
 from cql.settings import Settings

@@ -22,9 +22,9 @@ import pytest
 from numpy.typing import NDArray
 
 from analytics import shards
-from analytics.host import Host
+from analytics.hosting.host import Host
+from analytics.hosting.shelf import folder
 from analytics.search import K_MAX, Request, Result, Searcher
-from analytics.shelf import folder
 from cql import embedded
 from cql.embedded import Cassandra
 from cql.errors import ConflictError, NotFoundError, UnavailableError

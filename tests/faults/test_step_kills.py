@@ -26,9 +26,9 @@ import pytest
 
 from analytics import jobs
 from analytics.forecast import JobStep
-from analytics.grown import path_of
-from analytics.making import STEPS
-from analytics.steps import drop
+from analytics.hierarchy.grown import path_of
+from analytics.making.plan import STEPS
+from analytics.making.steps import drop
 from cql.records import Job, Listing, Thumbnail
 from cql.settings import Settings
 from cql.store import Store

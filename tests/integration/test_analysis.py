@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from analytics import shards
 from analytics.analysis import analyse
-from analytics.appended import Tables
-from analytics.hosts import Hosts
-from analytics.latecomers import Latecomers
-from analytics.making import STEPS
+from analytics.hosting.hosts import Hosts
+from analytics.making.latecomers import Latecomers
+from analytics.making.plan import STEPS
+from analytics.making.steps import KEPT
+from analytics.maps.appended import Tables
 from analytics.search import Searcher
-from analytics.steps import KEPT
 from analytics.tiles import MapTable, Selection
 from cql import codec
 from cql.errors import ConflictError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analytics import shards
-from analytics.hosts import Hosts
+from analytics.hosting.hosts import Hosts
 from analytics.retrieval import knn_accuracy, precision_at_1
 from analytics.search import Request, Searcher
 from cql import codec

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from analytics import linking
-from analytics.extension import extend
-from analytics.linking import link
+from analytics.graph import linking
+from analytics.graph.extension import extend
+from analytics.graph.linking import link
 from cql.progress import CancelledError
 from tests.analytics.test_neighbours import blobs, collection, same, some
 

@@ -14,10 +14,11 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from analytics import shards, shelf
-from analytics.hosts import Hosts
-from analytics.placement import cover
-from analytics.regions import Selection
+from analytics import shards
+from analytics.hosting import shelf
+from analytics.hosting.hosts import Hosts
+from analytics.hosting.placement import cover
+from analytics.maps.regions import Selection
 from analytics.search import Request, Searcher
 from cql.errors import UnavailableError
 from cql.records import Image, Listing, Model, Snapshot, image_id_of

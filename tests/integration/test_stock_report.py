@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from analytics import stock
-from analytics.decided import RENAME
+from analytics.decisions.decided import RENAME
 from cql.errors import InputError, NotFoundError
 from cql.records import Cluster, Listing, MapPoint, MapVersion, PlacedBatch, Stock
 from cql.settings import Settings

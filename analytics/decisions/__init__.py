@@ -1,0 +1,1 @@
+"""What analysts decided, in force on any map."""

@@ -1,0 +1,1 @@
+"""What speaks for an outlier or a near-duplicate: photos, regions, attributes, probabilities."""

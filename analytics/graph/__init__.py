@@ -1,0 +1,1 @@
+"""How the neighbour graph is made: exactly or by cells, measured, extended to new rows."""

@@ -1,0 +1,1 @@
+"""The tree of clusters: spanning tree, levels, shares, names, keys that outlive a map."""

@@ -1,0 +1,1 @@
+"""Shard hosts: resident Spark tasks, the shards that they hold, and what changes meanwhile."""

@@ -1,0 +1,1 @@
+"""How rows are laid out: the optimiser, landmarks, and rows that are placed among others."""

@@ -1,0 +1,1 @@
+"""What labels teach: linear models that are scored over every row."""

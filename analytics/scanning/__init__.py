@@ -1,0 +1,1 @@
+"""What a host does to find hits: passes over codes, bounds, exact scores of what is left."""
