@@ -82,19 +82,26 @@ class Batch:
                     return
                 self._gather()
                 group = self._take()
-            began = time.monotonic()
-            try:
-                blocks = group[0].blocks
-                found = scan.best_listings(blocks, [each.ask for each in group], each=self.pool.map)
-            except Exception as error:  # noqa: BLE001 - raised by those who asked
-                for each in group:
-                    each.found.set_exception(error)
-                continue
-            took_s = time.monotonic() - began
-            late = self._late(group[0], began, began + _patience(took_s))
-            self._crowds.append((len(group) + late, took_s))
-            for each, listings in zip(group, found, strict=True):
-                each.found.set_result(listings)
+            self._answer(group)
+
+    def _answer(self, group: Sequence[_Waiting]) -> None:
+        """Scan for all of a group; where that fails, for each alone, so that one fails alone."""
+        began = time.monotonic()
+        try:
+            asks = [each.ask for each in group]
+            found = scan.best_listings(group[0].blocks, asks, each=self.pool.map)
+        except Exception as error:  # noqa: BLE001 - raised by those who asked
+            if len(group) == 1:
+                group[0].found.set_exception(error)
+                return
+            for each in group:
+                self._answer([each])
+            return
+        took_s = time.monotonic() - began
+        late = self._late(group[0], began, began + _patience(took_s))
+        self._crowds.append((len(group) + late, took_s))
+        for each, listings in zip(group, found, strict=True):
+            each.found.set_result(listings)
 
     def _late(self, first: _Waiting, began: float, until: float) -> int:
         """How many have come between two moments who could have shared a scan."""
