@@ -14,6 +14,12 @@ def packed(images: Iterable[UUID]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(image.bytes for image in images), np.uint8).reshape(-1, 16)
 
 
+def parsed(texts: Iterable[str]) -> NDArray[np.uint8]:
+    """Ids that are texts as `str` of each writes them, as an array: uint8 (N, 16)."""
+    digits = bytes.fromhex("".join(texts).replace("-", ""))
+    return np.frombuffer(digits, np.uint8).reshape(-1, 16)
+
+
 def numbered(names: Iterable[str]) -> tuple[dict[str, int], NDArray[np.int64]]:
     """Numbers of texts in the order of their first place, and that of each place: int64 (N,)."""
     numbers: dict[str, int] = {}

@@ -116,12 +116,12 @@ class Access:
         found = self._retried(fetch)
         return list(found.current_rows), found.paging_state
 
-    def each(self, statement: Statement, *values: Any) -> Iterator[Any]:
-        """All rows, page by page; a page that fails is asked for again."""
+    def each(self, statement: Statement, *values: Any, rows: int = PAGE_ROWS) -> Iterator[Any]:
+        """All rows, `rows` at a time; a page that fails is asked for again."""
         state: bytes | None = None
         while True:
-            rows, state = self.page(statement, values, rows=PAGE_ROWS, state=state)
-            yield from rows
+            found, state = self.page(statement, values, rows=rows, state=state)
+            yield from found
             if state is None:
                 return
 

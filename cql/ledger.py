@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from cql import statements as cql
-from cql.access import Access, now, record, values_of
+from cql.access import PAGE_ROWS, Access, now, record, values_of
 from cql.errors import ConflictError
 from cql.records import Act, Decision
 
@@ -174,9 +174,10 @@ class Ledger:
         )
         return [record(Act, row) for rows in found for row in rows]
 
-    def batched(self, batch: UUID) -> list[tuple[str, int]]:
-        """Subjects and versions that a batch tried to append."""
-        return [(row.subject, row.version) for row in self._access.each(cql.BATCHED, batch)]
+    def batched(self, batch: UUID, *, rows: int = PAGE_ROWS) -> Iterator[tuple[str, int]]:
+        """Subjects and versions that a batch tried to append, read `rows` at a time."""
+        for row in self._access.each(cql.BATCHED, batch, rows=rows):
+            yield row.subject, row.version
 
     def _put_act(self, act: Act) -> None:
         month = _name(_month(act.at))

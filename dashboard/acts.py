@@ -111,8 +111,9 @@ class ActView:
     """A line of the history: one decision, or all that were made at once.
 
     `what` says it in words; `subject` and `version` are what undo takes where `undoable`. `count`
-    decisions; `images` are some of theirs; `key` is the cluster that it is about. `state`: `in
-    force`, `replaced` (a newer decision counts), `waiting` (its cluster is not on the live map).
+    decisions, of which `standing` are the newest of their subjects; `images` are some of theirs;
+    `key` is the cluster that it is about. `state`: `in force`, `replaced` (none of it stands: newer
+    decisions count), `waiting` (all that stands is of clusters that are not on the live map).
     """
 
     at: datetime
@@ -124,6 +125,7 @@ class ActView:
     version: int
     newest: int
     count: int
+    standing: int
     state: str
     undoable: bool
     images: tuple[UUID, ...] = ()

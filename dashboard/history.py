@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from uuid import UUID
@@ -35,7 +36,31 @@ SHOWN = 12
 _LOOKED = 20_000
 """Acts that one page looks through for those of a kind."""
 
+_TRIED = 4 * SHOWN
+"""Decisions of a batch that are looked at together for the first ones that it made."""
+
 VERDICTS = {"outlier": "a true outlier", "fine": "fine"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An act of `count` decisions, some of them `found`; of all, `standing` are in force."""
+
+    found: Sequence[Decision]
+    subject: str
+    count: int
+    standing: int
+
+    @property
+    def many(self) -> bool:
+        """Whether undo takes all of a batch."""
+        return self.subject.startswith(BATCH)
+
+    @property
+    def lead(self) -> Decision:
+        """The decision that says what the act was."""
+        other = (each for each in self.found if kind_of(each.subject) != RENAME)
+        return next(other, self.found[0])
 
 
 class History:
@@ -79,46 +104,56 @@ class History:
             known = ", ".join(f"{prefix}<id>" for prefix in PREFIXES.values())
             raise InputError(f"a subject must be one of {known}, got {subject[:80]!r}")
         history = self._store.decisions(subject)
-        size = len(history)
-        return self._shown([[each] for each in history], [subject] * size, [1] * size)
+        newest = self._atlas.standing.read().newest([subject])
+        return self._shown([_alone(each, newest) for each in history])
 
     def _told(self, acts: Sequence[Act]) -> list[ActView]:
         """What acts were, in order; an act that was refused is left out."""
-        single = {
-            (each.subject, each.version): each
-            for each in self._store.decisions_at(
-                (act.subject, act.version) for act in acts if not act.subject.startswith(BATCH)
-            )
-        }
-        groups: list[list[Decision]] = []
-        subjects: list[str] = []
-        counts: list[int] = []
+        standing = self._atlas.standing.read()
+        batches = {act.batch_id for act in acts if act.batch_id is not None}
+        held = standing.batches(batches)
+        newest = standing.newest(act.subject for act in acts)
+        single = self._decisions([
+            (act.subject, act.version) for act in acts if not act.subject.startswith(BATCH)
+        ])  # fmt: skip
+        told: list[_Told] = []
+        kept: list[Act] = []
         for act in acts:
             if act.subject.startswith(BATCH) and act.batch_id is not None:
-                tried = self._store.batched(act.batch_id)
-                some = self._store.decisions_at(tried[: 4 * SHOWN])
-                found = [each for each in some if each.batch_id == act.batch_id]
-                counts.append(act.version)
+                found = self._some(act.batch_id) if act.version else []
+                each = _Told(found, act.subject, act.version, held[act.batch_id])
             else:
                 own = single.get((act.subject, act.version))
                 # Another decision may have won this version.
-                found = [own] if own is not None and own.at == act.at else []
-                counts.append(1)
-            groups.append(found)
-            subjects.append(act.subject)
-        kept = [at for at, found in enumerate(groups) if found]
-        shown = self._shown(
-            [groups[at] for at in kept],
-            [subjects[at] for at in kept],
-            [counts[at] for at in kept],
-        )
+                if own is None or own.at != act.at:
+                    continue
+                each = _alone(own, newest)
+            if each.found:
+                told.append(each)
+                kept.append(act)
         return [
-            replace(
-                view, at=acts[at].at, kind=acts[at].kind, count=counts[at],
-                what=self._sum(view.what, acts[at], counts[at]),
-            )
-            for view, at in zip(shown, kept, strict=True)
-        ]  # fmt: skip
+            replace(view, at=act.at, kind=act.kind, what=self._sum(view.what, act, view.count))
+            for view, act in zip(self._shown(told), kept, strict=True)
+        ]
+
+    def _some(self, batch: UUID) -> list[Decision]:
+        """The first decisions that a batch made, of all that it tried."""
+        found: list[Decision] = []
+        for keys in blocks(self._store.batched(batch, rows=_TRIED), _TRIED):
+            known = self._decisions(keys)
+            made = (known[key] for key in keys if key in known)
+            found += [each for each in made if each.batch_id == batch]
+            if len(found) >= SHOWN:
+                break
+        return found
+
+    def _decisions(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Decision]:
+        """Decisions by subject and version, those that are there."""
+        newest = self._atlas.standing.newest(subject for subject, _ in keys)
+        known = {(each.subject, each.version): each for each in newest.values()}
+        older = [key for key in keys if key not in known]
+        known |= {(each.subject, each.version): each for each in self._store.decisions_at(older)}
+        return known
 
     @staticmethod
     def _sum(what: str, act: Act, count: int) -> str:
@@ -128,26 +163,26 @@ class History:
             return f"Undid {count:,} decisions"
         return what
 
-    def _shown(
-        self,
-        groups: Sequence[Sequence[Decision]],
-        subjects: Sequence[str],
-        counts: Sequence[int],
-    ) -> list[ActView]:
-        newest = self._store.decisions_of(
-            each.subject for found in groups for each in found[: SHOWN * 4]
-        )
+    def _shown(self, told: Sequence[_Told]) -> list[ActView]:
+        newest = self._atlas.standing.newest(each.lead.subject for each in told)
         live = self._atlas.live_id()
         view = self._atlas.view(live) if live is not None else None
         known: dict[UUID, str] = {}
         if view is not None:
             known = {each.cluster_key: each.name for each in self._atlas.clusters(live)}
             known |= {each.cluster.cluster_key: each.cluster.name for each in view.clusters}
-        named = self._names(groups, known)
+        named = self._names([each.found for each in told], known)
         waiting = view.waiting if view is not None else frozenset()
+        absent = self._atlas.standing.newest(waiting)
+        batches = Counter(each.batch_id for each in absent.values())
         return [
-            _view(found, subject, count, named, newest, waiting)
-            for found, subject, count in zip(groups, subjects, counts, strict=True)
+            _view(
+                each,
+                named,
+                newest,
+                batches[each.found[0].batch_id] if each.many else int(each.subject in waiting),
+            )
+            for each in told
         ]
 
     def _names(
@@ -167,25 +202,22 @@ class History:
         }
 
 
-def _view(  # noqa: PLR0917 - one argument a source
-    found: Sequence[Decision],
-    subject: str,
-    count: int,
-    named: Mapping[UUID, str],
-    newest: Mapping[str, Decision],
-    waiting: frozenset[str],
+def _alone(decision: Decision, newest: Mapping[str, Decision]) -> _Told:
+    return _Told([decision], decision.subject, 1, int(newest.get(decision.subject) == decision))
+
+
+def _view(
+    told: _Told, named: Mapping[UUID, str], newest: Mapping[str, Decision], waiting: int
 ) -> ActView:
-    first = found[0]
-    lead = next((each for each in found if kind_of(each.subject) != RENAME), first)
-    standing = [each for each in found if newest.get(each.subject) == each]
-    batch = subject.startswith(BATCH)
-    state = "in force" if standing else "replaced"
-    if standing and all(each.subject in waiting for each in standing):
+    """`waiting`: of how many of its decisions in force the cluster is not on the map."""
+    lead = told.lead
+    state = "in force" if told.standing else "replaced"
+    if 0 < told.standing <= waiting:
         state = "waiting"
     kind = kind_of(lead.subject)
     images = [
         UUID(each.subject.partition(":")[2])
-        for each in found
+        for each in told.found
         if kind_of(each.subject) in {LABEL, VERDICT}
     ]
     about = lead.subject if kind in {RENAME, MERGE, SPLIT} else ""
@@ -193,14 +225,15 @@ def _view(  # noqa: PLR0917 - one argument a source
         at=lead.at,
         author=lead.author,
         kind=lead.kind,
-        what=words(lead, named, count=count),
+        what=words(lead, named, count=told.count),
         reason=lead.reason,
-        subject=subject,
-        version=1 if batch else lead.version,
+        subject=told.subject,
+        version=1 if told.many else lead.version,
         newest=newest[lead.subject].version if lead.subject in newest else lead.version,
-        count=count,
+        count=told.count,
+        standing=told.standing,
         state=state,
-        undoable=bool(standing) and lead.kind not in {UNDO, REPLAY},
+        undoable=told.standing > 0 and lead.kind not in {UNDO, REPLAY},
         images=tuple(dict.fromkeys(images))[:SHOWN],
         key=_key(about) if about else None,
     )

@@ -24,6 +24,7 @@ class MemoryLedger:
 
     decisions_: dict[str, list[Decision]] = field(default_factory=dict)
     acts_: list[Act] = field(default_factory=list)
+    batched_: dict[UUID, list[tuple[str, int]]] = field(default_factory=dict)
     lock_: threading.RLock = field(default_factory=threading.RLock)
 
     def append_decision(
@@ -48,6 +49,8 @@ class MemoryLedger:
         self, wanted: Sequence[Wanted], *, batch: UUID, kind: str, author: str, reason: str = ""
     ) -> tuple[list[Decision], list[ConflictError]]:
         moment = now()
+        tried = sorted((each.subject, each.expected_version + 1) for each in wanted)
+        self.batched_[batch] = tried
         appended: list[Decision] = []
         refused: list[ConflictError] = []
         for each in wanted:
@@ -108,7 +111,5 @@ class MemoryLedger:
     def acts_since(self, moment: datetime) -> list[Act]:
         return [act for act in self.acts_ if act.at >= moment]
 
-    def batched(self, batch: UUID) -> list[tuple[str, int]]:
-        return [
-            (each.subject, each.version) for each in self.iter_decisions() if each.batch_id == batch
-        ]
+    def batched(self, batch: UUID, *, rows: int = 0) -> Iterator[tuple[str, int]]:
+        return iter(self.batched_.get(batch, []))

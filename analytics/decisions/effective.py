@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.decisions import regroup
-from analytics.decisions.decided import LABEL, MERGE, SPLIT
+from analytics.decisions.decided import LABEL, MERGE, PREFIXES, SPLIT
 from analytics.decisions.regroup import Regrouped
 from analytics.decisions.standing import Moment, Standing
-from analytics.identity import packed
+from analytics.identity import packed, parsed
 from analytics.learning.predicted import Predictions, Said
 from analytics.maps import columns as attributes
 from analytics.maps.columns import Column
@@ -302,7 +302,7 @@ def _label_column(
     """Labels in force; NaN for images without one. Rare labels share one category."""
     counts = Counter(each.value for each in labels.values())
     column, code = attributes.categories("label", "Label", counts)
-    rows = table.rows_of(packed(UUID(subject.partition(":")[2]) for subject in labels))
+    rows = table.rows_of(parsed(subject.removeprefix(PREFIXES[LABEL]) for subject in labels))
     values = np.full(table.rows, np.nan, np.float32)
     codes = np.array([code[each.value] for each in labels.values()], np.float32)
     values[rows[rows >= 0]] = codes[rows >= 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ class Acts(Protocol):
 
     def standing(self) -> Iterable[Decision]: ...  # noqa: D102
     def acts_since(self, moment: datetime) -> list[Act]: ...  # noqa: D102
-    def batched(self, batch: UUID) -> list[tuple[str, int]]: ...  # noqa: D102
+    def batched(self, batch: UUID) -> Iterable[tuple[str, int]]: ...  # noqa: D102
     def decisions_of(self, subjects: Iterable[str]) -> dict[str, Decision]: ...  # noqa: D102
 
 
@@ -60,6 +61,7 @@ class Standing:
         self._store = store
         self._lock = threading.Lock()
         self._now = Moment()
+        self._batches: Counter[UUID] = Counter()
         self._since: datetime | None = None
         self._read_at = -math.inf
         self._settled: set[Act] = set()
@@ -98,6 +100,17 @@ class Standing:
                 {kind: self._now.sums.get(kind, 0) for kind in kinds},
             )
 
+    def newest(self, subjects: Iterable[str]) -> dict[str, Decision]:
+        """The newest decision of each subject that has one, those taken back included."""
+        with self._lock:
+            found = ((subject, self._held(subject)) for subject in subjects)
+            return {subject: decision for subject, decision in found if decision is not None}
+
+    def batches(self, batches: Iterable[UUID]) -> dict[UUID, int]:
+        """Of how many subjects the newest decision is one of a batch, for each batch."""
+        with self._lock:
+            return {batch: self._batches[batch] for batch in batches}
+
     def _follow(self, since: datetime) -> None:
         waiting: dict[str, int] = {}
         acts = [act for act in self._store.acts_since(since) if act not in self._settled]
@@ -117,8 +130,11 @@ class Standing:
         else:
             yield act.subject, act.version
 
+    def _held(self, subject: str) -> Decision | None:
+        return self._now.by_kind.get(kind_of(subject), {}).get(subject)
+
     def _version(self, subject: str) -> int:
-        known = self._now.by_kind.get(kind_of(subject), {}).get(subject)
+        known = self._held(subject)
         return known.version if known else 0
 
     def _take(self, decision: Decision) -> None:
@@ -130,6 +146,12 @@ class Standing:
         total = self._now.sums.get(kind, 0) + _hash(decision) - (_hash(before) if before else 0)
         self._now.sums[kind] = total % 2**64
         held[decision.subject] = decision
+        if decision.batch_id is not None:
+            self._batches[decision.batch_id] += 1
+        if before is not None and before.batch_id is not None:
+            self._batches[before.batch_id] -= 1
+            if not self._batches[before.batch_id]:
+                del self._batches[before.batch_id]
 
 
 def _hash(decision: Decision) -> int:

@@ -135,9 +135,7 @@ def row(act: ActView, now: datetime, *, alone: bool = False) -> html.Li:
             html.Div(
                 [
                     html.Span(what, className="act__what"),
-                    html.Span(badge(act.state, STATES[act.state]), title=_HINTS[act.state])
-                    if act.state in STATES
-                    else None,
+                    _state(act),
                 ],
                 className="act__head",
             ),
@@ -176,6 +174,15 @@ def row(act: ActView, now: datetime, *, alone: bool = False) -> html.Li:
         ],
         className="act",
     )
+
+
+def _state(act: ActView) -> html.Span | None:
+    if act.state in STATES:
+        return html.Span(badge(act.state, STATES[act.state]), title=_HINTS[act.state])
+    if act.standing < act.count:
+        text = f"{count(act.standing)} of {count(act.count)} in force"
+        return html.Span(badge(text), title="Newer decisions count for the others")
+    return None
 
 
 def side(labels: Sequence[LabelView]) -> list[Any]:

@@ -5,7 +5,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from analytics.identity import halves, packed, places
+from analytics.identity import halves, packed, parsed, places
 
 
 @pytest.mark.parametrize(("held", "asked"), [(0, 0), (0, 3), (3, 0), (1, 1), (200, 300)])
@@ -32,3 +32,4 @@ def test_packed_ids_are_their_bytes(count: int) -> None:
     assert found.shape == (count, 16)
     assert found.dtype == np.uint8
     assert [UUID(bytes=row.tobytes()) for row in found] == ids
+    assert parsed(str(each) for each in ids).tolist() == found.tolist()

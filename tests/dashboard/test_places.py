@@ -65,7 +65,7 @@ def an_act(**changes: Any) -> ActView:
     given: dict[str, Any] = {
         "at": NOW, "author": "ann", "kind": "merge", "what": "Merged “a” into “b”",
         "reason": "same <b>", "subject": f"merge:{KEY}", "version": 1, "newest": 1, "count": 1,
-        "state": "in force", "undoable": True,
+        "standing": 1, "state": "in force", "undoable": True,
     }  # fmt: skip
     return ActView(**{**given, **changes})
 
@@ -82,6 +82,15 @@ def test_an_act_says_who_why_and_can_be_undone() -> None:
     assert "waiting" in text(gone)
     assert "version 1 of 2" in text(gone)
     assert not [each for each in props(gone, "id") if isinstance(each, dict)]
+
+
+def test_an_act_that_others_changed_in_part_says_how_much_of_it_counts() -> None:
+    many = {"kind": "label", "what": "Labelled 5,000 images", "subject": f"batch:{KEY}"}
+    whole = decisions.row(an_act(count=5_000, standing=5_000, **many), NOW)
+    assert "in force" not in text(whole)
+    part = decisions.row(an_act(count=5_000, standing=4_999, **many), NOW)
+    assert "4,999 of 5,000 in force" in text(part)
+    assert ids.decision_undo(f"batch:{KEY}", "1") in props(part, "id")
 
 
 def test_a_history_has_its_empty_states_and_the_way_to_older_acts() -> None:
