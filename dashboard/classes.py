@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from uuid import UUID
 
 import numpy as np
@@ -22,6 +23,7 @@ from cql.store import Store
 from cql.taught import CLASSIFIER_LIVE
 from dashboard import ledger, present
 from dashboard.atlas import Atlas
+from dashboard.counts import Counts
 from dashboard.learned import (
     BinView,
     ClassesView,
@@ -44,16 +46,26 @@ class Classes:
 
     def __init__(self, store: Store, searcher: Searcher, atlas: Atlas) -> None:
         self._store, self._searcher, self._atlas = store, searcher, atlas
+        self._counts = Counts(store, searcher)
         self._lock = threading.Lock()
         self._kept: Classifier | None = None
 
     def classes(self) -> ClassesView:
-        """Every class with its counts and figures, and whether a training would help."""
+        """Every class with its counts and figures, and whether a training would help.
+
+        Predicted images are counted as they are now; where nothing can count them, those of the
+        training stand.
+        """
         standing = self._atlas.standing.read().moment(LABEL)
         labelled = Counter(decision.value for decision in standing.of(LABEL).values())
         live = self._live()
         figures = measures_of(json.loads(live.measures)) if live is not None else None
-        predicted = dict(zip(live.classes, live.counts, strict=True)) if live is not None else {}
+        usable = live is not None and self._fits(live)
+        counted = self._counts.of(live) if live is not None and usable else None
+        predicted: Mapping[str, int] = {}
+        if live is not None:
+            trained = dict(zip(live.classes, live.counts, strict=True))
+            predicted = counted.images if counted is not None else trained
         held = {each.name: each for each in figures.classes} if figures is not None else {}
         names = sorted({*labelled, *predicted}, key=lambda n: (-predicted.get(n, 0), n))
         found = tuple(
@@ -72,7 +84,8 @@ class Classes:
             labelled=labelled.total(),
             trained=trained_view(live) if live is not None else None,
             stale=live is not None and live.label_version != standing.token(LABEL),
-            usable=live is not None and self._fits(live),
+            usable=usable,
+            counted_at=counted.counted_at if counted is not None else None,
         )
 
     def train(self, *, seed: int = 1) -> JobView:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassView:
-    """A class: images labelled now, those predicted over all rows, held-out figures (or None)."""
+    """A class: images labelled and predicted over all rows, held-out figures (or None)."""
 
     name: str
     labelled: int
@@ -55,7 +55,8 @@ class TrainedView:
 class ClassesView:
     """Classes by labelled and predicted images. `stale`: labels changed since the training.
 
-    `trained` is None before the first one; `usable`: it fits the live snapshot's model.
+    `trained` is None before the first one; `usable`: it fits the live snapshot's model. Changes up
+    to `counted_at` are in the numbers of predicted images; None: they are those of the training.
     """
 
     classes: tuple[ClassView, ...]
@@ -63,6 +64,7 @@ class ClassesView:
     trained: TrainedView | None
     stale: bool
     usable: bool
+    counted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,6 +154,7 @@ def side(found: ClassesView, state: LabelsState) -> list[Any]:
                     className="classes",
                 ),
                 html.P(f"{count(more)} more", className="hint") if more else None,
+                _as_of(found),
                 on_map(state) if found.trained is not None and found.usable else None,
             ],
             className="labels__classes",
@@ -227,6 +228,13 @@ def untrained(found: ClassesView) -> html.Div:
         "Nothing trained yet",
         f"Press Train: {plural(found.labelled, 'label')} teach a class to every image.",
     )
+
+
+def _as_of(found: ClassesView) -> html.P | None:
+    if found.trained is None or found.counted_at is not None:
+        return None
+    why = "no host answers" if found.usable else "the collection has another model now"
+    return html.P(f"Predicted images as of the training: {why}.", className="hint")
 
 
 def _class(each: ClassView, most: int, state: LabelsState, trained: bool) -> dcc.Link:

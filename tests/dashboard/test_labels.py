@@ -83,6 +83,11 @@ def test_classes_cards_and_figures_are_shown(world: World) -> None:
     assert "Every image has a label" in text(page.gallery(ended, LabelsState()))
     made = replace(classes, stale=True)
     assert "train again" in text(page.summary(made))
+    assert "as of the training" not in text(side)
+    old = text(page.side(replace(classes, counted_at=None), LabelsState()))
+    assert "Predicted images as of the training: no host answers." in old
+    other = text(page.side(replace(classes, counted_at=None, usable=False), LabelsState()))
+    assert "as of the training: the collection has another model now." in other
 
 
 def test_the_line_of_reliability_has_a_point_for_each_band() -> None:

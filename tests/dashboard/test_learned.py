@@ -17,8 +17,9 @@ from cql.errors import ConflictError, InputError, NotFoundError, UnavailableErro
 from cql.records import Change, Classifier
 from cql.settings import Settings
 from dashboard import app
+from dashboard.counts import KEPT_S, Count, Counts
 from dashboard.services import Services
-from tests.dashboard.memory import collection
+from tests.dashboard.memory import WHEN, collection
 from tests.ledger import now
 
 BASE = "http://127.0.0.1:8050/api/v1"
@@ -134,6 +135,91 @@ def test_every_image_gets_a_class_and_figures_are_shown(world: World) -> None:
     assert ranked == sorted(ranked, reverse=True)
     labelled = next(each for each in inside.guesses if each.image_id in given)
     assert (labelled.label, labelled.version) == ("kind 1", 1)
+
+
+def predicted(world: World) -> dict[str, int]:
+    return {each.name: each.predicted for each in world.services.classes.classes().classes}
+
+
+def test_predicted_images_are_counted_as_they_are_now(world: World) -> None:
+    world.label()
+    made = world.train()
+    trained = dict(zip(made.classes, made.counts, strict=True))
+    assert predicted(world) == trained
+    assert world.services.classes.classes().counted_at == WHEN, "as the hosts say"
+    linear = training.linear_of(made)
+    rng = np.random.default_rng(3)
+    for _ in range(6):
+        for kind in rng.integers(0, 5, 4):
+            world.arrive(world.of(int(kind))[0])
+        gone = list(world.store.vectors_)[int(rng.integers(len(world.store.vectors_)))]
+        world.log("image_deleted", world.store.images[gone].listing_id, gone)
+        del world.store.images[gone], world.store.vectors_[gone]
+        naive = dict.fromkeys(made.classes, 0)
+        for vector in world.store.vectors_.values():
+            naive[made.classes[int(linear.scores(vector[None])[0].argmax())]] += 1
+        assert predicted(world) == naive
+        pages = {name: world.services.classes.guesses(name).ranked for name in made.classes}
+        assert pages == naive, "a page says the same"
+    assert predicted(world) != trained
+    # Where nothing can count them, those of the training are told as such.
+    world.searcher.down = UnavailableError("no hosts")
+    found = world.services.classes.classes()
+    assert (predicted(world), found.counted_at, found.usable) == (trained, None, True)
+    world.searcher.down = None
+    assert world.store.snapshot_ is not None
+    world.store.snapshot_ = replace(world.store.snapshot_, model_id="another")
+    found = world.services.classes.classes()
+    assert (predicted(world), found.counted_at, found.usable) == (trained, None, False)
+
+
+def test_a_count_is_kept_until_an_image_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.label()
+    made = world.train()
+    asked: list[str] = []
+    over_all = world.searcher.over_all
+
+    def counted(method: str, *rest: Any) -> Any:
+        asked.append(method)
+        return over_all(method, *rest)
+
+    monkeypatch.setattr(world.searcher, "over_all", counted)
+    clock = [0.0]
+    store: Any = world.store
+    searcher: Any = world.searcher
+    counts = Counts(store, searcher, clock=lambda: clock[0])
+    first = counts.of(made)
+    assert first == Count(
+        made.classifier_id, dict(zip(made.classes, made.counts, strict=True)), WHEN
+    )
+    for kind in ("stock", "listing_changed", "image_added"):
+        world.log(kind, "listing-000")
+    assert counts.of(made) is first
+    assert asked == ["linear"]
+    clock[0] = KEPT_S
+    assert counts.of(made) == first
+    assert len(asked) == 2, "a minute later hosts are asked again"
+    other = replace(made, classifier_id=uuid4())
+    again = counts.of(other)
+    assert again is not None
+    assert (again.classifier_id, len(asked)) == (other.classifier_id, 3)
+    world.arrive(world.of(0)[0])
+    after = counts.of(other)
+    assert after is not None
+    assert sum(after.images.values()) == 121
+    assert len(asked) == 4
+    world.store.log_.clear()
+    assert counts.of(other) is after
+    gone = world.of(1)[0]
+    del world.store.vectors_[gone]
+    world.log("image_deleted", world.store.images[gone].listing_id, gone)
+    less = counts.of(other)
+    assert less is not None
+    assert sum(less.images.values()) == 120
+    world.searcher.down = UnavailableError("no hosts")
+    assert counts.of(other) is None
 
 
 def test_the_map_has_class_and_confidence_as_columns(world: World) -> None:

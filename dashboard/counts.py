@@ -1,0 +1,71 @@
+"""How many images are of each class now: hosts count, a count is kept while no image changes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from analytics.learning import ranking
+from analytics.learning.linear import Want
+from analytics.learning.training import OVERLAP, linear_of
+from analytics.search import Searcher
+from cql.errors import UnavailableError
+from cql.records import Classifier
+from cql.store import Store
+
+KEPT_S = 60.0
+"""A count is asked for again after this time: a host may take in what was logged long ago."""
+
+CHANGES = frozenset({"feature_added", "image_deleted"})
+"""What the change log says where a count may be another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Images that a classifier takes for each of its classes, with all changes up to a time."""
+
+    classifier_id: UUID
+    images: Mapping[str, int]
+    counted_at: datetime
+
+
+class Counts:
+    """Keeps the newest count. Thread-safe."""
+
+    def __init__(
+        self, store: Store, searcher: Searcher, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._searcher, self._clock = store, searcher, clock
+        self._lock = threading.Lock()
+        self._kept: tuple[float, Count] | None = None
+
+    def of(self, classifier: Classifier) -> Count | None:
+        """Over all images that have a feature now; None while no hosts answer."""
+        with self._lock:
+            kept = self._kept
+        moment = self._clock()
+        if kept is not None and moment - kept[0] < KEPT_S and self._holds(kept[1], classifier):
+            return kept[1]
+        try:
+            answer = ranking.rank(self._searcher, linear_of(classifier), Want(k=1))
+        except UnavailableError:
+            return None
+        found = Count(
+            classifier.classifier_id,
+            dict(zip(classifier.classes, answer.found.counts.tolist(), strict=True)),
+            answer.followed_at or answer.snapshot.watermark,
+        )
+        with self._lock:
+            self._kept = (moment, found)
+        return found
+
+    def _holds(self, count: Count, classifier: Classifier) -> bool:
+        if count.classifier_id != classifier.classifier_id:
+            return False
+        # Clocks differ: what a count has in it already may be logged a moment behind it.
+        changes = self._store.changes(count.counted_at - OVERLAP, datetime.now(UTC) + OVERLAP)
+        return not any(change.kind in CHANGES for change in changes)
