@@ -265,12 +265,12 @@ class MapTable:
             )
         )
 
-    def select(self, selection: Selection) -> NDArray[np.int64]:
-        """Row numbers that match, ascending: exact over all rows."""
-        chosen = mask(selection.polygons, self._arrays["x"], self._arrays["y"])
+    def select(self, selection: Selection, *, first: int = 0) -> NDArray[np.int64]:
+        """Row numbers that match, ascending: exact over all rows from `first` on."""
+        chosen = mask(selection.polygons, self._arrays["x"][first:], self._arrays["y"][first:])
         for name, rule in selection.filters.items():
-            chosen &= self._matches(name, rule)
-        return np.flatnonzero(chosen).astype(np.int64)
+            chosen &= self._matches(name, rule, first)
+        return first + np.flatnonzero(chosen).astype(np.int64)
 
     def facets(self, selection: Selection) -> list[Facet]:
         """Counts for every column over all rows."""
@@ -372,8 +372,10 @@ class MapTable:
             raise InputError(f"no column is called {column!r}; the columns are {known}")
         return self._arrays[column]
 
-    def _matches(self, name: str, rule: tuple[str, ...] | Range) -> NDArray[np.bool_]:
-        values, column = self._values(name), self._columns[name]
+    def _matches(
+        self, name: str, rule: tuple[str, ...] | Range, first: int = 0
+    ) -> NDArray[np.bool_]:
+        values, column = self._values(name)[first:], self._columns[name]
         if isinstance(rule, Range):
             if column.kind != "number":
                 raise InputError(f"{name} is a category: filter it by a list of values")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -21,6 +23,7 @@ T = TypeVar("T")
 
 TABLES = 2
 MASKS = 32
+_PLACES = 1024
 _ATTRIBUTE = "attr:"
 
 
@@ -43,19 +46,18 @@ class Filters:
     ) -> None:
         self._open, self._decide = table, decided
         self._lock = threading.Lock()
-        self._rows: OrderedDict[UUID, int] = OrderedDict()
-        self._places: OrderedDict[Hashable, NDArray[np.int64]] = OrderedDict()
-        self._taken: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
-        self._masks: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
+        self._maps: OrderedDict[UUID, None] = OrderedDict()
+        self._places: _Kept[NDArray[np.int64]] = _Kept(_PLACES)
+        self._taken: _Kept[NDArray[np.uint8]] = _Kept(MASKS)
+        self._masks: _Kept[NDArray[np.uint8]] = _Kept(MASKS)
 
     def mask(self, block: Block, map_id: UUID, selection: Selection) -> NDArray[np.uint8]:
         """Rows of a snapshot's own block that the selection takes: uint8 (N,)."""
         token, table = self._decided(map_id, selection)
-        return self._kept(
-            self._masks,
-            (map_id, table.rows, token, _key(selection), block.number),
-            MASKS,
-            lambda: self._select(token, table, selection)[self._where(table, block)],
+        return self._masks.of(
+            (map_id, token, _key(selection), block.number),
+            table.rows,
+            lambda _: self._select(token, table, selection)[self._where(table, block)],
         )
 
     def fresh(
@@ -84,56 +86,112 @@ class Filters:
         return rows
 
     def _decided(self, map_id: UUID, selection: Selection) -> tuple[str, MapTable]:
+        """The table that the selection is about, and "" where nothing is decided of it."""
+        opened = self._table(map_id)
         if self._decide is None or not DECIDED & set(selection.filters):
-            return "", self._table(map_id)
-        return self._decide(map_id, lambda: self._table(map_id))
+            return "", opened
+        token, table = self._decide(map_id, lambda: opened)
+        return ("" if table is opened else token), table
 
     def _select(self, token: str, table: MapTable, selection: Selection) -> NDArray[np.uint8]:
         """What the selection takes of the map's rows, and a 0 at the end for images not on it."""
 
-        def make() -> NDArray[np.uint8]:
+        def make(before: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
             taken = np.zeros(table.rows + 1, np.uint8)
-            taken[table.select(selection)] = 1
+            first = 0
+            # With more images a decision may come to mean something else for those before.
+            if before is not None and not token:
+                first = len(before) - 1
+                taken[:first] = before[:first]
+            taken[table.select(selection, first=first)] = 1
             return taken
 
-        key = (table.version.map_id, table.rows, token, _key(selection))
-        return self._kept(self._taken, key, MASKS, make)
+        return self._taken.of((table.version.map_id, token, _key(selection)), table.rows, make)
 
     def _where(self, table: MapTable, block: Block) -> NDArray[np.int64]:
-        return self._kept(
-            self._places,
-            (table.version.map_id, table.rows, block.number),
-            1024,
-            lambda: table.rows_of(block.images),
-        )
+        """Rows of the map that the block's images are, -1 for those not on it: int64 (N,)."""
+
+        def make(before: NDArray[np.int64] | None) -> NDArray[np.int64]:
+            if before is None:
+                return table.rows_of(block.images)
+            lacking = np.flatnonzero(before < 0)
+            if not len(lacking):
+                return before
+            places = before.copy()
+            places[lacking] = table.rows_of(block.images[lacking])
+            return places
+
+        return self._places.of((table.version.map_id, block.number), table.rows, make)
 
     def _table(self, map_id: UUID) -> MapTable:
         table = self._open(map_id)
         with self._lock:
-            before = self._rows.pop(map_id, None)
-            self._rows[map_id] = table.rows
-            while len(self._rows) > TABLES:
-                self._rows.popitem(last=False)
-            if before != table.rows:
-                # Masks of a map that nobody asks about any more, or of fewer rows, take memory.
-                for known in (self._places, self._taken, self._masks):
-                    for key in [key for key in known if self._rows.get(key[0]) != key[1]]:  # type: ignore[index]
-                        del known[key]
+            self._maps[map_id] = None
+            self._maps.move_to_end(map_id)
+            while len(self._maps) > TABLES:
+                # Masks of a map that nobody asks about any more take memory.
+                old, _ = self._maps.popitem(last=False)
+                for kept in (self._places, self._taken, self._masks):
+                    kept.forget(old)
         return table
 
-    def _kept(
-        self, known: OrderedDict[Hashable, T], key: Hashable, most: int, make: Callable[[], T]
-    ) -> T:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made(Generic[T]):
+    """What somebody makes of a map with so many rows, or has made."""
+
+    rows: int
+    value: Future[T]
+
+    def done(self) -> T | None:
+        """What was made, once it is; None where that failed."""
+        return None if self.value.exception() is not None else self.value.result()
+
+
+class _Kept(Generic[T]):
+    """What is made of maps, by keys that begin with a map's id: the `most` asked for last.
+
+    One makes it for all who ask meanwhile. An error is raised to them all, and not kept.
+    Thread-safe.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._made: OrderedDict[tuple[Any, ...], _Made[T]] = OrderedDict()
+
+    def of(self, key: tuple[Any, ...], rows: int, make: Callable[[T | None], T]) -> T:
+        """What `make` gives of a map with so many rows.
+
+        A map's rows stay and more come behind them: it gets what there is of fewer, or None.
+        """
+        mine: _Made[T] = _Made(rows, Future())
         with self._lock:
-            if key in known:
-                known.move_to_end(key)
-                return known[key]
-        made = make()
+            held = self._made.get(key)
+            newest = held is None or held.rows < rows
+            if newest:
+                self._made[key] = mine
+            self._made.move_to_end(key)
+            while len(self._made) > self._most:
+                self._made.popitem(last=False)
+        if held is not None and not newest:
+            # One who has an older table than others makes what nobody asks for again.
+            return held.value.result() if held.rows == rows else make(None)
+        try:
+            # Who makes it of fewer rows waits for nobody that has more.
+            mine.value.set_result(make(None if held is None else held.done()))
+        except BaseException as error:  # noqa: BLE001 - raised by those who share it
+            with self._lock:
+                if self._made.get(key) is mine:
+                    del self._made[key]
+            mine.value.set_exception(error)
+        return mine.value.result()
+
+    def forget(self, map_id: UUID) -> None:
+        """Let go of all that was made of a map."""
         with self._lock:
-            known[key] = made
-            while len(known) > most:
-                known.popitem(last=False)
-        return made
+            for key in [key for key in self._made if key[0] == map_id]:
+                del self._made[key]
 
 
 def _is_attribute(name: str) -> bool:

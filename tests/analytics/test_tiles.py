@@ -265,6 +265,21 @@ def test_modes_apply_in_order(tmp_path: Path) -> None:
     assert set(table.select(Selection()).tolist()) == every
 
 
+@pytest.mark.parametrize("first", [0, 1, 299, 300])
+def test_a_selection_of_the_last_rows_is_the_end_of_that_of_all(tmp_path: Path, first: int) -> None:
+    table = opened(tmp_path, *stored(300))
+    box = ((0.0, 0.0), (0.7, 0.0), (0.7, 0.7), (0.0, 0.7))
+    for selection in (
+        Selection(),
+        Selection((Polygon(box, "subtract"),)),
+        Selection((), {"attr:kind": ("gas",), "attr:depth_m": Range(2.0, None)}),
+        Selection((Polygon(box),), {"cluster": ("0", "-1")}),
+    ):
+        rows = table.select(selection)
+        assert table.select(selection, first=first).tolist() == rows[rows >= first].tolist()
+        assert rows.dtype == np.int64
+
+
 def test_a_selection_survives_json() -> None:
     selection = Selection(
         (Polygon(((0.0, 0.0), (1.0, 0.5), (0.5, 1.0)), "intersect"),),
