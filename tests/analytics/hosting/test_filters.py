@@ -70,7 +70,7 @@ def takes(form: Form, point: MapPoint | None, held: Mapping[str, str]) -> bool:
 
 
 def drawn(polygons: Sequence[Form], point: MapPoint) -> bool:
-    inside = polygons[0]["mode"] != "union"
+    inside: bool = polygons[0]["mode"] != "union"
     for polygon in polygons:
         hit = naive_inside(polygon["points"], point.x, point.y)
         if polygon["mode"] == "union":
@@ -98,9 +98,9 @@ def passes(found: Any, rule: Any) -> bool:
     if found is None:
         return False
     if isinstance(rule, list):
-        return bool(found in rule)
+        return found in rule
     low, high = rule["low"], rule["high"]
-    return bool((low is None or found >= low) and (high is None or found <= high))
+    return (low is None or found >= low) and (high is None or found <= high)
 
 
 class Watched:
