@@ -39,7 +39,7 @@ LIMIT = 0.05
 
 WEIGHTS = {"rare": 3.0, "photo": 1.0, "spot": 1.0, "category": 0.25}
 """Of the families in the score: docs/decisions/0007-outlier-evidence.md has the figures, and
-0009-regional-outliers.md those of spots."""
+0018-regions-of-colour.md those of spots."""
 
 SPOILT = 0.02
 """Tail probability at which a bad photo explains whatever else is strange about an image."""
@@ -117,7 +117,8 @@ def score(
     progress("outliers", 0, 0, "combining")
     chance = _combined(families)
     if spots is not None and not np.isnan(spots.evidence).all():
-        families["spot"] = tails["region"] = tail(spots.evidence)
+        # Ranks alone: photos that show different things have far stranger regions than a find is.
+        families["spot"] = tails["region"] = bounded_tail(spots.evidence)
         # An image with nothing to compare must not seem less strange for that.
         seen = ~np.isnan(spots.evidence)
         chance[seen] = _combined(families)[seen]

@@ -21,6 +21,10 @@ LISTING_BYTES = 100_000_000
 _MODEL = "model_id name architecture weights_sha256 transform dim"
 
 
+PATCH_SHAPE = (12, 10)
+"""Regions a side, and numbers of each, of patches that are made today: others are made again."""
+
+
 class Vectors(Collection):
     """The part of the store about models, features, patches and stock."""
 

@@ -80,6 +80,7 @@ class _Ready:
     photo: Photo
     seconds: float
     pixels: NDArray[np.uint8] | None
+    regions: NDArray[np.float32] | None = None
     reason: str = ""
 
 
@@ -93,8 +94,8 @@ class _Made:
 class Pipeline:
     """Features of photos under one model; `write` must return only when they are durable.
 
-    With `patches` it also makes the features of their regions, in the same pass, and gives them to
-    `patches` before the photo's own go to `write`: whoever has features has those of its regions.
+    With `patches` it also makes the features of their regions, and gives them to `patches` before
+    the photo's own go to `write`: whoever has features has those of its regions.
     """
 
     def __init__(
@@ -146,18 +147,19 @@ class Pipeline:
 
     def _prepare(self, photo: Photo) -> _Ready:
         start = time.perf_counter()
-        pixels, reason = None, ""
+        pixels, regions, reason = None, None, ""
         try:
             data = photos.read(photo.uri, limit=self._settings.max_image_mb << 20)
             # Only bytes that ingest has decoded in its sandbox are decoded here, in the process.
             if content_hash(data) == photo.content_hash:
                 image = self._embedder.read(data, self._settings)
                 pixels = self._embedder.transform.pixels(image)
+                regions = patches.regions(image) if self._patches is not None else None
             else:
                 reason = "the file has changed since it was ingested: ingest it again"
         except (ReadError, DecodeError) as error:
             reason = str(error)
-        return _Ready(photo, time.perf_counter() - start, pixels, reason)
+        return _Ready(photo, time.perf_counter() - start, pixels, regions, reason)
 
     def _embed(self, batch: list[_Ready], tally: Tally) -> list[_Made]:
         good = [ready for ready in batch if ready.pixels is not None]
@@ -165,10 +167,7 @@ class Pipeline:
             return []
         start = time.perf_counter()
         pixels = np.stack([ready.pixels for ready in good if ready.pixels is not None])
-        if self._patches is None:
-            vectors, regions = self._embedder.forward(pixels), None
-        else:
-            vectors, regions = self._embedder.both(pixels)
+        vectors = self._embedder.forward(pixels)
         tally.model_s += time.perf_counter() - start
         usable: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(vectors), axis=1)
         for row in np.flatnonzero(~usable):
@@ -176,7 +175,8 @@ class Pipeline:
             tally.failures.append(Failure(good[row].photo, reason))
         blobs, sums = codec.encode(vectors[usable])
         model = self._embedder.model
-        kept = [ready.photo for ready, use in zip(good, usable, strict=True) if use]
+        used = [ready for ready, use in zip(good, usable, strict=True) if use]
+        kept = [ready.photo for ready in used]
         features = [
             Feature(
                 listing_id=photo.listing_id,
@@ -188,12 +188,12 @@ class Pipeline:
             )
             for photo, blob, crc in zip(kept, blobs, sums, strict=True)
         ]
-        coded: list[Patches | None] = [None] * len(kept)
-        if regions is not None:
-            coded = [
-                patches.record(photo.listing_id, model.model_id, photo.image_id, own)
-                for photo, own in zip(kept, regions[usable], strict=True)
-            ]
+        coded = [
+            patches.record(each.photo.listing_id, model.model_id, each.photo.image_id, each.regions)
+            if each.regions is not None
+            else None
+            for each in used
+        ]
         return [_Made(*each) for each in zip(kept, features, coded, strict=True)]
 
     def _store(

@@ -22,7 +22,7 @@ from cql.progress import Progress, silent
 from cql.records import Model
 from cql.settings import Settings
 from cql.store import Store
-from extraction import models
+from extraction import models, patches
 from extraction.features import Failure, Photo, Pipeline, Tally
 from extraction.models import Embedder
 
@@ -98,7 +98,7 @@ def extract(
     progress("plan", 0, 0, model)
     record = models.describe(model, settings)
     store.put_model(record)
-    regional = settings.patches == "on" and models.regional(model)
+    regional = settings.patches == "on"
     frame, images, bare, missing = _missing(spark, settings, record.model_id, regional=regional)
     plan = _plan(spark.sparkContext, settings)
     tasks = _tasks(missing, plan)
@@ -151,7 +151,7 @@ def _missing(
     lacks = frame.whole.isNull()
     if regional:
         frame = frame.join(own("patches", "regions"), keys, "left")
-        lacks |= frame.regions.isNull()
+        lacks |= frame.regions.isNull() | (frame.regions != patches.DIM)
     frame = frame.where(lacks).persist()
     bare = frame.where(frame.whole.isNull()).count()
     return frame, images.count(), bare, frame.count()

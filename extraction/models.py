@@ -24,7 +24,6 @@ from PIL import Image
 from cql.errors import InputError, UnavailableError
 from cql.records import Model
 from cql.settings import Settings
-from extraction import patches
 from extraction.decode import decode
 from extraction.transforms import Transform
 
@@ -101,47 +100,31 @@ class Embedder:
 
     def forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, S, S, 3) to float32 (N, D), unit L2 norm; a row without a direction is NaN."""
-        parts = [self._forward(part)[0] for part in self._parts(pixels)]
+        parts = [self._forward(part) for part in self._parts(pixels)]
         return np.concatenate(parts) if parts else np.empty((0, self.model.dim), np.float32)
-
-    def both(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What `forward` gives and, of the same pass, features of regions, float32 (N, R, C).
-
-        Only of a model that has them (`regional`) and of N > 0 pictures.
-        """
-        parts = [self._forward(part, regional=True) for part in self._parts(pixels)]
-        return np.concatenate([own for own, _ in parts]), np.concatenate([own for _, own in parts])
 
     def _parts(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         size = len(pixels) if self._half else _CPU_BATCH
         return [pixels[at : at + size] for at in range(0, len(pixels), size)]
 
-    def _forward(
-        self, pixels: NDArray[np.uint8], *, regional: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Features, and those of regions, which are none (N, 0, 0) unless `regional`."""
+    def _forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         import torch
-
-        run: Any = self._network.both if regional else lambda x: (self._network(x), None)
-        regions = np.empty((len(pixels), 0, 0), np.float32)
 
         with torch.inference_mode():
             # (N, S, S, 3) is what channels_last means in memory: no copy is made.
             batch = torch.from_numpy(pixels).to(self.device, non_blocking=True).float()
             batch = (batch * self._scale - self._shift).permute(0, 3, 1, 2)
             if self._half is None:
-                out, maps = run(batch)
+                out = self._network(batch)
             else:
                 with torch.autocast("cuda", dtype=self._half):
-                    out, maps = run(batch)
-            if regional:
-                regions = patches.pooled(maps.float()).cpu().numpy()
+                    out = self._network(batch)
             out = out.double()
             norms = out.norm(dim=1, keepdim=True)
             unit = torch.where(norms > 1e-12, out / norms, torch.nan).float()
             vectors: NDArray[np.float32] = unit.cpu().numpy()
         vectors[~np.isfinite(vectors).all(axis=1)] = np.nan
-        return vectors, regions
+        return vectors
 
 
 def describe(name: str, settings: Settings) -> Model:
@@ -152,12 +135,6 @@ def describe(name: str, settings: Settings) -> Model:
     if source.architecture == TEACHER and source.path is not None:
         return _file_model(source, _TEACHER_TRANSFORM, _TEACHER_DIM)
     return load(name, settings, device="cpu").model
-
-
-def regional(name: str) -> bool:
-    """Whether a model also gives features of regions: the embedded one and its teacher do."""
-    source = parse(name)
-    return source.kind == "embedded" or source.architecture == TEACHER
 
 
 def load(

@@ -36,9 +36,6 @@ TOP = 1280
 SETTLED = 7
 """Blocks that keep what `slim` gave them: filters of edges and textures serve any picture."""
 
-REGIONAL = 3
-"""Blocks before the maps that features of regions come from: 24 channels, a quarter a side."""
-
 _STAGES = (
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -111,13 +108,9 @@ class Network(nn.Module):
         self.top = nn.Conv2d(blocks[-1].outputs, TOP, 1)
         self.head = nn.Linear(TOP, dim) if dim is not None else None
 
-    def first(self, x: Tensor) -> Tensor:
-        """The stem and the first `REGIONAL` blocks: float32 (N, 24, S / 4, S / 4)."""
-        return self._through(functional.relu6(self.stem(same_padding(x))), 0, REGIONAL)
-
     def early(self, x: Tensor) -> Tensor:
         """The stem and the first `SETTLED` blocks: float32 (N, 64, S / 16, S / 16)."""
-        return self._through(self.first(x), REGIONAL, SETTLED)
+        return self._through(functional.relu6(self.stem(same_padding(x))), 0, SETTLED)
 
     def late(self, x: Tensor) -> Tensor:
         """What `early` gave to features: (N, D)."""
@@ -127,11 +120,6 @@ class Network(nn.Module):
             return features
         out: Tensor = self.head(functional.normalize(features))
         return out
-
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, D), as `forward` gives them, and the maps of `first`, in one pass."""
-        maps = self.first(x)
-        return self.late(self._through(maps, REGIONAL, SETTLED)), maps
 
     def _through(self, x: Tensor, low: int, high: int) -> Tensor:
         for block in self.blocks[low:high]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from analytics.neighbours import Collection
 from cql.progress import Progress, silent
 from cql.store import Store
+from cql.vectors import PATCH_SHAPE
 
 _TOLD = 2_000
 
@@ -41,25 +42,30 @@ def nothing(count: int) -> Patches:
     )
 
 
-def read(store: Store, rows: Collection, model_id: str, *, progress: Progress = silent) -> Patches:
+def read(
+    store: Store,
+    rows: Collection,
+    model_id: str,
+    *,
+    shape: tuple[int, int] = PATCH_SHAPE,
+    progress: Progress = silent,
+) -> Patches:
     """Read the patches of all rows; images that the snapshot lacks are passed over.
 
-    Patches of another shape than the first found, which an older version may have left, are passed
-    over too.
+    So are patches that are not of `shape`, regions a side and numbers of each: an older version has
+    left them.
     """
-    count = len(rows.listings)
+    count, (side, dim) = len(rows.listings), shape
     found = nothing(count)
     place = {image.tobytes(): row for row, image in enumerate(rows.images)}
     done = 0
     for each in store.iter_patches(model_id):
         row = place.get(each.image_id.bytes)
-        if row is None:
+        if row is None or (each.side, each.dim) != shape:
             continue
         if not found.side:
-            codes = np.zeros((count, each.side * each.side, each.dim), np.int8)
-            found = Patches(codes, found.scales, found.known, each.side)
-        if len(each.codes) != found.codes[0].size or each.side != found.side:
-            continue
+            codes = np.zeros((count, side * side, dim), np.int8)
+            found = Patches(codes, found.scales, found.known, side)
         found.codes[row] = np.frombuffer(each.codes, np.int8).reshape(found.codes[0].shape)
         found.scales[row], found.known[row] = each.scale, True
         done += 1

@@ -69,11 +69,16 @@ def tail(values: NDArray[np.floating]) -> Floats:
 
 
 def bounded_tail(values: NDArray[np.floating]) -> Floats:
-    """`tail` of a quantity that cannot go far: the share of rows at or above each value alone."""
-    if not len(values):
-        return np.empty(0)
-    ordered = np.sort(values)
-    return 1.0 - np.searchsorted(ordered, values, side="left") / len(values)
+    """`tail` of a quantity whose size says little: the share of rows at or above each value alone.
+
+    Of rows that have one: 1 where it is NaN.
+    """
+    found = np.ones(len(values))
+    known = np.flatnonzero(~np.isnan(values))
+    if len(known):
+        own = values[known]
+        found[known] = 1.0 - np.searchsorted(np.sort(own), own, side="left") / len(own)
+    return found
 
 
 def combine(tails: Sequence[Floats], weights: Sequence[float] | None = None) -> Floats:

@@ -50,7 +50,7 @@ class Parameters:
     `min_cluster_size` None: as many as suit the number of images.
     """
 
-    version: int = 6
+    version: int = 7
     neighbours: int = 30
     map_neighbours: int = 15
     map_min_dist: float = 0.1

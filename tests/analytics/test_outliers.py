@@ -72,6 +72,15 @@ def test_a_tail_is_the_share_in_the_bulk_and_falls_on_beyond() -> None:
     assert (np.diff(found[np.argsort(values)]) <= 1e-12).all()
     assert tails.tail(np.array([np.nan, 1.0, 2.0]))[0] == 1.0
     assert (tails.tail(np.full(9, 3.0)) == 1.0).all()
+    assert tails.bounded_tail(np.array([np.nan, 4.0, 2.0, 4.0, 9.0])).tolist() == [
+        1,
+        0.75,
+        1,
+        0.75,
+        0.25,
+    ]
+    assert tails.bounded_tail(np.full(2, np.nan)).tolist() == [1.0, 1.0]
+    assert len(tails.bounded_tail(np.empty(0))) == 0
     assert len(tails.tail(np.empty(0))) == 0
 
 

@@ -21,7 +21,7 @@ from cql.settings import Settings
 from extraction.decode import DecodeError, inspect
 from extraction.measures import Figures
 from extraction.models import Embedder
-from extraction.patches import SIDE, encode
+from extraction.patches import SIDE, encode, regions
 
 BAD = ("blurred", "dark", "overexposed", "blank")
 _BLOCK = 2_000
@@ -96,12 +96,9 @@ def made(
     vectors, codes, scales = [], [], []
     for start in range(0, len(data), 32):
         pictures = [embedder.read(each, settings) for each in data[start : start + 32]]
-        own, regions = embedder.both(
-            np.stack([embedder.transform.pixels(picture) for picture in pictures])
-        )
-        vectors.append(own)
-        for each in regions:
-            coded, scale = encode(each)
+        vectors.append(embedder.embed(pictures))
+        for each in pictures:
+            coded, scale = encode(regions(each))
             codes.append(coded)
             scales.append(scale)
     patches = Patches(np.stack(codes), np.array(scales, np.float32), np.ones(len(data), bool), SIDE)

@@ -1,11 +1,13 @@
-"""Features of regions: the same pass, a naive mean of each, codes, and what is written first."""
+"""Features of regions: a naive loop, codes, and what is written first."""
 
+import math
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from cql import codec
 from cql.records import Feature
@@ -19,7 +21,6 @@ from tests.extraction.pictures import gradient, photo
 
 SETTINGS = Settings(cores=1, batch_size=4)
 REGIONS = patches.SIDE**2
-WIDTH = 48
 
 
 @pytest.fixture(scope="module")
@@ -27,38 +28,58 @@ def small() -> Embedder:
     return models.load("sightline-small", SETTINGS, device="cpu", threads=1)
 
 
-def test_one_pass_gives_the_features_and_those_of_regions(small: Embedder) -> None:
-    pixels = np.stack([small.transform.pixels(gradient(50 + n, 70 - n, seed=n)) for n in range(9)])
-    vectors, regions = small.both(pixels)
-    np.testing.assert_array_equal(vectors, small.forward(pixels))
-    assert regions.shape == (9, REGIONS, WIDTH)
-    assert regions.dtype == np.float32
-    alone = np.concatenate([small.both(pixels[n : n + 1])[1] for n in range(9)])
-    np.testing.assert_allclose(regions, alone, atol=1e-4)
+def naive(picture: Image.Image) -> NDArray[np.float64]:
+    """Features of regions, number by number, in float64."""
+    side = 24
+    size = side * patches.SIDE
+    pixels = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR), np.float64)
+    red, green, blue = np.moveaxis(pixels / 255 + 0.02, 2, 0)
+    light = np.log(0.3 * red + 0.59 * green + 0.11 * blue)
+    half = sum(light[y::2, x::2] for y in (0, 1) for x in (0, 1)) / 4
+    found = []
+    for top in range(0, size, side):
+        for left in range(0, size, side):
+            own = []
+            for plane in (light, np.log(red / green), np.log(blue / green)):
+                part = plane[top : top + side, left : left + side]
+                own += [part.mean(), math.log(part.std() + 0.02)]
+            for step, plane in ((1, light), (2, half)):
+                xx = yy = xy = 0.0
+                last, count = len(plane) - 1, (side // step) ** 2
+                for y in range(top // step, (top + side) // step):
+                    for x in range(left // step, (left + side) // step):
+                        across = (plane[y, x + 1] - plane[y, x - 1]) / 2 if 0 < x < last else 0.0
+                        down = (plane[y + 1, x] - plane[y - 1, x]) / 2 if 0 < y < last else 0.0
+                        xx, yy = xx + across**2 / count, yy + down**2 / count
+                        xy += across * down / count
+                own.append(math.log(math.sqrt(xx + yy) + 0.003))
+                own.append(math.sqrt((xx - yy) ** 2 + 4 * xy**2) / (xx + yy + 1e-5))
+            found.append(own)
+    return np.array(found)
 
 
-def test_a_region_is_mean_and_deviation_of_its_part_of_the_map() -> None:
-    maps = torch.randn(3, 5, 12, 12, generator=torch.Generator().manual_seed(1))
-    found = patches.pooled(maps).numpy()
-    for image in range(3):
-        for row in range(6):
-            for column in range(6):
-                part = maps[image, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-                naive = torch.cat([part.mean(dim=(1, 2)), part.std(dim=(1, 2), correction=0)])
-                np.testing.assert_allclose(found[image, 6 * row + column], naive, atol=1e-5)
-    # Of a side that is no multiple of the grid nothing is left out.
-    odd = torch.zeros(1, 1, 14, 14)
-    for line in range(14):
-        odd.zero_()[0, 0, line] = 1.0
-        assert patches.pooled(odd).sum() > 0
+@pytest.mark.parametrize("size", [(288, 288), (517, 230), (100, 901), (1, 1)])
+def test_regions_equal_a_naive_loop(size: tuple[int, int]) -> None:
+    picture = gradient(*size, seed=3)
+    found = patches.regions(picture)
+    assert found.shape == (REGIONS, patches.DIM)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, naive(picture), atol=2e-3)
 
 
-def test_a_small_thing_changes_its_region_more_than_the_others(small: Embedder) -> None:
-    plain = np.full((2, 192, 192, 3), 90, np.uint8)
-    plain[1, 34:62, 130:158] = (230, 30, 30)
-    _, regions = small.both(plain)
-    moved = np.linalg.norm(regions[1] - regions[0], axis=1).reshape(6, 6)
-    assert np.unravel_index(moved.argmax(), moved.shape) == (1, 4)
+@pytest.mark.parametrize("tone", [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255)])
+def test_a_picture_of_one_tone_has_finite_features_that_are_alike(tone: tuple[int, ...]) -> None:
+    found = patches.regions(Image.new("RGB", (64, 48), tone))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, np.broadcast_to(found[0], found.shape), atol=1e-6)
+
+
+def test_a_small_thing_changes_its_region_more_than_the_others() -> None:
+    pixels = np.full((360, 480, 3), 90, np.uint8)
+    plain = patches.regions(Image.fromarray(pixels))
+    pixels[34:56, 322:356] = (230, 30, 30)
+    moved = np.linalg.norm(patches.regions(Image.fromarray(pixels)) - plain, axis=1)
+    assert np.unravel_index(moved.argmax(), (patches.SIDE, patches.SIDE)) == (1, 8)
 
 
 def test_codes_are_off_by_half_a_step_at_most() -> None:
@@ -74,19 +95,6 @@ def test_codes_are_off_by_half_a_step_at_most() -> None:
     codes, scale = patches.encode(np.array([[np.nan, np.inf, 2.0]], np.float32))
     assert codes.tolist() == [[0, 0, 127]]
     assert scale == pytest.approx(2.0 / 127)
-
-
-@pytest.mark.parametrize(
-    ("name", "has"),
-    [
-        ("sightline-small", True),
-        (f"file:/a.safetensors:{models.TEACHER}", True),
-        ("timm:resnet18", False),
-        ("file:/a.safetensors:resnet18", False),
-    ],
-)
-def test_which_models_have_regions(name: str, has: bool) -> None:
-    assert models.regional(name) is has
 
 
 def test_patches_are_written_before_features_and_alone_where_these_are_there(
@@ -107,7 +115,11 @@ def test_patches_are_written_before_features_and_alone_where_these_are_there(
     order = {(type(each), each.image_id): place for place, each in enumerate(seen)}
     assert all(order[Row, image] < order[Feature, image] for image in features)
     for each in coded.values():
-        assert (each.side, each.dim, len(each.codes)) == (patches.SIDE, WIDTH, REGIONS * WIDTH)
+        assert (each.side, each.dim, len(each.codes)) == (
+            patches.SIDE,
+            patches.DIM,
+            REGIONS * patches.DIM,
+        )
         assert each.crc32c == codec.crc32c(each.codes)
         assert each.model_id == small.model.model_id
     # Without a place for them none are made.
