@@ -21,9 +21,9 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from analytics.hosting.merge import backlogs
+from analytics.hosting import merge
 from analytics.hosting.pointers import LIVE, live_snapshots
-from analytics.jobs import Runner, submit, wait
+from analytics.jobs import Runner
 from analytics.learning import training
 from analytics.search import Searcher
 from cql.errors import ConflictError, InputError, SightlineError, UnavailableError
@@ -63,8 +63,7 @@ PLACE_ROWS_S, PLACE_MOST_S = 20_000.0, 50.0
 """Rows of the map for a second of rest once images were placed, and the longest rest."""
 
 MERGE_LOOK_S = 10.0
-MERGE_AGAIN_S = 300.0
-"""Seconds between two looks at what changed, and after a merge that failed."""
+"""Seconds between two looks at what changed."""
 
 SEED = 1
 
@@ -132,7 +131,7 @@ class Engine:
                 "render": self._render,
                 "ingest": self._ingest,
                 "extract": self._extract,
-                "snapshot": lambda p, progress: self._snapshot(p, progress, beacon),
+                merge.KIND: lambda p, progress: self._snapshot(p, progress, beacon),
                 "analyse": self._analyse,
                 sizes.KIND: self._size,
                 stocks.KIND: self._report_stock,
@@ -357,15 +356,16 @@ class Engine:
         while not self._stop.wait(pause):
             pause = MERGE_LOOK_S
             try:
-                for found in backlogs(self._open_store, pool):
-                    if not found.due:
-                        continue
-                    job = submit(self._open_store, "snapshot", {"model_id": found.model_id})
-                    if wait(self._open_store, job.job_id, poll_s=1.0).state != "done":
-                        pause = MERGE_AGAIN_S
+                found = merge.backlogs(self._open_store, pool)
+                merge.queue(self._open_store, found, default=self.settings.model)
             except SightlineError as error:
                 log.warning("changes were not folded in: %s", error)
-                pause = MERGE_AGAIN_S
+                pause = merge.AGAIN_S
+            except Exception:
+                if self._stop.is_set():
+                    break  # what it works with is closed
+                log.exception("changes cannot be folded in")
+                pause = merge.AGAIN_S
         pool.close()
 
     def _keep_placing(self) -> None:

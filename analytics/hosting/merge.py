@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from analytics.hosting.placement import ROLE, cover
 from analytics.hosting.pointers import live_snapshots
+from analytics.jobs import ENDED, submit
 from cql.errors import UnavailableError
+from cql.records import Job
 from cql.store import Store
 from cql.wire import Message, Pool
 
@@ -17,7 +22,14 @@ CHANGED_SHARE = 0.1
 AGE_S = 900.0
 """Seconds after which even a single change is folded in."""
 
+AGAIN_S = 300.0
+"""Seconds of rest after a snapshot that failed or was cancelled."""
+
+KIND = "snapshot"
+"""The jobs that build snapshots."""
+
 _ANSWER_S = 5.0
+_LOOKBACK = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +84,40 @@ def backlogs(store: Store, pool: Pool) -> list[Backlog]:
             )
         )
     return found
+
+
+def queue(store: Store, found: Iterable[Backlog], *, default: str) -> list[Job]:
+    """Queue a snapshot of each model whose backlog is due; returns the jobs.
+
+    Of a model of which one waits or runs, whoever asked for it, none is queued, nor of one whose
+    last one did not end well less than `AGAIN_S` ago. `default`: the name of the model that a job
+    is about which names none.
+    """
+    due = [each.model_id for each in found if each.due]
+    if not due:
+        return []
+    jobs = [job for job in store.jobs(_LOOKBACK, days=2) if job.kind == KIND]
+    return [
+        submit(store, KIND, {"model_id": model_id})
+        for model_id in due
+        if not _held(jobs, model_id, store.model(model_id).name, default)
+    ]
+
+
+def _held(jobs: Iterable[Job], model_id: str, name: str, default: str) -> bool:
+    """Whether a snapshot of a model is on its way, or the last one failed a moment ago."""
+    own = [job for job in jobs if _about(job, model_id, name, default)]
+    if any(job.state not in ENDED for job in own):
+        return True
+    since = datetime.now(UTC) - timedelta(seconds=AGAIN_S)
+    ends = [(job.finished_at, job.state) for job in own if job.finished_at is not None]
+    ended, state = max(ends, default=(since, "done"))
+    return state != "done" and ended > since
+
+
+def _about(job: Job, model_id: str, name: str, default: str) -> bool:
+    """Whether a job is of a model, which it names by its id or by its name."""
+    told = json.loads(job.parameters or "{}")
+    if told.get("model_id"):
+        return bool(told["model_id"] == model_id)
+    return (told.get("model") or default) == name

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analytics.hosting import merge
+from analytics.hosting.merge import Backlog
 from analytics.learning import training
 from cql.errors import ConflictError, InputError, UnavailableError
 from cql.progress import CancelledError, Progress
@@ -19,6 +21,7 @@ from cql.settings import Settings
 from cql.wire import Message
 from dashboard import engine as engine_module
 from dashboard.engine import Engine
+from tests.analytics.conftest import Memory
 
 MODEL = Model(model_id="m@1", name="m", architecture="a", weights_sha256="0", transform="{}", dim=3)
 
@@ -262,4 +265,85 @@ def test_images_are_placed_again_and_again_whatever_goes_wrong(
     assert waits == [look, look, again, 30.0, again, look]
     assert "7 new images were placed on the map" in caplog.text
     assert "not on the map yet: no hosts" in caplog.text
+    assert "a bug" in caplog.text
+
+
+def looks(engine: Engine, monkeypatch: pytest.MonkeyPatch, count: int) -> list[float]:
+    """Let the engine look so many times, without a wait; returns the waits that it asked for."""
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) > count
+
+    monkeypatch.setattr(engine._stop, "wait", wait)
+    return waits
+
+
+def test_changes_are_folded_in_by_one_job_a_model(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Memory()
+    engine._store = store  # type: ignore[assignment]
+
+    def seen(model_id: str, changed: int) -> Backlog:
+        return Backlog(model_id=model_id, rows=10, changed=changed, behind=0, age_s=1.0)
+
+    few, many = merge.CHANGED_MIN - 1, merge.CHANGED_MIN
+    told = iter([
+        [seen("a@1", few), seen("b@1", 0)],
+        [seen("a@1", many), seen("b@1", few)],
+        [seen("a@1", many), seen("b@1", few)],
+        [seen("a@1", many), seen("b@1", many)],
+        [],
+    ])  # fmt: skip
+    queued: list[list[str]] = []
+
+    def backlogs(*_: Any) -> list[Backlog]:
+        queued.append([job.parameters for job in store.work.values()])
+        return next(told)
+
+    monkeypatch.setattr(merge, "backlogs", backlogs)
+    waits = looks(engine, monkeypatch, 5)
+    engine._merge()
+    a, b = '{"model_id":"a@1"}', '{"model_id":"b@1"}'
+    assert queued == [[], [], [a], [a], [a, b]]
+    assert {(job.kind, job.state) for job in store.work.values()} == {("snapshot", "queued")}
+    assert waits == [engine_module.MERGE_LOOK_S] * 6
+
+
+def test_nothing_is_folded_in_where_no_snapshot_is_live(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Memory()
+    engine._store = store  # type: ignore[assignment]
+    waits = looks(engine, monkeypatch, 2)
+    engine._merge()
+    assert store.work == {}
+    assert waits == [engine_module.MERGE_LOOK_S] * 3
+
+
+def test_folding_in_goes_on_after_an_error_and_a_rest(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Memory()
+    engine._store = store  # type: ignore[assignment]
+    due = Backlog(model_id="a@1", rows=10, changed=merge.CHANGED_MIN, behind=0, age_s=1.0)
+    told: Iterator[Exception | list[Backlog]] = iter(
+        [UnavailableError("Cassandra is away"), ValueError("a bug"), [], [due]]
+    )
+
+    def backlogs(*_: Any) -> list[Backlog]:
+        answer = next(told)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(merge, "backlogs", backlogs)
+    waits = looks(engine, monkeypatch, 4)
+    engine._merge()
+    look, again = engine_module.MERGE_LOOK_S, merge.AGAIN_S
+    assert waits == [look, again, again, look, look]
+    assert len(store.work) == 1
+    assert "not folded in: Cassandra is away" in caplog.text
     assert "a bug" in caplog.text
