@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -46,4 +47,32 @@ def places(held: NDArray[np.uint8], asked: NDArray[np.uint8]) -> NDArray[np.int6
     found = np.full(len(asked), -1, np.int64)
     pairs = np.flatnonzero(same & (order >= len(held)))
     found[order[pairs] - len(held)] = order[pairs - 1]
+    return found
+
+
+def located(
+    held: NDArray[np.uint8],
+    order: NDArray[np.integer[Any]],
+    high: NDArray[np.uint64],
+    asked: NDArray[np.uint8],
+) -> NDArray[np.int64]:
+    """`places` of many `asked` one after another in the same `held`, whose ids differ.
+
+    `order` int (M,) sorts `held` by id; `high` uint64 (M,) is the high half of each, in that order.
+    """
+    low, wanted = halves(asked)
+    found = np.full(len(wanted), -1, np.int64)
+    # Ids that ascend are looked up in what lies in the cache.
+    left = np.argsort(wanted)
+    at = np.empty(len(wanted), np.int64)
+    at[left] = np.searchsorted(high, wanted[left])
+    # Ids ascend by both halves: of those that share the high half, one after the other.
+    while len(left):
+        left = left[at[left] < len(order)]
+        left = left[high[at[left]] == wanted[left]]
+        rows = order[at[left]]
+        same = halves(held[rows])[0] == low[left]
+        found[left[same]] = rows[same]
+        left = left[~same]
+        at[left] += 1
     return found

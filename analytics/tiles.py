@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analytics.identity import halves
+from analytics.identity import halves, located
 from analytics.maps import columns as attributes
 from analytics.maps.columns import Column
 from analytics.maps.regions import Mode, Polygon, Range, Selection, iso, mask
@@ -337,23 +337,7 @@ class MapTable:
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Row numbers of images, uint8 (N, 16) -> int64 (N,); -1 for those not on the map."""
-        order, mine = self._arrays["by_image"], self._high_halves()
-        low, high = halves(images)
-        found = np.full(len(high), -1, np.int64)
-        # Ids that ascend are looked up in what lies in the cache.
-        left = np.argsort(high)
-        at = np.empty(len(high), np.int64)
-        at[left] = np.searchsorted(mine, high[left])
-        # Ids ascend by both halves: of those that share the high half, one after the other.
-        while len(left):
-            left = left[at[left] < len(order)]
-            left = left[mine[at[left]] == high[left]]
-            rows = order[at[left]]
-            same = halves(self._images[rows])[0] == low[left]
-            found[left[same]] = rows[same]
-            left = left[~same]
-            at[left] += 1
-        return found
+        return located(self._images, self._arrays["by_image"], self._high_halves(), images)
 
     def _high_halves(self) -> NDArray[np.uint64]:
         """The high half of each image id, ascending: uint64 (N,). Every shard asks for it."""

@@ -5,7 +5,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from analytics.identity import halves, packed, parsed, places
+from analytics.identity import halves, located, packed, parsed, places
 
 
 @pytest.mark.parametrize(("held", "asked"), [(0, 0), (0, 3), (3, 0), (1, 1), (200, 300)])
@@ -15,7 +15,10 @@ def test_places_equal_a_dictionary(held: int, asked: int) -> None:
     every = np.unique(rng.integers(0, 2, (2000, 16), np.uint8), axis=0)
     one, two = (every[rng.permutation(len(every))[:count]] for count in (held, asked))
     at = {row.tobytes(): number for number, row in enumerate(one)}
-    assert places(one, two).tolist() == [at.get(row.tobytes(), -1) for row in two]
+    wanted = [at.get(row.tobytes(), -1) for row in two]
+    assert places(one, two).tolist() == wanted
+    order = np.lexsort(halves(one))
+    assert located(one, order, halves(one)[1][order], two).tolist() == wanted
 
 
 def test_halves_order_as_ids_do() -> None:
