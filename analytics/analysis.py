@@ -92,7 +92,7 @@ def analyse(
                 chosen, seed, data_of(snapshot), start,
                 measured=measured, patched=patched, gone=gone, landmarks=landmarks,
             )  # fmt: skip
-            map_id = identity(listings, told)
+            map_id = identity(listings, told, progress)
             stored = find(store, map_id)
             left = 0 if stored is None else vanished(store, stored)
             if not left:
@@ -211,10 +211,12 @@ def start_of(store: Store, snapshot: Snapshot, seed: int) -> UUID | None:
     return None if newest is None else newest.map_id
 
 
-def identity(listings: Mapping[str, Listing], parameters: str) -> UUID:
+def identity(listings: Mapping[str, Listing], parameters: str, progress: Progress = silent) -> UUID:
     """Identity of a map: how it is made and of what data, and the texts that name clusters."""
     texts = hashlib.sha256()
-    for listing_id in sorted(listings):
+    for number, listing_id in enumerate(sorted(listings)):
+        if number % 2_000 == 0:
+            progress("texts", number, len(listings))
         listing = listings[listing_id]
         row = [listing_id, listing.title, sorted(listing.attributes.items())]
         texts.update(json.dumps(row).encode())

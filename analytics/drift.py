@@ -121,7 +121,8 @@ def compare(
     """Compare two maps.
 
     With `vectors` float32 (N, D) and `owners` int64 (N,), the listings, of the later map's images,
-    the listings that joined each cluster are tested against those that were in it.
+    the listings that joined each cluster are tested against those that were in it; rows of NaN are
+    left out.
     """
     at = places(before.images, after.images)
     was = np.where(at >= 0, before.labels[at] if len(before.labels) else -1, -1)
@@ -175,6 +176,7 @@ def compare(
         )
     kept = set(after.keys)
     for old, key in enumerate(before.keys):
+        progress("changes", len(after.keys), len(after.keys))
         if key not in kept:
             then = before.labels == old
             found.append(
@@ -251,9 +253,11 @@ def _tested(
     # A listing that was there and got more photos is no newcomer.
     sides[0] = sides[0][~np.isin(owners[sides[0]], owners[there])][:SAMPLE]
     sides[1] = sides[1][:SAMPLE]
-    if min(len(side) for side in sides) < 2:
+    drawn = [vectors[side] for side in sides]
+    drawn = [side[~np.isnan(side).any(axis=1)] for side in drawn]
+    if min(len(side) for side in drawn) < 2:
         return None
-    return energy(vectors[sides[0]], vectors[sides[1]], seed)
+    return energy(drawn[0], drawn[1], seed)
 
 
 def _drawn(

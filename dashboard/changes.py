@@ -179,7 +179,7 @@ class Changes:
                 later = summary.map_id
                 clusters = self._store.cluster_changes(later, earlier)
                 odd = self._store.new_outliers(later, earlier, limit=max(1, limit))
-                # Means are stored where there were vectors: another size of clusters has none.
+                # Means are stored where there were vectors: an older Sightline had none for sizes.
                 tested = bool(self._store.means(later))
                 return _Read(summary, clusters, odd, tested=tested)
         return None

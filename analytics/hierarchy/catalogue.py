@@ -45,14 +45,20 @@ class Earlier:
 
     @classmethod
     def of(
-        cls, settings: Settings, store: Store, map_id: UUID | None, images: NDArray[np.uint8]
+        cls,
+        settings: Settings,
+        store: Store,
+        map_id: UUID | None,
+        images: NDArray[np.uint8],
+        *,
+        progress: Progress = silent,
     ) -> Earlier:
         """Those of a map, for images uint8 (N, 16); nothing where there is no such map."""
         if map_id is None:
             return cls()
         try:
             clusters, groups = store.clusters(map_id), store.groups(map_id)
-            table = MapTable.open(settings, store, map_id)
+            table = MapTable.open(settings, store, map_id, progress=progress)
         except NotFoundError:
             return cls()
         return cls.found(clusters, groups, table.clusters, places(table.images, images))
@@ -125,6 +131,7 @@ def catalogue(
     names = naming.names(counts, listings, progress=progress)
     found = []
     for number, own in enumerate(rows):
+        progress("names", number, len(rows), "counting")
         middle = np.median(placed[own].astype(np.float64), axis=0)
         shown = clustering.exemplars(space, clusters, number)
         found.append(
@@ -153,7 +160,7 @@ def catalogue(
         counts = [_sum(counts[at] for at in own) for own in inside]
         sizes = np.bincount(labels[labels >= 0], minlength=len(inside))
         held = [sorted(number for at in own for number in held[at]) for own in inside]
-        given = _titles(counts, held, names, taken, listings)
+        given = _titles(counts, held, names, taken, listings, progress)
         taken += given
         before = earlier.at(level, len(images))
         known = match(labels, images, *before, kind=f"group {level}")
@@ -189,16 +196,18 @@ def _owners(clusters: Clusters, listings: Sequence[str]) -> list[Counter[str]]:
     return found
 
 
-def _titles(
+def _titles(  # noqa: PLR0917 - as the caller has them
     counts: Sequence[Counter[str]],
     held: Sequence[Sequence[int]],
     names: Sequence[str],
     taken: Sequence[str],
     listings: Mapping[str, Listing],
+    progress: Progress,
 ) -> list[str]:
     """Name groups that hold the clusters `held`, ascending and so by falling size."""
     several = [number for number, own in enumerate(held) if len(own) > 1]
-    fresh = naming.names([counts[number] for number in several], listings, taken=taken)
+    members = [counts[number] for number in several]
+    fresh = naming.names(members, listings, taken=taken, progress=progress)
     given = {
         number: f"{names[held[number][0]]} and {len(held[number]) - 1} more"
         if name in taken

@@ -19,13 +19,17 @@ from analytics.hierarchy import tree
 from analytics.hierarchy.tree import Coarse, Curve, Linkage
 from analytics.identity import packed
 from cql.errors import InputError, IntegrityError, NotFoundError
-from cql.records import MapVersion
+from cql.progress import Progress, silent
+from cql.records import MapPoint, MapVersion
 from cql.settings import Settings
 from cql.store import Store
 
 log = logging.getLogger(__name__)
 
 FORMAT = "1"
+
+_TOLD = 2_000
+"""Points read between two calls of progress."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +45,9 @@ class Grown:
     min_samples: int
 
     @classmethod
-    def open(cls, settings: Settings, store: Store, map_id: UUID) -> Grown:
+    def open(
+        cls, settings: Settings, store: Store, map_id: UUID, *, progress: Progress = silent
+    ) -> Grown:
         """Map the file of a map's tree into memory; grown from Cassandra if missing or damaged.
 
         NotFoundError for a map that does not exist, or was made before spaces were stored.
@@ -54,7 +60,7 @@ class Grown:
             log.info("the tree %s is grown from Cassandra", path.name)
         except (IntegrityError, pa.ArrowException, KeyError, ValueError, OSError) as error:
             log.warning("the tree %s is grown again: %s", path.name, error)
-        grown = _stored(store, version)
+        grown = _stored(store, version, progress)
         grown.save(path)
         return grown
 
@@ -158,12 +164,14 @@ def check(size: int) -> None:
         )
 
 
-def _stored(store: Store, version: MapVersion) -> Grown:
+def _stored(store: Store, version: MapVersion, progress: Progress) -> Grown:
     """Grow the tree of a map from the space that its points hold."""
-    points = sorted(
-        store.points(version.map_id, version.rows_scored),
-        key=lambda point: (point.listing_id, point.image_id.bytes),
-    )
+    points: list[MapPoint] = []
+    for point in store.points(version.map_id, version.rows_scored):
+        if len(points) % _TOLD == 0:
+            progress("tree", len(points), version.rows_scored, "reading points")
+        points.append(point)
+    points.sort(key=lambda point: (point.listing_id, point.image_id.bytes))
     if len(points) != version.rows_scored or any(not point.space for point in points):
         raise NotFoundError(
             f"map {version.map_id} does not hold the space of its clusters: run `sightline analyse`"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from analytics import drift
 from analytics.drift import Side
 from analytics.identity import packed, places
+from analytics.making.watch import watched
 from analytics.neighbours import codes
 from analytics.tiles import MapTable
 from cql.errors import NotFoundError
@@ -26,6 +29,9 @@ from cql.store import Store
 if TYPE_CHECKING:
     from analytics.making.publish import Made
 
+_BLOCK = 4_096
+"""Rows of vectors that are read at a time."""
+
 
 def record(
     settings: Settings,
@@ -34,21 +40,15 @@ def record(
     clusters: Sequence[Cluster],
     progress: Progress,
 ) -> None:
-    """Store the means of a map's clusters, and what changed since the map `made.previous`.
+    """Store the means of a map's clusters, and what changed since `made.previous` and `made.other`.
 
     Nothing is compared where there is no earlier map, or it is gone. Without vectors (of no
-    dimensions) there are no means and no tests.
+    dimensions) there are no means and no tests; of a row that has none (NaN) nothing counts there.
     """
-    vectors = made.rows.vectors if made.rows.vectors.shape[1] else None
-    means = {} if vectors is None else dict(_means(made, len(clusters), progress))
+    known = made.rows.vectors.shape[1] > 0
+    means = dict(_means(made, len(clusters), progress)) if known else {}
     packed = {number: mean.astype("<f4").tobytes() for number, mean in means.items()}
     store.put_means(made.map_id, packed)
-    if made.previous is None or made.previous == made.map_id:
-        return
-    try:
-        before = side(store, MapTable.open(settings, store, made.previous))
-    except NotFoundError:
-        return
     # As they are stored: whoever compares the stored maps later gets the same numbers.
     stored = {number: mean.astype(np.float32) for number, mean in means.items()}
     after = Side(
@@ -59,16 +59,38 @@ def record(
         names=[cluster.name for cluster in clusters],
         means=stored,
     )
+    # The other one first: the newest comparison is that with the map before.
+    for previous in (made.other, made.previous):
+        if previous is None or previous == made.map_id:
+            continue
+        compared = partial(_compared, settings, store, made, after, previous)
+        try:
+            found = watched(compared, progress, "changes")
+        except NotFoundError:
+            continue
+        listings = (made.rows.listings[row] for row in found.outliers.tolist())
+        pair = (made.map_id, previous)
+        store.put_comparison(
+            summary(pair, found, made.seed),
+            changes(pair, found, _shown(store, replace(made, previous=previous), clusters)),
+            outliers(pair, found, after, listings),
+        )
+
+
+def _compared(  # noqa: PLR0917 - the last is given by who watches
+    settings: Settings,
+    store: Store,
+    made: Made,
+    after: Side,
+    previous: UUID,
+    progress: Progress,
+) -> drift.Comparison:
+    """A new map beside an earlier one. NotFoundError where that is gone."""
+    before = side(store, MapTable.open(settings, store, previous, progress=progress))
+    vectors = made.rows.vectors if made.rows.vectors.shape[1] else None
     _, owners = codes(made.rows.listings)
-    found = drift.compare(
+    return drift.compare(
         before, after, vectors=vectors, owners=owners, seed=made.seed, progress=progress
-    )
-    listings = (made.rows.listings[row] for row in found.outliers.tolist())
-    pair = (made.map_id, made.previous)
-    store.put_comparison(
-        summary(pair, found, made.seed),
-        changes(pair, found, _shown(store, made, clusters)),
-        outliers(pair, found, after, listings),
     )
 
 
@@ -166,10 +188,17 @@ def _shown(store: Store, made: Made, clusters: Sequence[Cluster]) -> dict[UUID, 
 
 
 def _means(made: Made, count: int, progress: Progress) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Mean vector of each cluster by number."""
+    """Mean vector of each cluster by number; none of one whose rows have no vectors."""
     order = np.argsort(made.clusters.labels, kind="stable")
     ends = np.searchsorted(made.clusters.labels[order], np.arange(count + 1))
     for number in range(count):
-        progress("changes", number, count)
         own = order[ends[number] : ends[number + 1]]
-        yield number, made.rows.vectors[own].mean(axis=0, dtype=np.float64)
+        total, held = np.zeros(made.rows.vectors.shape[1]), 0
+        for start in range(0, len(own), _BLOCK):
+            progress("changes", number, count)
+            block = made.rows.vectors[own[start : start + _BLOCK]]
+            block = block[~np.isnan(block[:, 0])]
+            total += block.sum(axis=0, dtype=np.float64)
+            held += len(block)
+        if held:
+            yield number, total / held

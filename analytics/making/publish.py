@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,13 +22,13 @@ from analytics.hierarchy import grown
 from analytics.hierarchy.catalogue import Earlier, catalogue
 from analytics.hierarchy.grown import Grown
 from analytics.identity import halves
-from analytics.making.steps import named
+from analytics.making.watch import watched
 from analytics.maps.table import order
 from analytics.neighbours import Collection
 from analytics.outliers import KINDS, Outliers
 from analytics.shards import code_version
 from cql.progress import Progress
-from cql.records import Cluster, Listing, MapPoint, MapVersion, Outlier, Snapshot
+from cql.records import Cluster, Group, Listing, MapPoint, MapVersion, Outlier, Snapshot
 from cql.settings import Settings
 from cql.store import Store
 
@@ -43,8 +44,9 @@ class Made:
 
     `snapshot` is what the map is of: the snapshot's row, or that of an earlier map of it, as the
     snapshot may be gone. `seen` and `doubles` are None, and `told` the outliers of each row on the
-    map `previous`, where this one differs from that in its clusters alone. Its clusters carry on
-    the keys of the map `previous`; `listings` name them.
+    map `previous`, where this one differs from that in its clusters alone; `other` is then the map
+    of other data that it is to be compared with as well. Its clusters carry on the keys of the map
+    `previous`; `listings` name them. Vectors of `rows` that are gone are NaN.
     """
 
     map_id: UUID
@@ -64,6 +66,7 @@ class Made:
     doubles: Found | None = None
     curve: Curve | None = None
     told: Sequence[Outlier] = ()
+    other: UUID | None = None
 
 
 def publish(
@@ -75,17 +78,7 @@ def publish(
     """
     count = len(made.rows.listings)
     progress("store", 0, 2 * count)
-    found, groups = catalogue(
-        made.map_id,
-        made.clusters,
-        images=made.rows.images,
-        owners=made.rows.listings,
-        placed=made.placed,
-        space=made.tree.space,
-        listings=made.listings,
-        earlier=Earlier.of(settings, store, made.previous, made.rows.images),
-        progress=named("store", progress),
-    )
+    found, groups = watched(partial(_catalogue, settings, store, made), progress, "store")
     store.put_clusters(found)
     store.put_groups(groups)
     store.put_points(made.map_id, _points(made, progress))
@@ -108,9 +101,26 @@ def publish(
     )
     if made.seen is not None and made.doubles is not None:
         groups_of.put(store, made.map_id, made.rows, made.seen, made.doubles, made.curve)
-    made.tree.save(grown.path_of(settings, made.map_id))
+    watched(lambda _: made.tree.save(grown.path_of(settings, made.map_id)), progress, "store")
     progress("store", 2 * count, 2 * count)
     return version, found
+
+
+def _catalogue(
+    settings: Settings, store: Store, made: Made, progress: Progress
+) -> tuple[list[Cluster], list[Group]]:
+    """The clusters and groups of a map as rows."""
+    return catalogue(
+        made.map_id,
+        made.clusters,
+        images=made.rows.images,
+        owners=made.rows.listings,
+        placed=made.placed,
+        space=made.tree.space,
+        listings=made.listings,
+        earlier=Earlier.of(settings, store, made.previous, made.rows.images, progress=progress),
+        progress=progress,
+    )
 
 
 def _points(made: Made, progress: Progress) -> Iterator[MapPoint]:
@@ -153,13 +163,8 @@ def _outliers(
     made: Made, ranked: NDArray[np.intp], clusters: Sequence[Cluster], progress: Progress
 ) -> Iterator[Outlier]:
     count = len(ranked)
-    names = [cluster.name for cluster in clusters]
-    near, labels = made.clusters.nearest, made.clusters.labels
-    facets, _ = appearance.facets(made.rows.listings, made.listings)
-    if made.told:
-        told = list(restated(made.told, made.clusters, near, names, facets))
-    else:
-        told = list(reasons(made.odd, made.clusters, near, names, facets))
+    labels = made.clusters.labels
+    told = watched(partial(_told, made, [each.name for each in clusters]), progress, "store")
     for start, block in _blocks(ranked):
         progress("store", count + start, 2 * count)
         columns = _columns(
@@ -180,6 +185,22 @@ def _outliers(
                 lof=before.lof if before else float(made.odd.lof[row]),
                 evidence=before.evidence if before else evidence(made.odd, row),
             )
+
+
+def _told(made: Made, names: Sequence[str], progress: Progress) -> list[str]:
+    """The reason of each row."""
+    near, count = made.clusters.nearest, len(made.rows.listings)
+    facets, _ = appearance.facets(made.rows.listings, made.listings)
+    if made.told:
+        told = restated(made.told, made.clusters, near, names, facets)
+    else:
+        told = reasons(made.odd, made.clusters, near, names, facets)
+    found = []
+    for row, reason in enumerate(told):
+        if row % _BLOCK == 0:
+            progress("store", count, 2 * count, "reasons")
+        found.append(reason)
+    return found
 
 
 def _blocks(rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.intp]]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,18 +15,23 @@ from analytics import clustering
 from analytics.analysis import find, go_live, identity, read_listings, store_all
 from analytics.hierarchy import grown
 from analytics.hierarchy.grown import Grown
+from analytics.making import comparison
 from analytics.making.plan import Parameters
 from analytics.making.publish import Made
+from analytics.making.recollection import recollect
+from analytics.making.watch import watched
 from analytics.neighbours import Collection
 from analytics.outliers import Outliers
 from analytics.tiles import MapTable
 from cql.errors import IntegrityError, NotFoundError
 from cql.progress import Progress, silent
-from cql.records import MapPoint, MapVersion, Outlier
+from cql.records import DuplicateMember, MapPoint, MapVersion, Outlier
 from cql.settings import Settings
 from cql.store import Store
 
 _PAGE = 5_000
+_TOLD = 2_000
+"""Rows read or written between two calls of progress."""
 
 
 def resize(
@@ -55,27 +62,31 @@ def resize(
     chosen = replace(parameters(version), min_cluster_size=size)
     known = read_listings(store, version.rows, progress)
     told = _told(version, size)
-    target = identity(known, told)
+    target = identity(known, told, progress)
     stored = find(store, target)
     if stored is None:
-        progress("clusters", 0, 2)
-        tree = Grown.open(settings, store, base)
-        progress("clusters", 1, 2)
+        progress("clusters", 0, version.rows_scored)
+        tree = watched(
+            lambda note: Grown.open(settings, store, base, progress=note), progress, "clusters"
+        )
+        found = _made(store, version, tree, chosen, progress)
+        progress("clusters", version.rows_scored, version.rows_scored)
+        found["rows"] = recollect(settings, store, version.model_id, found["rows"], progress)
         made = Made(
             map_id=target,
             snapshot=version,  # the snapshot itself may be gone
             previous=base,
+            other=_other(store, version),
             listings=known,
             seed=version.seed,
             parameters=told,
-            **_made(store, version, tree, chosen),
+            **found,
         )
-        progress("clusters", 2, 2)
         # Before the map's row: whoever sees that sees them too.
-        _copy_groups(store, base, target)
+        _copy_groups(store, base, target, progress)
         stored = store_all(settings, store, made, progress)
     progress("tiles", 0, stored.rows_scored)
-    MapTable.open(settings, store, target)
+    watched(lambda note: MapTable.open(settings, store, target, progress=note), progress, "tiles")
     progress("tiles", stored.rows_scored, stored.rows_scored)
     go_live(settings, store, target)
     return stored
@@ -106,17 +117,32 @@ def _told(version: MapVersion, size: int | None) -> str:
     return json.dumps({**json.loads(version.parameters), "min_cluster_size": size}, sort_keys=True)
 
 
-def _made(store: Store, version: MapVersion, tree: Grown, chosen: Parameters) -> dict[str, Any]:
+def _made(
+    store: Store, version: MapVersion, tree: Grown, chosen: Parameters, progress: Progress
+) -> dict[str, Any]:
     """Fields of the new map: what does not follow from the clusters is that of the old one."""
+    points = _points(store, version, tree, progress)
+    told = _told_of(store, version, tree, progress)
+    made = partial(_fields, version, tree, chosen, points, told)
+    return watched(made, progress, "clusters")
+
+
+def _fields(  # noqa: PLR0917 - the last is given by who watches
+    version: MapVersion,
+    tree: Grown,
+    chosen: Parameters,
+    points: Sequence[MapPoint],
+    told: Sequence[Outlier],
+    progress: Progress,
+) -> dict[str, Any]:
     count = len(tree.images)
-    points = _points(store, version, tree)
+    progress("clusters", 0, count, "cutting the tree")
     clusters = clustering.cluster(
         tree.space,
         min_samples=tree.min_samples,
         min_cluster_size=chosen.min_cluster_size,
         linkage=tree.linkage,
     )
-    told = _told_of(store, version, tree)
     odd = Outliers(
         np.array([each.score for each in told], np.float64),
         np.array([point.knn_distance for point in points], np.float32),
@@ -149,9 +175,23 @@ def _made(store: Store, version: MapVersion, tree: Grown, chosen: Parameters) ->
     }
 
 
-def _points(store: Store, version: MapVersion, tree: Grown) -> list[MapPoint]:
+def _other(store: Store, version: MapVersion) -> UUID | None:
+    """The map of other data that a map was compared with last; None where there is none."""
+    data = comparison.data_of(version)
+    for each in store.comparisons(version.map_id):
+        earlier = find(store, each.previous)
+        if earlier is not None and comparison.data_of(earlier) != data:
+            return earlier.map_id
+    return None
+
+
+def _points(store: Store, version: MapVersion, tree: Grown, progress: Progress) -> list[MapPoint]:
     """Points in the order of the tree's rows."""
-    held = {p.image_id.bytes: p for p in store.points(version.map_id, version.rows_scored)}
+    held: dict[bytes, MapPoint] = {}
+    for point in store.points(version.map_id, version.rows_scored):
+        if len(held) % _TOLD == 0:
+            progress("clusters", len(held), version.rows_scored, "reading points")
+        held[point.image_id.bytes] = point
     try:
         return [held[row.tobytes()] for row in tree.images]
     except KeyError as error:
@@ -160,11 +200,12 @@ def _points(store: Store, version: MapVersion, tree: Grown) -> list[MapPoint]:
         ) from error
 
 
-def _told_of(store: Store, version: MapVersion, tree: Grown) -> list[Outlier]:
+def _told_of(store: Store, version: MapVersion, tree: Grown, progress: Progress) -> list[Outlier]:
     """The outliers of a map in the order of the tree's rows."""
     held: dict[bytes, Outlier] = {}
     page: str | None = None
     while True:
+        progress("clusters", len(held), version.rows_scored, "reading outliers")
         found = store.outliers(version.map_id, limit=_PAGE, page_state=page)
         held |= {each.image_id.bytes: each for each in found.rows}
         page = found.next_page
@@ -178,11 +219,18 @@ def _told_of(store: Store, version: MapVersion, tree: Grown) -> list[Outlier]:
     return [held[row.tobytes()] for row in tree.images]
 
 
-def _copy_groups(store: Store, base: UUID, target: UUID) -> None:
+def _copy_groups(store: Store, base: UUID, target: UUID, progress: Progress) -> None:
     """Near-duplicates do not depend on clusters: the new map has those of the old one."""
     run = store.duplicate_run(base)
-    if run is not None:
-        groups = [replace(each, map_id=target) for each in store.duplicate_groups(base)]
-        store.put_duplicates(
-            replace(run, map_id=target), groups, store.iter_duplicate_members(base)
-        )
+    if run is None:
+        return
+
+    def members() -> Iterator[DuplicateMember]:
+        for number, each in enumerate(store.iter_duplicate_members(base)):
+            if number % _TOLD == 0:
+                progress("store", 0, 0, "near-duplicates")
+            yield each
+
+    progress("store", 0, 0, "near-duplicates")
+    groups = [replace(each, map_id=target) for each in store.duplicate_groups(base)]
+    store.put_duplicates(replace(run, map_id=target), groups, members())

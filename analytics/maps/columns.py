@@ -13,12 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.maps.regions import Range, days
+from cql.progress import Progress, silent
+from cql.records import Listing
 from cql.store import Store
 
 CATEGORIES_MAX = 50
 """A category column keeps its most frequent values; the others share one that says so."""
 
 NAMES_MAX = 64
+_BLOCK = 2_000
+"""Listings read at a time."""
+
 OTHER = "\x00other"
 """Key of the category that rare values share."""
 _UNIT = re.compile(r" (mm|cm|m|km|ft|kg|kw|kv|bar|m2|m3)$", re.IGNORECASE)
@@ -75,14 +80,18 @@ def number(
 
 
 def read(
-    store: Store, owners: Sequence[str], wanted: Iterable[str]
+    store: Store, owners: Sequence[str], wanted: Iterable[str], *, progress: Progress = silent
 ) -> list[tuple[Column, NDArray[Any]]]:
     """Columns `attr:<name>` for rows owned by `owners`, from the listings' attributes.
 
     A column is a number when every value that is not empty reads as one, and a date when every one
     is an ISO date.
     """
-    listings = store.listings(list(wanted))
+    asked = list(wanted)
+    listings: dict[str, Listing] = {}
+    for start in range(0, len(asked), _BLOCK):
+        progress("tiles", start, len(asked), "reading listings")
+        listings |= store.listings(asked[start : start + _BLOCK])
     names = Counter(
         name for listing in listings.values() for name, value in listing.attributes.items() if value
     )
@@ -92,6 +101,7 @@ def read(
     rows = np.array([index.get(owner, -1) for owner in owners], np.int64)
     found = []
     for name in sorted(kept):
+        progress("tiles", len(asked), len(asked), "attributes")
         texts = [listings[listing_id].attributes.get(name, "") for listing_id in index]
         column, values = encode(f"attr:{name}", readable(name), texts)
         spread = np.append(values, np.nan).astype(values.dtype)[rows]  # -1 is the NaN at the end

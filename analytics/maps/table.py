@@ -80,7 +80,7 @@ def build(store: Store, version: MapVersion, path: Path, *, progress: Progress =
     """
     points = _points(store, version, progress)
     images, x, y = points.images, points.values["x"], points.values["y"]
-    found = attributes.read(store, points.listings, set(points.listings))
+    found = attributes.read(store, points.listings, set(points.listings), progress=progress)
     known, arrays = _measures(store, version, points)
     for column, values in found:
         known.append(column)

@@ -142,6 +142,21 @@ def test_photos_of_one_listing_are_one_draw() -> None:
     assert known.p is None  # more photos of listings that were there
 
 
+def test_rows_whose_vectors_are_gone_are_left_out() -> None:
+    rng = np.random.default_rng(4)
+    vectors = np.concatenate([cloud(rng, 60, 0.1), cloud(rng, 20, 0.1, 5)])
+    before, after = side([*range(60)], [0] * 60, KEYS[:1]), side([*range(80)], [0] * 80, KEYS[:1])
+    vectors[[3, 70]] = np.nan
+    (some,) = compare(before, after, vectors=vectors, owners=np.arange(80)).clusters
+    assert some.energy is not None
+    left = [n for n in range(80) if n not in {3, 70}]
+    wanted = drift.energy(vectors[left[59:]], vectors[left[:59]], [1]).value
+    assert some.energy == pytest.approx(wanted)
+    vectors[61:] = np.nan
+    (few,) = compare(before, after, vectors=vectors, owners=np.arange(80)).clusters
+    assert few.energy is None
+
+
 def test_p_values_are_uniform_without_drift() -> None:
     rng = np.random.default_rng(9)
     found = [

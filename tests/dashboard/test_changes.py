@@ -122,11 +122,28 @@ def test_a_size_is_compared_with_the_data_before(world: World) -> None:
     assert found is not None
     assert found.before is not None
     assert (found.before.map_id, found.after.map_id) == (first.map_id, sized.map_id)
-    assert (found.added, found.tested) == (10, False)
-    # The pair as it was stored: nothing was tested, as there were no vectors.
+    # With vectors, as the map that it was made of was.
+    assert (found.added, found.tested) == (10, True)
+    assert any(each.shift is not None for each in found.clusters)
+    again = resize(world.settings, store, 8)
+    after = changes.read(None, again.map_id, limit=5)
+    assert after is not None
+    assert after.before is not None
+    assert (after.before.map_id, after.tested) == (first.map_id, True)
+    # The pair as it was stored.
     pair = changes.read(second.map_id, sized.map_id, limit=5)
     assert pair is not None
-    assert world.store.comparisons(sized.map_id)[0].previous == second.map_id
+    stored = world.store.comparisons(sized.map_id)
+    assert {each.previous for each in stored} == {first.map_id, second.map_id}
+    assert (pair.added, pair.tested) == (0, True)
+    kept = [each for each in pair.clusters if each.kind == "kept"]
+    assert kept
+    assert all(each.shift is not None for each in kept)
+    assert "Drift is tested" not in text(page.listing(pair, changes.versions()))
+    # An older Sightline stored no means of another size.
+    world.store.mean_rows[sized.map_id] = {}
+    pair = changes.read(second.map_id, sized.map_id, limit=5)
+    assert pair is not None
     assert (pair.added, pair.tested) == (0, False)
     assert "Drift is tested when a map is made" in text(page.listing(pair, changes.versions()))
 

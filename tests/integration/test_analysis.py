@@ -20,6 +20,7 @@ from analytics.analysis import analyse
 from analytics.hosting.hosts import Hosts
 from analytics.making.latecomers import Latecomers
 from analytics.making.plan import STEPS
+from analytics.making.resize import resize
 from analytics.making.steps import KEPT
 from analytics.maps.appended import Tables
 from analytics.search import Searcher
@@ -118,6 +119,25 @@ def arrived(
     store.delete_listing("late")
 
 
+def sized(
+    settings: Settings, store: Store, size: int, vectors: dict[UUID, NDArray[np.float32]]
+) -> None:
+    """Clusters of another size, whose means are those of a loop over their images."""
+    base = store.live("map")
+    made = resize(settings, store, size)
+    assert base != made.map_id == store.live("map")
+    own: dict[int, list[NDArray[np.float32]]] = {}
+    for point in store.points(made.map_id, made.rows_scored):
+        own.setdefault(point.cluster, []).append(vectors[point.image_id])
+    own.pop(-1, None)
+    means = store.means(made.map_id)
+    assert set(means) == set(own) == set(range(made.clusters))
+    for number, members in own.items():
+        wanted = np.mean(np.array(members, np.float64), axis=0)
+        np.testing.assert_allclose(np.frombuffer(means[number], "<f4"), wanted, atol=1e-6)
+    assert base in {each.previous for each in store.comparisons(made.map_id)}
+
+
 def test_a_collection_gets_a_map(spark: SparkSession, settings: Settings, store: Store) -> None:
     vectors, owners = planted()
     images = fill(store, vectors, owners)
@@ -144,8 +164,12 @@ def test_a_collection_gets_a_map(spark: SparkSession, settings: Settings, store:
         assert kept == [step.name for step in STEPS]
         again = analyse(spark, settings, store, model_id=MODEL, seed=2)
         arrived(settings, store, vectors[:2], [image.image_id for image in images[:2]])
+        known = {image.image_id: own for image, own in zip(images, vectors, strict=True)}
+        sized(settings, store, 7, known)
     finally:
         hosts.stop()
+    sized(settings, store, 11, known)  # by Cassandra alone
+    assert resize(settings, store, None).map_id == made.map_id
     assert made.map_id == again.map_id == store.live("map")
     assert (made.rows, made.rows_scored) == (len(images), len(images))
     points = list(store.points(made.map_id, made.rows_scored))

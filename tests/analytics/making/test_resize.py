@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
@@ -16,10 +16,14 @@ from analytics import analysis
 from analytics.analysis import Parameters
 from analytics.hierarchy import grown
 from analytics.hierarchy.grown import Grown, Preview
+from analytics.making import comparison, publish, recollection
+from analytics.making import resize as resizing
 from analytics.making.resize import resize, wanted
+from analytics.maps import columns, table
 from cql.errors import InputError, NotFoundError
 from cql.progress import CancelledError
 from cql.records import DuplicateGroup, DuplicateMember, MapVersion
+from cql.results import OutlierPage
 from cql.store import Store
 from tests.analytics.conftest import World
 from tests.analytics.test_analysis import QUICK, planted, run
@@ -57,6 +61,85 @@ def test_a_size_gives_what_an_analysis_with_it_gives(world: Make) -> None:
     assert one.store.odd[first.map_id] == two.store.odd[second.map_id]
     assert one.store.clusters(first.map_id) == two.store.clusters(second.map_id)
     assert one.store.groups(first.map_id) == two.store.groups(second.map_id)
+    assert len(one.store.means(first.map_id)) == first.clusters
+    assert one.store.means(first.map_id) == two.store.means(second.map_id)
+    (told,) = one.store.comparisons(first.map_id)
+    (wanted,) = two.store.comparisons(second.map_id)
+    assert told == replace(wanted, created_at=told.created_at)
+    pair = first.map_id, told.previous
+    assert one.store.cluster_changes(*pair) == two.store.cluster_changes(*pair)
+
+
+def means_of(one: World, made: MapVersion, gone: Sequence[UUID] = ()) -> dict[int, Any]:
+    """Mean vectors of the clusters of a map by a loop over its images, but for those `gone`."""
+    vectors = dict(zip(one.images, one.vectors.tolist(), strict=True))
+    sums: dict[int, list[float]] = {}
+    counts: dict[int, int] = {}
+    for point in one.store.map_points[made.map_id]:
+        if point.cluster >= 0 and point.image_id not in gone:
+            held = sums.setdefault(point.cluster, [0.0] * one.vectors.shape[1])
+            for d, value in enumerate(vectors[point.image_id]):
+                held[d] += value
+            counts[point.cluster] = counts.get(point.cluster, 0) + 1
+    return {number: np.array(held) / counts[number] for number, held in sums.items()}
+
+
+def stored_means(one: World, made: MapVersion) -> dict[int, Any]:
+    held = one.store.means(made.map_id)
+    return {number: np.frombuffer(mean, "<f4") for number, mean in held.items()}
+
+
+def agree(found: dict[int, Any], wanted: dict[int, Any]) -> None:
+    assert set(found) == set(wanted)
+    for number, mean in wanted.items():
+        np.testing.assert_allclose(found[number], mean, rtol=0, atol=1e-6)
+
+
+def test_means_and_drift_are_those_of_a_loop(world: Make) -> None:
+    one = planted(world)
+    base = run(one)
+    sized_map = sized(one, 46)  # too many for two clusters: all are in one
+    assert (base.clusters, sized_map.clusters) == (3, 1)
+    agree(stored_means(one, sized_map), means_of(one, sized_map))
+    # A later map, of more images, beside the one of another size.
+    vectors = np.concatenate([one.vectors, one.vectors[:10, ::-1]])
+    one.store.features.clear()
+    one.fill(vectors, [*one.owners, *(f"m{n}" for n in range(10))])
+    later = run(one, parameters=replace(QUICK, min_cluster_size=51))
+    agree(stored_means(one, later), means_of(one, later))
+    shifts = []
+    for before, after in ((base, sized_map), (sized_map, later)):
+        numbers = [
+            {each.cluster_key: each.cluster for each in one.store.clusters(of.map_id)}
+            for of in (before, after)
+        ]
+        means = means_of(one, before), means_of(one, after)
+        for each in one.store.cluster_changes(after.map_id, before.map_id):
+            if each.kind == "kept":
+                key = each.cluster_key
+                shift = np.linalg.norm(means[1][numbers[1][key]] - means[0][numbers[0][key]])
+                assert each.shift == pytest.approx(shift, abs=1e-6)
+                assert each.q is not None
+                shifts.append(shift)
+    assert len(shifts) == 2
+    assert min(shifts) > 0.01
+
+
+@pytest.mark.parametrize("where", ["hosts", "cassandra"])
+def test_means_are_of_the_images_that_are_left(world: Make, where: str) -> None:
+    one = planted(world)
+    base = run(one)
+    lost = next(p for p in one.store.map_points[base.map_id] if p.cluster == 0)
+    own = one.store.features[lost.listing_id]
+    own[:] = [each for each in own if each.image_id != lost.image_id]
+    if where == "cassandra":
+        one.close()
+        one.store.registered.clear()
+    made = sized(one, 9)
+    # The snapshot has it until the next one.
+    gone = [lost.image_id] if where == "cassandra" else []
+    agree(stored_means(one, made), means_of(one, made, gone))
+    assert made.rows_scored == 90
 
 
 def test_the_layout_stays_and_keys_are_carried_on(world: Make) -> None:
@@ -270,3 +353,104 @@ def test_a_chosen_size_holds_for_later_analyses(world: Make) -> None:
     assert wanted(store, 0) is None  # what suits the images, again
     with pytest.raises(InputError):
         wanted(store, 1)
+
+
+def test_a_cancel_at_any_call_leaves_the_earlier_map_live(world: Make) -> None:
+    one, base = with_copies(world)
+    two = planted(world)
+    run(two)
+    wanted_map = sized(two, 9)
+    calls: list[str] = []
+    step = 0
+    while True:
+        step += 1
+        calls.clear()
+
+        def stop(name: str, *_: object, last: int = step) -> None:
+            calls.append(name)
+            if len(calls) == last:
+                raise CancelledError("stopped")
+
+        try:
+            made = sized(one, 9, progress=stop)
+        except CancelledError:
+            assert one.store.live("map") == base.map_id
+            for each in one.store.maps():  # whoever sees a map's row sees all of it
+                assert len(one.store.map_points[each.map_id]) == 90
+                assert len(one.store.means(each.map_id)) == each.clusters
+                assert one.store.runs[each.map_id].groups == 2
+            continue
+        break
+    assert step > 20
+    assert set(calls) <= {"texts", "tiles"}  # nothing was left to be made
+    assert one.store.live("map") == made.map_id
+    assert alike(made, wanted_map)
+    assert one.store.map_points[made.map_id] == two.store.map_points[made.map_id]
+    assert one.store.odd[made.map_id] == two.store.odd[made.map_id]
+    assert one.store.means(made.map_id) == two.store.means(made.map_id)
+
+
+class Counted:
+    """Rows that pass through a store, counted since progress was told last."""
+
+    def __init__(self) -> None:
+        self.rows, self.all = 0, 0
+        self.between: list[int] = []
+
+    def each(self, found: Any) -> Iterator[Any]:
+        for row in found:
+            self.rows += 1
+            self.all += 1
+            yield row
+
+    def reading(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given, **options: self.each(call(*given, **options))
+
+    def whole(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def read(*given: Any, **options: Any) -> Any:
+            found = call(*given, **options)
+            list(self.each(found.rows if isinstance(found, OutlierPage) else found))
+            return found
+
+        return read
+
+    def writing(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda map_id, rows, **options: call(map_id, self.each(rows), **options)
+
+    def progress(self, *_: object) -> None:
+        self.between.append(self.rows)
+        self.rows = 0
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_progress_is_told_between_any_two_blocks_of_rows(
+    world: Make, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """What is read and written between two calls does not grow with the map."""
+    one, base = with_copies(world)
+    if not kept:
+        grown.path_of(one.settings, base.map_id).unlink()
+    most = 10
+    for module, name in (
+        (resizing, "_PAGE"), (resizing, "_TOLD"), (publish, "_BLOCK"), (table, "_BLOCK"),
+        (columns, "_BLOCK"), (recollection, "_BLOCK"), (grown, "_TOLD"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, most)
+    # On this thread, so that each call of progress comes from the work itself.
+    for module in (resizing, publish, comparison):
+        monkeypatch.setattr(module, "watched", lambda work, progress, _: work(progress))
+    seen = Counted()
+    for count, names in (
+        (seen.reading, ("points", "features_at")),
+        (seen.whole, ("outliers", "listings")),
+        (seen.writing, ("put_points", "put_outliers")),
+    ):
+        for name in names:
+            monkeypatch.setattr(one.store, name, count(getattr(one.store, name)))
+    one.close()
+    one.store.registered.clear()
+    made = sized(one, 9, progress=seen.progress)
+    assert made.rows_scored == 90
+    # Points twice, outliers, vectors, thirty listings, and both written; points for a lost tree.
+    assert seen.all == 6 * 90 + 30 + (0 if kept else 90)
+    assert max(*seen.between, seen.rows) <= most
