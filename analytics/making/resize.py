@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -69,7 +69,7 @@ def resize(
         tree = watched(
             lambda note: Grown.open(settings, store, base, progress=note), progress, "clusters"
         )
-        found = _made(store, version, tree, chosen, progress)
+        found = watched(partial(_made, store, version, tree, chosen), progress, "clusters")
         progress("clusters", version.rows_scored, version.rows_scored)
         found["rows"] = recollect(settings, store, version.model_id, found["rows"], progress)
         made = Made(
@@ -123,18 +123,6 @@ def _made(
     """Fields of the new map: what does not follow from the clusters is that of the old one."""
     points = _points(store, version, tree, progress)
     told = _told_of(store, version, tree, progress)
-    made = partial(_fields, version, tree, chosen, points, told)
-    return watched(made, progress, "clusters")
-
-
-def _fields(  # noqa: PLR0917 - the last is given by who watches
-    version: MapVersion,
-    tree: Grown,
-    chosen: Parameters,
-    points: Sequence[MapPoint],
-    told: Sequence[Outlier],
-    progress: Progress,
-) -> dict[str, Any]:
     count = len(tree.images)
     progress("clusters", 0, count, "cutting the tree")
     clusters = clustering.cluster(

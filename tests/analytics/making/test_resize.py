@@ -355,7 +355,16 @@ def test_a_chosen_size_holds_for_later_analyses(world: Make) -> None:
         wanted(store, 1)
 
 
-def test_a_cancel_at_any_call_leaves_the_earlier_map_live(world: Make) -> None:
+def on_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call of progress comes from the work itself, always as many."""
+    for module in (resizing, publish, comparison):
+        monkeypatch.setattr(module, "watched", lambda work, progress, _: work(progress))
+
+
+def test_a_cancel_at_any_call_leaves_the_earlier_map_live(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_this_thread(monkeypatch)
     one, base = with_copies(world)
     two = planted(world)
     run(two)
@@ -436,9 +445,7 @@ def test_progress_is_told_between_any_two_blocks_of_rows(
         (columns, "_BLOCK"), (recollection, "_BLOCK"), (grown, "_TOLD"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, most)
-    # On this thread, so that each call of progress comes from the work itself.
-    for module in (resizing, publish, comparison):
-        monkeypatch.setattr(module, "watched", lambda work, progress, _: work(progress))
+    on_this_thread(monkeypatch)
     seen = Counted()
     for count, names in (
         (seen.reading, ("points", "features_at")),
