@@ -44,14 +44,14 @@ def regions(picture: Image.Image) -> NDArray[np.float32]:
     """
     size = SIDE * _PIXELS
     pixels = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-    light: Plane = np.log(pixels @ _LUMA + np.float32(_DARK))
+    light = np.asarray(np.log(pixels @ _LUMA + _DARK), np.float32)
     red, green, blue = (_LOGS[pixels[..., at]] for at in range(3))
     found: list[Plane] = []
     for plane in (light, red - green, blue - green):
         mean = _mean(plane)
         spread = np.sqrt(_mean(plane, mean))
         found += [mean, np.log(spread + np.float32(_FLAT))]
-    halved: Plane = (light[::2, ::2] + light[::2, 1::2] + light[1::2, ::2] + light[1::2, 1::2]) / 4
+    halved: Plane = light.reshape(size // 2, 2, size // 2, 2).mean(axis=(1, 3))
     for plane in (light, halved):
         found += _texture(plane)
     return np.stack(found, axis=-1).reshape(SIDE * SIDE, DIM)
