@@ -30,9 +30,10 @@ _ATTRIBUTE = "attr:"
 class Filters:
     """Masks of the blocks of one snapshot, kept for selections that come again. Thread-safe.
 
-    A selection says which points of a map it takes: by polygons and columns. An image that the map
-    does not hold, because it is newer, is taken by its listing's attributes alone, and never by a
-    polygon, a cluster or a score.
+    A selection says which points of a map it takes: by polygons and columns. An image of a listing
+    that changed since the snapshot, and that is not placed on the map yet, is taken by the
+    listing's attributes alone, and never by a polygon, a cluster or a score. One of the snapshot
+    that the map lacks is taken by none until it is placed.
 
     `table` gives the table of a map with all that was placed on it by now. `decided` gives it as
     analysts decided, and a text that changes when they decide more: filters on clusters and labels

@@ -18,6 +18,9 @@ Mode = Literal["union", "subtract", "intersect"]
 _MODES: tuple[Mode, ...] = ("union", "subtract", "intersect")
 POINTS_MAX = 10_000
 POLYGONS_MAX = 100
+FAR = 1e6
+"""Most of a coordinate: a point of the map has none beyond 1."""
+
 _FORM = (
     '{"polygons": [{"points": [[x, y], ...], "mode": "union"}], '
     '"filters": {"column": ["value"] or {"low": number or "YYYY-MM-DD", "high": ...}}}'
@@ -143,7 +146,8 @@ def inside(
         # From the lower end up, whichever way the edge was drawn: both owners compute one number.
         x0, y0, x1, y1 = (ax, ay, bx, by) if ay < by else (bx, by, ax, ay)
         span = (py >= y0) & (py < y1)
-        cross = x0 + (py[span] - y0) * ((x1 - x0) / (y1 - y0))
+        # The share of the edge first: its slope may be more than any number.
+        cross = x0 + (x1 - x0) * ((py[span] - y0) / (y1 - y0))
         odd[span] ^= px[span] < cross
     found = np.zeros(len(x), bool)
     found[near] = odd
@@ -165,7 +169,13 @@ def _polygon(value: Any) -> Polygon:
 def _point(value: Any) -> tuple[float, float]:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise InputError(f"a point must be [x, y], got {_short(value)}")
-    return _number(value[0], "x"), _number(value[1], "y")
+    x, y = _number(value[0], "x"), _number(value[1], "y")
+    if max(abs(x), abs(y)) > FAR:
+        raise InputError(
+            f"a point must lie within {FAR:g} of the map's corner, got {_short(value)}: the map is "
+            "from 0 to 1"
+        )
+    return x, y
 
 
 def _filter(name: str, value: Any) -> tuple[str, ...] | Range:

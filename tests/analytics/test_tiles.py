@@ -168,7 +168,7 @@ def naive_inside(points: tuple[tuple[float, float], ...], x: float, y: float) ->
     odd = False
     for at, point in enumerate(points):
         (x0, y0), (x1, y1) = sorted([point, points[(at + 1) % len(points)]], key=lambda p: p[1])
-        if y0 <= y < y1 and x < x0 + (y - y0) * ((x1 - x0) / (y1 - y0)):
+        if y0 <= y < y1 and x < x0 + (x1 - x0) * ((y - y0) / (y1 - y0)):
             odd = not odd
     return odd
 
@@ -181,6 +181,8 @@ def naive_inside(points: tuple[tuple[float, float], ...], x: float, y: float) ->
         ((0.1, 0.1), (0.5, 0.5), (0.1, 0.5), (0.5, 0.1)),  # a bow tie
         ((0.2, 0.2), (0.2, 0.2), (0.2, 0.2)),  # nothing
         ((-3.0, -3.0), (4.0, -3.0), (4.0, 4.0), (-3.0, 4.0)),  # all
+        ((0.0, 0.0), (1.0, 5e-324), (0.5, 0.9)),  # an edge that is hardly higher than flat
+        ((-1e6, 0.0), (1e6, 1e-300), (0.3, 0.9)),
         tuple((0.3 + 0.2 * np.cos(t), 0.3 + 0.3 * np.sin(3 * t)) for t in np.linspace(0, 6, 90)),
     ],
 )
@@ -296,6 +298,7 @@ def test_a_selection_survives_json() -> None:
         {"polygon": []},
         {"polygons": [{"points": [[0, 0], [1, 1]]}]},
         {"polygons": [{"points": [[0, 0], [1, 1], [0, float("nan")]]}]},
+        {"polygons": [{"points": [[0, 0], [1, 1], [0, -1.1e6]]}]},
         {"polygons": [{"points": [[0, 0], [1, 1], [0, 1]], "mode": "xor"}]},
         {"filters": {"cluster": "0"}},
         {"filters": {"cluster": [0]}},
