@@ -129,7 +129,7 @@ class Runner:
     def run_once(self) -> Job | None:
         """Run the next job to its end and return it; None when nothing waits."""
         now = datetime.now(UTC)
-        # All of history once in a while; each poll looks at two days, which is one read or two.
+        # All of history once in a while; each poll looks at yesterday and today.
         full = time.monotonic() - self._looked > _LOOK_S
         recent = self._store.jobs(_LOOKBACK, **({} if full else {"days": 2}))
         if full:

@@ -146,7 +146,7 @@ PATCH_COLUMNS = "listing_id model_id image_id codes scale side dim crc32c"
 PUT_PATCHES = _insert("{keyspace}.patches", PATCH_COLUMNS)
 # Both read all of the table; the filter spares sending what is of other models.
 PATCHES = Statement("SELECT * FROM {keyspace}.patches WHERE model_id = ? ALLOW FILTERING")
-PATCHED = Statement("SELECT image_id FROM {keyspace}.patches WHERE model_id = ? ALLOW FILTERING")
+PATCHED = Statement("SELECT side, dim FROM {keyspace}.patches WHERE model_id = ? ALLOW FILTERING")
 PATCH_KEYS = Statement("SELECT model_id, image_id FROM {keyspace}.patches WHERE listing_id = ?")
 DELETE_PATCHES = Statement(
     "DELETE FROM {keyspace}.patches WHERE listing_id = ? AND model_id = ? AND image_id = ?"

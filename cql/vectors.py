@@ -157,9 +157,10 @@ class Vectors(Collection):
                 )
             yield found
 
-    def patched(self, model_id: str) -> int:
-        """How many images have patches under a model."""
-        return sum(1 for _ in self._access.each(cql.PATCHED, model_id))
+    def patched(self, model_id: str, shape: tuple[int, int] = PATCH_SHAPE) -> int:
+        """How many images have patches of a shape under a model."""
+        rows = self._access.each(cql.PATCHED, model_id)
+        return sum((row.side, row.dim) == shape for row in rows)
 
     # Stock
 

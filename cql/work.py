@@ -230,11 +230,12 @@ def newest(
 ) -> list[Any]:
     """Values of `column` from a table by day, newest first, at most `limit`.
 
-    Days are read a few at once, and more at a time the further back it goes.
+    `days`: today and so many less one before. Days are read a few at once, and more at a time the
+    further back it goes.
     """
     found: list[Any] = []
-    day = datetime.now(UTC).date() + timedelta(days=1)  # a clock elsewhere may be ahead
-    last = day - timedelta(days=days)
+    today = datetime.now(UTC).date()
+    day, last = today + timedelta(days=1), today - timedelta(days=days)  # a clock may be ahead
     step = 3
     while len(found) < limit and day > last:
         keys = [day - timedelta(days=count) for count in range(min(step, (day - last).days))]

@@ -1,4 +1,4 @@
-"""How many images are of each class now: hosts count, a count is kept while no image changes."""
+"""How many images are of each class now: hosts count, a count is kept where no image changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analytics.learning import ranking
 from analytics.learning.linear import Want
 from analytics.learning.training import OVERLAP, linear_of
 from analytics.search import Searcher
-from cql.errors import UnavailableError
+from cql.errors import InputError, IntegrityError, UnavailableError
 from cql.records import Classifier
 from cql.store import Store
 
@@ -21,7 +21,7 @@ KEPT_S = 60.0
 """A count is asked for again after this time: a host may take in what was logged long ago."""
 
 CHANGES = frozenset({"feature_added", "image_deleted"})
-"""What the change log says where a count may be another."""
+"""What the change log says where a count may be another, for some two minutes after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +40,44 @@ class Counts:
         self, store: Store, searcher: Searcher, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store, self._searcher, self._clock = store, searcher, clock
-        self._lock = threading.Lock()
+        self._counting = threading.Lock()
         self._kept: tuple[float, Count] | None = None
 
     def of(self, classifier: Classifier) -> Count | None:
-        """Over all images that have a feature now; None while no hosts answer."""
-        with self._lock:
+        """Over all images that have a feature now; None where no hosts answer for its model.
+
+        Those who ask while somebody counts are given that count.
+        """
+        came = self._clock()
+        with self._counting:
             kept = self._kept
-        moment = self._clock()
-        if kept is not None and moment - kept[0] < KEPT_S and self._holds(kept[1], classifier):
-            return kept[1]
+            if kept is not None and kept[1].classifier_id == classifier.classifier_id:
+                began, count = kept
+                # Begun after this one came: it waited for that.
+                if began > came or (came - began < KEPT_S and self._holds(count)):
+                    return count
+            began, found = self._clock(), self._counted(classifier)
+            if found is not None:
+                self._kept = (began, found)
+            return found
+
+    def _counted(self, classifier: Classifier) -> Count | None:
+        # Without hosts nobody waits for them until the deadline of a query.
+        if not self._searcher.ready():
+            return None
         try:
             answer = ranking.rank(self._searcher, linear_of(classifier), Want(k=1))
-        except UnavailableError:
+        except (UnavailableError, IntegrityError, InputError):
             return None
-        found = Count(
+        if answer.snapshot.model_id != classifier.model_id:
+            return None
+        return Count(
             classifier.classifier_id,
             dict(zip(classifier.classes, answer.found.counts.tolist(), strict=True)),
             answer.followed_at or answer.snapshot.watermark,
         )
-        with self._lock:
-            self._kept = (moment, found)
-        return found
 
-    def _holds(self, count: Count, classifier: Classifier) -> bool:
-        if count.classifier_id != classifier.classifier_id:
-            return False
+    def _holds(self, count: Count) -> bool:
         # Clocks differ: what a count has in it already may be logged a moment behind it.
         changes = self._store.changes(count.counted_at - OVERLAP, datetime.now(UTC) + OVERLAP)
         return not any(change.kind in CHANGES for change in changes)

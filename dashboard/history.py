@@ -203,7 +203,10 @@ class History:
 
 
 def _alone(decision: Decision, newest: Mapping[str, Decision]) -> _Told:
-    return _Told([decision], decision.subject, 1, int(newest.get(decision.subject) == decision))
+    known = newest.get(decision.subject)
+    # One that came after what is known was read is newer than that.
+    stands = known is None or known.version < decision.version or known == decision
+    return _Told([decision], decision.subject, 1, int(stands))
 
 
 def _view(

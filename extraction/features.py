@@ -87,7 +87,7 @@ class _Ready:
 @dataclass(frozen=True, slots=True)
 class _Made:
     photo: Photo
-    feature: Feature
+    feature: Feature | None
     patches: Patches | None
 
 
@@ -95,7 +95,8 @@ class Pipeline:
     """Features of photos under one model; `write` must return only when they are durable.
 
     With `patches` it also makes the features of their regions, and gives them to `patches` before
-    the photo's own go to `write`: whoever has features has those of its regions.
+    the photo's own go to `write`: whoever has features from it has those of its regions. Of a photo
+    that is `whole` those of regions are all that it makes.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class Pipeline:
             # Only bytes that ingest has decoded in its sandbox are decoded here, in the process.
             if content_hash(data) == photo.content_hash:
                 image = self._embedder.read(data, self._settings)
-                pixels = self._embedder.transform.pixels(image)
+                pixels = None if photo.whole else self._embedder.transform.pixels(image)
                 regions = patches.regions(image) if self._patches is not None else None
             else:
                 reason = "the file has changed since it was ingested: ingest it again"
@@ -162,23 +163,37 @@ class Pipeline:
         return _Ready(photo, time.perf_counter() - start, pixels, regions, reason)
 
     def _embed(self, batch: list[_Ready], tally: Tally) -> list[_Made]:
-        good = [ready for ready in batch if ready.pixels is not None]
-        if not good:
-            return []
+        good = [ready for ready in batch if not ready.reason]
+        features = self._features([ready for ready in good if not ready.photo.whole], tally)
+        model_id = self._embedder.model.model_id
+        made = []
+        for ready in good:
+            photo, coded = ready.photo, None
+            feature = features.get(photo.image_id)
+            if feature is None and not photo.whole:
+                continue
+            if ready.regions is not None:
+                coded = patches.record(photo.listing_id, model_id, photo.image_id, ready.regions)
+            made.append(_Made(photo, feature, coded))
+        return made
+
+    def _features(self, batch: list[_Ready], tally: Tally) -> dict[UUID, Feature]:
+        """Features of photos by image; one without a direction has none and is noted as failed."""
+        if not batch:
+            return {}
         start = time.perf_counter()
-        pixels = np.stack([ready.pixels for ready in good if ready.pixels is not None])
+        pixels = np.stack([ready.pixels for ready in batch if ready.pixels is not None])
         vectors = self._embedder.forward(pixels)
         tally.model_s += time.perf_counter() - start
         usable: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(vectors), axis=1)
         for row in np.flatnonzero(~usable):
             reason = "the model gives this picture no direction (zero or not finite)"
-            tally.failures.append(Failure(good[row].photo, reason))
+            tally.failures.append(Failure(batch[row].photo, reason))
         blobs, sums = codec.encode(vectors[usable])
         model = self._embedder.model
-        used = [ready for ready, use in zip(good, usable, strict=True) if use]
-        kept = [ready.photo for ready in used]
-        features = [
-            Feature(
+        kept = [ready.photo for ready, use in zip(batch, usable, strict=True) if use]
+        return {
+            photo.image_id: Feature(
                 listing_id=photo.listing_id,
                 model_id=model.model_id,
                 image_id=photo.image_id,
@@ -187,14 +202,7 @@ class Pipeline:
                 crc32c=crc,
             )
             for photo, blob, crc in zip(kept, blobs, sums, strict=True)
-        ]
-        coded = [
-            patches.record(each.photo.listing_id, model.model_id, each.photo.image_id, each.regions)
-            if each.regions is not None
-            else None
-            for each in used
-        ]
-        return [_Made(*each) for each in zip(kept, features, coded, strict=True)]
+        }
 
     def _store(
         self, made: list[_Made], photos_done: int, tally: Tally, done: Callable[[int], None]
@@ -212,7 +220,7 @@ class Pipeline:
     def _refused(self, made: list[_Made]) -> list[Failure]:
         """Write, and return what the store refuses: it names a rule that one listing breaks."""
         try:
-            self._write([each.feature for each in made])
+            self._write([each.feature for each in made if each.feature is not None])
         except InputError as error:
             listings = {each.photo.listing_id for each in made}
             if len(listings) == 1:

@@ -138,20 +138,24 @@ def _missing(
 ) -> tuple[DataFrame, int, int, int]:
     """Images that lack something under the model (cached); how many there are, lack all, lack some.
 
-    `whole` of a row is null where its image has no features; else only its regions lack theirs.
+    `whole` of a row is null where its image has no features; else only its regions lack theirs, or
+    have those that an earlier version made.
     """
     keys = ["listing_id", "image_id"]
 
-    def own(table: str, name: str) -> DataFrame:
+    def own(table: str) -> DataFrame:
         frame = sparks.read(spark, settings, table)
-        return frame.where(frame.model_id == model_id).select(*keys, frame.dim.alias(name))
+        return frame.where(frame.model_id == model_id)
 
     images = sparks.read(spark, settings, "images").select(*keys, "uri", "content_hash")
-    frame = images.join(own("features", "whole"), keys, "left")
+    whole = own("features")
+    frame = images.join(whole.select(*keys, whole.dim.alias("whole")), keys, "left")
     lacks = frame.whole.isNull()
     if regional:
-        frame = frame.join(own("patches", "regions"), keys, "left")
-        lacks |= frame.regions.isNull() | (frame.regions != patches.DIM)
+        regions = own("patches").select(*keys, "side", "dim")
+        regions = regions.where((regions.side == patches.SIDE) & (regions.dim == patches.DIM))
+        frame = frame.join(regions, keys, "left")
+        lacks |= frame.side.isNull()
     frame = frame.where(lacks).persist()
     bare = frame.where(frame.whole.isNull()).count()
     return frame, images.count(), bare, frame.count()

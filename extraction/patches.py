@@ -1,8 +1,8 @@
 """Features of the regions of a picture: light, colour and texture of each, one byte a number.
 
 They come from the picture itself, all of it, and not from a model: what a network has after pooling
-has lost a small thing, and its early maps tell colours and textures no better than these numbers
-do. docs/decisions/0018-regions-of-colour.md has the grid, the numbers and their figures.
+has lost a small thing, and its maps were measured to find fewer.
+docs/decisions/0018-regions-of-colour.md has the grid, the numbers and their figures.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ _PIXELS = 24
 """Side of a region, pixels of the picture that is looked at."""
 _DARK = 0.02
 """Light, of 1, below which differences of it are noise."""
-_FLAT, _EVEN, _STILL = 0.02, 0.003, 1e-5
-"""What deviations, gradients and their squares are counted from, so that their logarithm ends."""
+_FLAT, _EVEN = 0.02, 0.003
+"""What deviations and gradients are counted from, so that their logarithm ends."""
+_STILL = 1e-5
+"""Squared gradient beside which a direction is one."""
 _LUMA = np.array([0.3, 0.59, 0.11], np.float32) / 255
 _LOGS = np.log(np.arange(256, dtype=np.float32) / 255 + np.float32(_DARK))
 _MOST = 127
@@ -49,7 +51,7 @@ def regions(picture: Image.Image) -> NDArray[np.float32]:
     found: list[Plane] = []
     for plane in (light, red - green, blue - green):
         mean = _mean(plane)
-        spread = np.sqrt(_mean(plane, mean))
+        spread = np.sqrt(_variance(plane, mean))
         found += [mean, np.log(spread + np.float32(_FLAT))]
     halved: Plane = light.reshape(size // 2, 2, size // 2, 2).mean(axis=(1, 3))
     for plane in (light, halved):
@@ -66,22 +68,27 @@ def _texture(plane: Plane) -> list[Plane]:
     return [np.log(np.sqrt(xx + yy) + np.float32(_EVEN)), agreed]
 
 
-def _mean(plane: Plane, middle: Plane | None = None) -> Plane:
-    """Mean of each region: (S, S) -> (SIDE, SIDE); with `middle` that of the squared distance."""
-    side = len(plane) // SIDE
-    parts = plane.reshape(SIDE, side, SIDE, side)
-    if middle is not None:
-        parts = parts - middle[:, None, :, None]
-        return _products(parts, parts)
-    mean: Plane = parts.mean(axis=3).mean(axis=1)
+def _mean(plane: Plane) -> Plane:
+    """Mean of each region: (S, S) -> (SIDE, SIDE)."""
+    mean: Plane = _cut(plane).mean(axis=3).mean(axis=1)
     return mean
+
+
+def _variance(plane: Plane, mean: Plane) -> Plane:
+    """Variance of each region, whose `mean` is known: (S, S) -> (SIDE, SIDE)."""
+    left = _cut(plane) - mean[:, None, :, None]
+    return _products(left, left)
+
+
+def _cut(plane: Plane) -> Plane:
+    side = math.isqrt(plane.size) // SIDE
+    return plane.reshape(SIDE, side, SIDE, side)
 
 
 def _products(one: Plane, other: Plane) -> Plane:
     """Mean of the products in each region: (S, S), however shaped, -> (SIDE, SIDE)."""
-    shape = (SIDE, math.isqrt(one.size) // SIDE) * 2
-    found: Plane = np.einsum("ryqx,ryqx->rq", one.reshape(shape), other.reshape(shape))
-    return found / np.float32(shape[1] ** 2)
+    found: Plane = np.einsum("ryqx,ryqx->rq", _cut(one), _cut(other))
+    return found / np.float32(one.size / SIDE**2)
 
 
 def encode(given: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:

@@ -145,7 +145,7 @@ def test_vectors_are_scored_in_host_tasks_alone() -> None:
     [
         ("import analytics.scanning.scan", {"analytics.scanning.scan"}),
         ("import analytics.scanning.scan as s", {"analytics.scanning.scan"}),
-        ("from analytics.scanning import keys, scan", {"analytics.scanning.scan"}),
+        ("from analytics.scanning import heaps, scan", {"analytics.scanning.scan"}),
         ("def f():\n    from analytics.scanning.codes import encode", {"analytics.scanning.codes"}),
         ("from analytics.kernels import best_images", {"analytics.kernels.best_images"}),
         ("from analytics import kernels\nkernels.best_images()", {"analytics.kernels.best_images"}),

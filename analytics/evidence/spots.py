@@ -11,7 +11,8 @@ in the middle, and corners show what no other does. docs/decisions/0009-regional
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -33,7 +34,10 @@ USUAL = 0.95
 
 _NARROW = 1e-3
 """Least share of the widest direction's variance by which another one is divided."""
-_TOLD = 1_000
+_EVERY = 5_000
+"""Images between two calls of progress."""
+_BLOCK = 64
+"""Parts whose products are added up before those of others."""
 
 Floats = NDArray[np.float32]
 
@@ -61,12 +65,12 @@ def find(
 ) -> Spots:
     """Compare every image with the other photos of its listing; `owners` int64 (N,) number these.
 
-    A region's distance is that of `apart`, after `whitening`, its mean over the region and those
-    around it, as a share of the median of the picture. `placed` makes of it how unusual that is at
-    its place; the evidence is that of the strangest region. A listing of more than `most` photos is
-    cut, in order, into parts of at most so many that are compared within, so that the work is O(N).
-    Images without patches, or alone in their listing, have none. The same for any number of
-    threads (None: all cores).
+    A region's distance is that of `apart`, after `whitening`; its mean over the region and those
+    `around` it is compared with the median of the picture, as the logarithm of their ratio.
+    `placed` makes of that how unusual it is at its place; the evidence is that of the strangest
+    region. A listing of more than `most` photos is cut, in order, into parts of at most so many
+    that are compared within, so that the work is O(N). Images without patches, or alone in their
+    listing, have none. The same for any number of threads (None: all cores).
     """
     count, side = len(patches.codes), patches.side
     evidence, region = np.full(count, np.nan), np.full(count, -1)
@@ -75,13 +79,13 @@ def find(
         return Spots(evidence, region, side)
     rows = np.concatenate(parts)
     starts = np.cumsum([0, *map(len, parts)])
-    white = whitening(patches, parts)
+    told = _Told(progress, 2 * len(rows))
+    white = whitening(patches, parts, threads=threads, note=told.note)
     ratios = np.empty((len(rows), side, side), np.float16)
 
     def compare(first: int, last: int) -> None:
         for number in range(first, last):
-            if number % _TOLD == 0:
-                progress("spots", int(starts[number]), len(rows))
+            told.note(len(parts[number]))
             photos = patches.of(parts[number])
             far = apart(photos @ white).reshape(-1, side, side)
             middle = np.median(far, axis=(1, 2), keepdims=True)
@@ -107,22 +111,52 @@ def _parts(patches: Patches, owners: NDArray[np.int64], most: int) -> Iterator[N
                 yield part
 
 
-def whitening(patches: Patches, parts: list[NDArray[np.int64]]) -> Floats:
+class _Told:
+    """Tells of images, counted by several threads."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total = progress, total
+        self._lock = threading.Lock()
+        self._done = 0
+
+    def note(self, images: int) -> None:
+        """So many more are done."""
+        with self._lock:
+            before, self._done = self._done, self._done + images
+            if before == 0 or before // _EVERY != self._done // _EVERY:
+                self._progress("spots", before, self._total)
+
+
+def whitening(
+    patches: Patches,
+    parts: Sequence[NDArray[np.int64]],
+    *,
+    threads: int | None = None,
+    note: Callable[[int], None] = lambda _: None,
+) -> Floats:
     """What makes differences of regions and their nearest of the next photo equally wide: (D, D).
 
-    float32, in units of the usual distance: the root of D. Directions in which nothing differs
-    count as the least wide that are told apart; where nothing differs at all nothing is changed.
+    float32; the mean of their squared lengths becomes 1. Directions in which hardly anything
+    differs count as the least wide that are told apart; where nothing differs nothing is changed.
+    `note` hears of images. The same for any number of threads.
     """
     width = patches.codes.shape[2]
-    products, seen = np.zeros((width, width)), 0
-    for part in parts:
-        photos = patches.of(part)
-        for one, other in zip(photos, np.roll(photos, -1, axis=0), strict=True):
-            gaps = _squares(other)[None, :] - 2.0 * (one @ other.T)
-            left = (one - other[gaps.argmin(axis=1)]).astype(np.float64)
-            products += left.T @ left
-            seen += len(left)
-    variances, directions = np.linalg.eigh(products / seen)
+    blocks = -(-len(parts) // _BLOCK)
+    products = np.zeros((blocks, width, width))
+
+    def measure(first: int, last: int) -> None:
+        for block in range(first, last):
+            for part in parts[block * _BLOCK : (block + 1) * _BLOCK]:
+                note(len(part))
+                photos = patches.of(part)
+                for one, other in zip(photos, np.roll(photos, -1, axis=0), strict=True):
+                    gaps = np.einsum("nd,nd->n", other, other) - 2.0 * (one @ other.T)
+                    left = (one - other[gaps.argmin(axis=1)]).astype(np.float64)
+                    products[block] += left.T @ left
+
+    spread(measure, blocks, threads=threads)
+    compared = sum(map(len, parts)) * patches.codes.shape[1]
+    variances, directions = np.linalg.eigh(products.sum(axis=0) / compared)
     if not variances[-1] > 0:
         return np.eye(width, dtype=np.float32)
     variances = np.maximum(variances, _NARROW * variances[-1])
@@ -135,6 +169,8 @@ def apart(photos: Floats) -> Floats:
 
     Euclidean. What differs by less than rounding is 0.
     """
+    # Rounding goes with the size of numbers: far from 0 it would hide what differs.
+    photos = photos - photos.mean(axis=(0, 1))
     squares = np.einsum("nrd,nrd->nr", photos, photos)
     doubled = -2.0 * photos
     near = np.full(squares.shape, np.inf, np.float32)
@@ -151,7 +187,10 @@ def apart(photos: Floats) -> Floats:
 
 
 def around(values: Floats) -> Floats:
-    """Mean over each region and the up to eight around it: float32 (n, S, S) -> (n, S, S)."""
+    """Mean over each region and the eight around it: float32 (n, S, S) -> (n, S, S).
+
+    Beyond a border lies what is at the border.
+    """
     side = values.shape[1]
     padded = np.pad(values, ((0, 0), (1, 1), (1, 1)), mode="edge")
     shifted = [padded[:, y : y + side, x : x + side] for y in range(3) for x in range(3)]
@@ -163,7 +202,7 @@ def placed(values: NDArray[np.float16]) -> Floats:
     """How far values are from the median of their place, in steps to the usual most of it.
 
     float16 (n, S, S) -> float32 (n, S^2). A place is known by how far it is from the nearest border
-    above or below, and from the nearest at the sides: (S / 2)^2 of them.
+    above or below, and from the nearest at the sides.
     """
     count, side, _ = values.shape
     border = np.minimum(np.arange(side), side - 1 - np.arange(side))
@@ -175,9 +214,4 @@ def placed(values: NDArray[np.float16]) -> Floats:
         middle, most = np.quantile(own, [0.5, USUAL])
         step = most - middle
         found[:, place == each] = (own - middle) / (step if step > 0 else 1.0)
-    return found
-
-
-def _squares(values: Floats) -> Floats:
-    found: Floats = np.einsum("nd,nd->n", values, values)
     return found

@@ -55,11 +55,13 @@ class Filters:
     def mask(self, block: Block, map_id: UUID, selection: Selection) -> NDArray[np.uint8]:
         """Rows of a snapshot's own block that the selection takes: uint8 (N,)."""
         token, table = self._decided(map_id, selection)
-        return self._masks.of(
+        found = self._masks.of(
             (map_id, token, _key(selection), block.number),
             table.rows,
             lambda _: self._select(token, table, selection)[self._where(table, block)],
         )
+        self._let_go(map_id)
+        return found
 
     def fresh(
         self,
@@ -84,6 +86,7 @@ class Filters:
             rest = Selection(selection.polygons, drawn)
             token, decided = self._decided(map_id, rest)
             rows &= self._select(token, decided, rest)[decided.rows_of(block.images)]
+            self._let_go(map_id)
         return rows
 
     def _decided(self, map_id: UUID, selection: Selection) -> tuple[str, MapTable]:
@@ -131,10 +134,18 @@ class Filters:
             self._maps.move_to_end(map_id)
             while len(self._maps) > TABLES:
                 # Masks of a map that nobody asks about any more take memory.
-                old, _ = self._maps.popitem(last=False)
-                for kept in (self._places, self._taken, self._masks):
-                    kept.forget(old)
+                self._forget(self._maps.popitem(last=False)[0])
         return table
+
+    def _let_go(self, map_id: UUID) -> None:
+        """Forget what was made of a map while others pushed it out."""
+        with self._lock:
+            if map_id not in self._maps:
+                self._forget(map_id)
+
+    def _forget(self, map_id: UUID) -> None:
+        for kept in (self._places, self._taken, self._masks):
+            kept.forget(map_id)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

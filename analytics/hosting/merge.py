@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from analytics.hosting.placement import ROLE, cover
 from analytics.hosting.pointers import live_snapshots
 from analytics.jobs import ENDED, submit
-from cql.errors import UnavailableError
+from cql.errors import NotFoundError, UnavailableError
 from cql.records import Job
 from cql.store import Store
 from cql.wire import Message, Pool
+
+log = logging.getLogger(__name__)
 
 CHANGED_MIN = 5_000
 CHANGED_SHARE = 0.1
@@ -30,6 +33,8 @@ KIND = "snapshot"
 
 _ANSWER_S = 5.0
 _LOOKBACK = 1_000
+_DAYS = 7
+"""A snapshot is queued, and built, in less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +101,17 @@ def queue(store: Store, found: Iterable[Backlog], *, default: str) -> list[Job]:
     due = [each.model_id for each in found if each.due]
     if not due:
         return []
-    jobs = [job for job in store.jobs(_LOOKBACK, days=2) if job.kind == KIND]
-    return [
-        submit(store, KIND, {"model_id": model_id})
-        for model_id in due
-        if not _held(jobs, model_id, store.model(model_id).name, default)
-    ]
+    jobs = [job for job in store.jobs(_LOOKBACK, days=_DAYS) if job.kind == KIND]
+    queued = []
+    for model_id in due:
+        try:
+            name = store.model(model_id).name
+        except NotFoundError as error:
+            log.warning("changes of a model are not folded in: %s", error)
+            continue
+        if not _held(jobs, model_id, name, default):
+            queued.append(submit(store, KIND, {"model_id": model_id}))
+    return queued
 
 
 def _held(jobs: Iterable[Job], model_id: str, name: str, default: str) -> bool:

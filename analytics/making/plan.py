@@ -310,8 +310,7 @@ def _patches(making: Making, progress: Progress, rows: Collection) -> Patches:
 
 
 def _spots(making: Making, progress: Progress, rows: Collection, parts: Patches) -> Spots:
-    del making
-    return spots.find(parts, rows.owners, progress=progress)
+    return spots.find(parts, rows.owners, threads=making.threads, progress=progress)
 
 
 def _outliers(  # noqa: PLR0917 - a result of each step that it reads

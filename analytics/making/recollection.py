@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,7 +40,7 @@ def recollect(
     the array: in memory is one block of them at a time. The step of `progress` is called collect.
 
     Raises:
-        OSError: `data_dir` has no room for them.
+        UnavailableError: `data_dir` has no room for them.
     """
     count = len(rows.listings)
     order = np.lexsort(halves(rows.images))
@@ -97,5 +98,11 @@ def _file(folder: Path, count: int, dim: int) -> NDArray[np.float32]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         # All of it now: a disk that is full later would end the process, not raise.
-        os.posix_fallocate(file.fileno(), 0, 4 * count * dim)
+        try:
+            os.posix_fallocate(file.fileno(), 0, 4 * count * dim)
+        except OSError as error:
+            raise UnavailableError(
+                f"{folder} must have room for {4 * count * dim / 1e9:.1f} GB of vectors, it has "
+                f"{shutil.disk_usage(folder).free / 1e9:.1f} GB: free some"
+            ) from error
         return np.asarray(np.memmap(file, np.float32, "r+", shape=(count, dim)))

@@ -47,7 +47,8 @@ def resize(
     Places, outlier scores and distances stay; clusters, groups, memberships, names and reasons are
     made again, keys are matched. The result is what `analyse` gives with that size: the same map
     id, the same rows. `size` None is the size that suits the number of images. Steps (names given
-    to `progress`): clusters, store, tiles. A failed step leaves the previous live map.
+    to `progress`): texts, clusters, collect, store, changes, tiles. A failed step leaves the
+    previous live map.
 
     Raises:
         InputError: no cluster can have that size.
@@ -71,7 +72,8 @@ def resize(
         )
         found = watched(partial(_made, store, version, tree, chosen), progress, "clusters")
         progress("clusters", version.rows_scored, version.rows_scored)
-        found["rows"] = recollect(settings, store, version.model_id, found["rows"], progress)
+        recalled = partial(recollect, settings, store, version.model_id, found["rows"])
+        found["rows"] = watched(recalled, progress, "collect")
         made = Made(
             map_id=target,
             snapshot=version,  # the snapshot itself may be gone

@@ -215,9 +215,13 @@ def _range_json(rule: Range) -> dict[str, float | str | None]:
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if isinstance(value, str) or not math.isfinite(number):
         raise InputError(f"{name} must be a finite number, got {_short(value)}")
-    return float(value)
+    return number
 
 
 def _short(value: Any) -> str:

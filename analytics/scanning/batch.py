@@ -84,7 +84,7 @@ class Batch:
                 group = self._take()
             self._answer(group)
 
-    def _answer(self, group: Sequence[_Waiting]) -> None:
+    def _answer(self, group: Sequence[_Waiting], *, again: bool = False) -> None:
         """Scan for all of a group; where that fails, for each alone, so that one fails alone."""
         began = time.monotonic()
         try:
@@ -95,11 +95,12 @@ class Batch:
                 group[0].found.set_exception(error)
                 return
             for each in group:
-                self._answer([each])
+                self._answer([each], again=True)
             return
         took_s = time.monotonic() - began
-        late = self._late(group[0], began, began + _patience(took_s))
-        self._crowds.append((len(group) + late, took_s))
+        if not again:  # those who are asked for again came as a crowd
+            late = self._late(group[0], began, began + _patience(took_s))
+            self._crowds.append((len(group) + late, took_s))
         for each, listings in zip(group, found, strict=True):
             each.found.set_result(listings)
 

@@ -181,7 +181,7 @@ def _state(act: ActView) -> html.Span | None:
         return html.Span(badge(act.state, STATES[act.state]), title=_HINTS[act.state])
     if act.standing < act.count:
         text = f"{count(act.standing)} of {count(act.count)} in force"
-        return html.Span(badge(text), title="Newer decisions count for the others")
+        return html.Span(badge(text), title="The others are not the newest of their subjects")
     return None
 
 

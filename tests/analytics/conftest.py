@@ -51,6 +51,7 @@ from cql.records import (
 )
 from cql.results import OutlierPage
 from cql.settings import Settings
+from cql.vectors import PATCH_SHAPE
 from tests.ledger import MemoryLedger
 from tests.placed import MemoryPlaced
 from tests.predicted import MemoryPredicted
@@ -351,8 +352,8 @@ class Memory(MemoryPlaced, MemoryPredicted, MemoryLedger):
     def iter_patches(self, model_id: str) -> Iterator[Patches]:
         return iter([each for each in self.parts.values() if each.model_id == model_id])
 
-    def patched(self, model_id: str) -> int:
-        return sum(1 for _ in self.iter_patches(model_id))
+    def patched(self, model_id: str, shape: tuple[int, int] = PATCH_SHAPE) -> int:
+        return sum((each.side, each.dim) == shape for each in self.iter_patches(model_id))
 
     def put_duplicates(
         self,
@@ -381,7 +382,13 @@ class Memory(MemoryPlaced, MemoryPredicted, MemoryLedger):
         return self.work[job_id]
 
     def jobs(self, limit: int = 50, *, days: int = 400) -> list[Job]:
-        return list(self.work.values())[:limit]
+        oldest = datetime.now(UTC).date() - timedelta(days=days - 1)
+        found = [
+            job
+            for job in self.work.values()
+            if (job.created_at or datetime.now(UTC)).date() >= oldest
+        ]
+        return found[:limit]
 
     def claim_job(self, job_id: UUID, owner: UUID, *, stale_s: float | None = None) -> bool:
         with self.lock:

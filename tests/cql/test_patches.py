@@ -14,6 +14,8 @@ from cql.store import Store
 
 pytestmark = pytest.mark.service
 
+SHAPE = (2, 5)
+
 
 def patches(listing_id: str, model_id: str) -> Patches:
     codes = bytes(range(2 * 2 * 5))
@@ -50,15 +52,16 @@ def test_patches_come_back_by_model_and_leave_with_their_image_or_listing(store:
         return set(store.iter_patches(model))
 
     assert there() == set(own)
-    assert store.patched(model) == 3
-    assert store.patched("nobody") == 0
+    assert store.patched(model, SHAPE) == 3
+    assert store.patched(model) == 0, "another shape is none that a map takes in"
+    assert store.patched("nobody", SHAPE) == 0
     store.delete_image(own[0].image_id)
     assert there() == set(own[1:])
     store.delete_listing("p-2")
     assert there() == {own[1]}
     store.delete_listing("p-1")
     assert there() == set()
-    assert store.patched(other.model_id) == 0
+    assert store.patched(other.model_id, SHAPE) == 0
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,7 @@ def test_patches_that_do_not_fit_are_refused(
     own = patches("p-3", f"m@{uuid4().hex}")
     with pytest.raises(InputError, match="patches of D="):
         store.put_patches([wrong(own)])
-    assert store.patched(own.model_id) == 0
+    assert store.patched(own.model_id, SHAPE) == 0
 
 
 def test_damaged_patches_are_noticed_when_they_are_read(store: Store) -> None:

@@ -475,6 +475,11 @@ def test_jobs_come_newest_first(store: Store) -> None:
     wanted = [jobs[1].job_id, jobs[2].job_id, jobs[0].job_id]
     assert [job.job_id for job in store.jobs(100) if job.job_id in wanted] == wanted
     assert len(store.jobs(1)) == 1
+    # Today and so many less one before, and no more.
+    few = {each.job_id for each in store.jobs(100, days=5)}
+    assert few & set(wanted) == {wanted[0]}
+    few = {each.job_id for each in store.jobs(100, days=6)}
+    assert few & set(wanted) == set(wanted[:2])
     assert store.job(wanted[0]).state == "queued"
     with pytest.raises(NotFoundError):
         store.job(uuid4())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from analytics.learning import training
-from cql.errors import ConflictError, InputError, NotFoundError, UnavailableError
+from cql.errors import (
+    ConflictError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
 from cql.records import Change, Classifier
 from cql.settings import Settings
 from dashboard import app
@@ -21,6 +29,7 @@ from dashboard.counts import KEPT_S, Count, Counts
 from dashboard.services import Services
 from tests.dashboard.memory import WHEN, collection
 from tests.ledger import now
+from tests.waiting import until
 
 BASE = "http://127.0.0.1:8050/api/v1"
 
@@ -219,7 +228,56 @@ def test_a_count_is_kept_until_an_image_changes(
     assert less is not None
     assert sum(less.images.values()) == 120
     world.searcher.down = UnavailableError("no hosts")
+    number = len(asked)
+    world.log("feature_added", "listing-000")
     assert counts.of(other) is None
+    assert len(asked) == number, "nobody waits for hosts that are not there"
+    world.searcher.down = None
+    for error in (UnavailableError("gone"), IntegrityError("ask again"), InputError("D")):
+
+        def fail(*_: Any, error: Exception = error) -> Any:
+            raise error
+
+        monkeypatch.setattr(world.searcher, "over_all", fail)
+        assert counts.of(other) is None
+    monkeypatch.setattr(world.searcher, "over_all", counted)
+    assert counts.of(replace(other, model_id="another@1")) is None, "hosts answer for another model"
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_those_who_ask_while_somebody_counts_share_the_count(
+    world: World, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    world.label()
+    made = world.train()
+    over_all, gate, asked = world.searcher.over_all, threading.Event(), []
+
+    def slow(method: str, *rest: Any) -> Any:
+        asked.append(method)
+        assert gate.wait(60)
+        return over_all(method, *rest)
+
+    monkeypatch.setattr(world.searcher, "over_all", slow)
+    store: Any = world.store
+    searcher: Any = world.searcher
+    looks: list[float] = []
+
+    def clock() -> float:
+        looks.append(float(len(looks)))
+        return looks[-1]
+
+    counts = Counts(store, searcher, clock=clock)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(counts.of, made)
+        until(lambda: bool(asked))
+        others = [pool.submit(counts.of, made) for _ in range(3)]
+        until(lambda: len(looks) == 5)  # two of the first, one of each other
+        if changed:
+            world.log("feature_added", "listing-000")
+        gate.set()
+        found = {id(each.result()) for each in (first, *others)}
+    # The first began before a change that the others know of: one of them counts for all three.
+    assert (len(found), len(asked)) == ((2, 2) if changed else (1, 1))
 
 
 def test_the_map_has_class_and_confidence_as_columns(world: World) -> None:

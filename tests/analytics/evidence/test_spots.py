@@ -102,6 +102,9 @@ def test_evidence_equals_a_naive_loop(threads: int) -> None:
     check(found, parts, owners)
     assert np.isnan(found.evidence[[3, 7, 11]]).all()
     assert found.side == SIDE
+    alone = spots.find(parts, owners, threads=1)
+    np.testing.assert_array_equal(found.evidence, alone.evidence)
+    np.testing.assert_array_equal(found.region, alone.region)
 
 
 def test_a_large_listing_is_compared_within_parts() -> None:

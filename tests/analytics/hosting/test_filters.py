@@ -367,7 +367,8 @@ def test_what_is_decided_may_change_images_that_were_there(scene: Scene) -> None
     assert scene.mask(form, filters).tolist() == [1] * 100
 
 
-def test_masks_of_a_map_that_nobody_asks_about_are_let_go(tmp_path: Path, scene: Scene) -> None:
+def several(folder: Path, scene: Scene) -> tuple[list[UUID], Filters]:
+    """One map more than are kept, and filters on them."""
     memory = scene.memory
     maps = [scene.map_id, *(uuid4() for _ in range(TABLES))]
     for map_id in maps[1:]:
@@ -375,10 +376,33 @@ def test_masks_of_a_map_that_nobody_asks_about_are_let_go(tmp_path: Path, scene:
         memory.map_clusters[map_id] = memory.map_clusters[scene.map_id]
         memory.put_map(version(map_id, 90))
     known = {
-        map_id: cast("MapTable", Watched(opened(tmp_path, memory, map_id), scene))
-        for map_id in maps
+        map_id: cast("MapTable", Watched(opened(folder, memory, map_id), scene)) for map_id in maps
     }
-    filters = Filters(known.__getitem__)
+    return maps, Filters(known.__getitem__)
+
+
+def test_what_is_made_of_a_map_while_it_is_pushed_out_is_let_go(
+    tmp_path: Path, scene: Scene
+) -> None:
+    maps, filters = several(tmp_path, scene)
+    selection = Selection.from_json(FORMS["cluster"])
+    event = gated(scene)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(filters.mask, scene.block, maps[0], selection)
+        until(lambda: bool(scene.rows))
+        scene.gate = lambda: None
+        for map_id in maps[1:]:
+            filters.mask(scene.block, map_id, selection)
+        event.set()
+        wanted = first.result()
+    scene.rows.clear()
+    scene.images.clear()
+    assert filters.mask(scene.block, maps[0], selection).tolist() == wanted.tolist()
+    assert (scene.rows, scene.images) == ([90], [100]), "nothing of it was kept"
+
+
+def test_masks_of_a_map_that_nobody_asks_about_are_let_go(tmp_path: Path, scene: Scene) -> None:
+    maps, filters = several(tmp_path, scene)
     selection = Selection.from_json(FORMS["cluster"])
     looked = []
     for at in (0, 1, 0, 2, 0, 1):

@@ -12,7 +12,8 @@ import pytest
 from analytics.hosting import merge
 from analytics.hosting.merge import Backlog, backlogs
 from analytics.jobs import submit
-from cql.records import Job
+from cql.errors import NotFoundError
+from cql.records import Job, Model
 from cql.store import Store
 from cql.wire import Pool
 from tests.analytics.conftest import MODEL, Memory, World
@@ -113,6 +114,28 @@ def test_none_is_queued_beside_one_on_its_way(state: str, parameters: dict[str, 
     store.put_job(replace(job, state="done", finished_at=datetime.now(UTC)))
     assert queued(store, due) == [MODEL]
     assert queued(store, due) == []
+
+
+def test_a_job_of_yesterday_is_on_its_way_today() -> None:
+    store = Memory()
+    due = backlog(MODEL, merge.CHANGED_MIN)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    work(store, {"model_id": MODEL}, state="running", created_at=yesterday)
+    assert queued(store, due) == []
+
+
+def test_a_model_that_is_gone_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Memory()
+    model = store.model
+
+    def known(model_id: str) -> Model:
+        if model_id == "gone@1":
+            raise NotFoundError("no such model")
+        return model(model_id)
+
+    monkeypatch.setattr(store, "model", known)
+    due = [backlog(name, merge.CHANGED_MIN) for name in ("gone@1", MODEL)]
+    assert queued(store, *due) == [MODEL]
 
 
 def test_models_and_kinds_of_jobs_do_not_hold_each_other_up() -> None:
