@@ -100,12 +100,10 @@ class Embedder:
 
     def forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, S, S, 3) to float32 (N, D), unit L2 norm; a row without a direction is NaN."""
-        parts = [self._forward(part) for part in self._parts(pixels)]
+        size = (len(pixels) if self._half else _CPU_BATCH) or 1
+        starts = range(0, len(pixels), size)
+        parts = [self._forward(pixels[start : start + size]) for start in starts]
         return np.concatenate(parts) if parts else np.empty((0, self.model.dim), np.float32)
-
-    def _parts(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        size = len(pixels) if self._half else _CPU_BATCH
-        return [pixels[at : at + size] for at in range(0, len(pixels), size)]
 
     def _forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         import torch
