@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.identity import halves
-from cql.codec import NORM_TOLERANCE
+from cql.codec import error_bound
 
 if TYPE_CHECKING:
     # The compiler is imported by hosts alone: a web worker starts without it.
@@ -39,12 +39,6 @@ class Images:
     scores: NDArray[np.float32]
     rows: NDArray[np.int64]
     images: NDArray[np.uint8]
-
-
-def error_bound(dim: int) -> float:
-    """Return the most by which a float32 dot product of two vectors of the norm allowed can err."""
-    unit = dim * 2.0**-24
-    return 1.01 * unit / (1 - unit) * (1 + NORM_TOLERANCE) ** 2
 
 
 def exact(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:

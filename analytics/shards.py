@@ -29,6 +29,7 @@ from analytics.hosting.stream import Rows, check_vectors, cut, uuid_bytes
 from analytics.identity import halves
 from analytics.scanning.blocks import Block
 from analytics.scanning.codes import Codes, encode_into, unwritten
+from analytics.scanning.components import Components
 from analytics.scanning.rowfile import RowFile
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
@@ -326,6 +327,7 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
         listings=names,
         images=images,
         file=RowFile(found["vectors.npy"], start=vectors.offset, dim=dim),
+        components=Components.of(vectors),
     )
 
 

@@ -14,6 +14,12 @@ NORM_TOLERANCE = 1e-4
 """How far an L2 norm may be from 1; float32 rounding of a normalised row stays below 1e-6."""
 
 
+def error_bound(dim: int) -> float:
+    """Return the most by which a float32 dot product of two vectors of the norm allowed can err."""
+    unit = dim * 2.0**-24
+    return 1.01 * unit / (1 - unit) * (1 + NORM_TOLERANCE) ** 2
+
+
 def crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli, reflected, as in RFC 3720) of `data`, 0 to 2**32 - 1."""
     return int(google_crc32c.value(data))

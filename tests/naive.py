@@ -20,6 +20,16 @@ def unit(rng: np.random.Generator, rows: int, dim: int) -> NDArray[np.float32]:
     return vectors.astype(np.float32)
 
 
+def low_rank(
+    rng: np.random.Generator, rows: int, dim: int, *, rank: int = 8, noise: float = 0.1
+) -> NDArray[np.float32]:
+    """Rows that a few directions hold most of, as features do: float32 (rows, dim), unit norm."""
+    vectors = rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, dim)) / dim**0.5
+    vectors += noise * rank**0.5 * rng.normal(size=vectors.shape) / dim**0.5
+    found: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return found.astype(np.float32)
+
+
 def graph_of(vectors: NDArray[np.float32], k: int) -> Graph:
     """The k nearest other rows of every row, at most N - 1, by all products."""
     scores = vectors @ vectors.T

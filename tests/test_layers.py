@@ -80,7 +80,7 @@ SCAN = {
     f"analytics.scanning.{name}"
     for name in (
         "scan", "survey", "sweep", "bounds", "codes", "products", "rescoring", "batch", "scores",
-        "tops", "firstpass",
+        "tops", "firstpass", "components",
     )
 }  # fmt: skip
 LINEAR = "analytics.learning.linear"
@@ -94,7 +94,7 @@ HOSTED = {
         f"analytics/scanning/{name}.py"
         for name in (
             "batch", "scan", "ask", "firstpass", "survey", "sweep", "tops", "bounds", "processor",
-            "products", "vectorcode", "rescoring", "scores", "blocks",
+            "products", "vectorcode", "rescoring", "scores", "blocks", "components",
         )
     ),
 }  # fmt: skip

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.graph import links, settling
-from analytics.kernels import error_bound
 from analytics.parts import Arrays, Parts, cut
+from cql.codec import error_bound
 from cql.progress import Progress, silent
 
 BLOCK = 2048

@@ -36,6 +36,7 @@ from analytics.scanning import firstpass, scan, sweep
 from analytics.scanning.batch import Batch
 from analytics.scanning.blocks import Block
 from analytics.scanning.codes import encode, encode_queries
+from analytics.scanning.components import Components
 from analytics.scanning.firstpass import Asked
 from analytics.scanning.scan import Ask
 from analytics.tiles import MapTable
@@ -557,6 +558,7 @@ def warm(dim: int) -> None:
     """Scan one row, so that no query waits for the compiler."""
     vector = np.zeros((1, dim), np.float32)
     vector[0, 0] = 1
+    components = Components.of(vector, least=1)
     block = Block(
         number=0,
         base=0,
@@ -565,11 +567,17 @@ def warm(dim: int) -> None:
         offsets=np.array([0, 1], np.int64),
         listings=pa.array([""]),
         images=np.zeros((1, 16), np.uint8),
+        components=components,
     )
     none, every = vector[:0], (np.ones(1, np.uint8),)
     plain = Ask(vector, none, 1)
     for ask in (Ask(vector, vector, 1), plain, Ask(vector, none, 1, rows=every)):
         scan.best_listings([block], [ask])
     scan.best_listings([block], [plain] * sweep.MANY)
-    asked = Asked(encode_queries(vector), sweep.rough(vector), np.array([plain.plan(0)], np.int64))
+    asked = Asked(
+        encode_queries(vector),
+        sweep.rough(vector),
+        np.array([plain.plan(0)], np.int64),
+        None if components is None else components.asked(vector),
+    )
     firstpass.warm(block, asked)

@@ -4,7 +4,7 @@ Class c of C scores z_c = n_c (u_c . v) + b_c, with u_c of unit norm; the produc
 in index order over the stored float32 numbers. With C = 1 the surety of a row is z; with more, the
 row has the class of the highest score (of equal ones the first), and its surety is the log-odds
 of that class under the softmax: z_c - log(sum of exp z_j over j != c), so that its confidence is
-1 / (1 + exp(-surety)). A float32 pass with the bound of `kernels.error_bound` finds the rows that
+1 / (1 + exp(-surety)). A float32 pass with the bound of `cql.codec.error_bound` finds the rows that
 could count; those are scored again as defined, so that any division into shards says the same.
 """
 
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.identity import halves
-from analytics.kernels import Map, error_bound
+from analytics.kernels import Map
+from cql.codec import error_bound
 from cql.errors import InputError
 
 if TYPE_CHECKING:

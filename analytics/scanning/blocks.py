@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from analytics.scanning.codes import Codes
+from analytics.scanning.components import ComponentCodes, Components
 from analytics.scanning.rowfile import RowFile
 
 _TRIED = 512
 """One row in so many is tried before all are bounded."""
+
+
+class Trial(NamedTuple):
+    """Copies of the codes of a few rows of a block, and of their components where it has these."""
+
+    codes: Codes
+    components: ComponentCodes | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +32,8 @@ class Block:
     `vectors` float32 (N, D), `codes` of the same rows, `offsets` int64 (L + 1): listing l owns rows
     offsets[l] to offsets[l + 1]; `listings`: L ids ascending; `images` uint8 (N, 16); `base`: row
     number in the snapshot of the first row; `number`: of the shard; `file`: where the vectors lie,
-    None where they are in memory. `trial`: codes of a few of the rows, in memory.
+    None where they are in memory. `components`: of all rows, None where they would tell little.
+    `trial`: a few of the rows.
     """
 
     number: int
@@ -35,14 +44,23 @@ class Block:
     listings: pa.Array
     images: NDArray[np.uint8]
     file: RowFile | None = None
-    trial: Codes = field(init=False)
+    components: Components | None = None
+    trial: Trial = field(init=False)
 
     def __post_init__(self) -> None:
         """Make every array read-only: compiled code is made once for each kind of array."""
         for name in ("vectors", "offsets", "images"):
             object.__setattr__(self, name, _sealed(getattr(self, name)))
         object.__setattr__(self, "codes", Codes._make(_sealed(each) for each in self.codes))
-        object.__setattr__(self, "trial", Codes._make(_sealed(each) for each in tried(self.codes)))
+        object.__setattr__(self, "trial", self._tried())
+
+    def _tried(self) -> Trial:
+        """The same share of any rows."""
+        codes = Codes._make(_sealed(each[::_TRIED].copy()) for each in self.codes)
+        if self.components is None:
+            return Trial(codes, None)
+        own = self.components.codes
+        return Trial(codes, ComponentCodes._make(_sealed(each[::_TRIED].copy()) for each in own))
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Copy rows int64 (R,) of `vectors`: float32 (R, D). Of a file, no page stays mapped."""
@@ -68,11 +86,6 @@ class Block:
     def find(self, listing_id: str) -> int:
         """Index of a listing, or -1."""
         return find(self.listings, listing_id)
-
-
-def tried(codes: Codes) -> Codes:
-    """A copy of the codes of a few of some rows, the same share of any."""
-    return Codes._make(each[::_TRIED].copy() for each in codes)
 
 
 def find(names: pa.Array, name: str) -> int:

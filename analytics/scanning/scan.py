@@ -29,9 +29,6 @@ _SURVEY_ROWS = 131_072
 _HELD_BYTES = 2**27
 """Upper bounds of a survey that are held together."""
 
-_LIKELY = 2
-"""Upper bounds, for each hit, by which a survey guesses what the last one has; the best of all."""
-
 _APART = 64
 """Upper bounds of which the best one stands for all when a limit is guessed."""
 
@@ -92,9 +89,17 @@ class _Work:
             any(mask is not None for mask in (*ask.rows, *ask.listings)) for ask in self.asks
         )
 
-    def asked(self, number: int) -> Asked:
-        """What is asked of a block."""
-        return Asked(self.queries, self.short, self.plans[number].numbers)
+    def asked(self) -> list[Asked]:
+        """What is asked of each block."""
+        return [
+            Asked(
+                self.queries,
+                self.short,
+                plans.numbers,
+                None if block.components is None else block.components.asked(self.examples),
+            )
+            for block, plans in zip(self.places.blocks, self.plans, strict=True)
+        ]
 
     def own(self, at: int) -> NDArray[np.float32]:
         """The positives of an ask."""
@@ -304,6 +309,7 @@ def _swept(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32], in
 def _surveyed(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32], int]:
     """What two passes note."""
     few = len(work.examples) < sweep.MANY
+    reach = firstpass.reaching(few=few)
     tasks = _tasks(work.places.blocks, _SURVEY_ROWS, _SURVEY_ROWS)
     # Large ones first: threads end together.
     tasks.sort(key=work.rows, reverse=True)
@@ -315,12 +321,18 @@ def _surveyed(work: _Work, each: Map) -> tuple[list[Found], NDArray[np.float32],
     if not tasks:
         return found, sure.limits, scanned
     trials, rows = [block.trial for block in work.places.blocks], int(work.places.rows[-1])
-    way = firstpass.chosen(trials, rows, work.asked(0), work.sizes, work.shares)
-    held = max(1, _HELD_BYTES // (4 * len(work.asks) * (_SURVEY_ROWS // way.group)))
+    asked = work.asked()
+    ways = firstpass.chosen(trials, rows, asked, work.sizes, work.shares)
+    held = max(1, _HELD_BYTES // (4 * len(work.asks) * (_SURVEY_ROWS // ways[-1].group)))
     for start in range(0, len(tasks), held):
-        wave = _Wave.of(work, tasks[start : start + held], way)
-        scanned += wave.fill(each)
-        noted, limits = wave.settled(sure, each)
+        noted = None
+        while noted is None:
+            wave = _Wave.of(work, asked, tasks[start : start + held], ways[0])
+            read = wave.fill(each)
+            noted, limits = wave.settled(sure, each, most=reach if len(ways) > 1 else 1.0)
+            if noted is None:
+                ways, sure = ways[1:], sure.joined([], limits)
+        scanned += read
         found += noted
         sure = sure.joined(noted, limits)
     return found, sure.limits, scanned
@@ -341,34 +353,40 @@ class _Wave:
     """
 
     work: _Work
+    asked: Sequence[Asked]
     tasks: Sequence[Task]
     way: FirstPass
     starts: NDArray[np.int64]
     uppers: NDArray[np.float32]
 
     @classmethod
-    def of(cls, work: _Work, tasks: Sequence[Task], way: FirstPass) -> _Wave:
+    def of(
+        cls, work: _Work, asked: Sequence[Asked], tasks: Sequence[Task], way: FirstPass
+    ) -> _Wave:
         """Room for the bounds of some tasks."""
         sizes = [-(-work.rows(task) // way.group) for task in tasks]
         starts = np.r_[0, np.cumsum(sizes)].astype(np.int64)
         uppers = np.empty((len(work.asks), starts[-1]), np.float32)
-        return cls(work, tasks, way, starts, uppers)
+        return cls(work, asked, tasks, way, starts, uppers)
 
     def fill(self, each: Map) -> int:
         """Bound all rows from above; how many were read."""
         return sum(each(self._look, range(len(self.tasks))))
 
-    def settled(self, sure: _Sure, each: Map) -> tuple[list[Found], NDArray[np.float32]]:
+    def settled(
+        self, sure: _Sure, each: Map, *, most: float
+    ) -> tuple[list[Found] | None, NDArray[np.float32]]:
         """Note what may be among the k best, beside what is sure of other listings.
 
         A limit is guessed by the best of the upper bounds. What is noted then tells whether the
         guess was right; where it was too high, it tells one that is not. Returns the notes, and
-        what the k-th best listing of each ask has at least.
+        what the k-th best listing of each ask has at least; no notes where more than the share
+        `most` of the bounds reach those limits, so that another pass is worth it.
         """
         work, limits = self.work, sure.limits
         # Of a group that is bounded well only a share of the rows may count.
         shares = work.shares if self.way.group > 1 else 1.0
-        counts = np.ceil(_LIKELY * work.sizes / shares).astype(np.int64)
+        counts = np.ceil(self.way.likely * work.sizes / shares).astype(np.int64)
         while True:
             guess = np.maximum(self._likely(counts, each), limits)
             notes = _Notebook(work.asks, replace(sure, limits=limits))
@@ -380,8 +398,21 @@ class _Wave:
                 return notes.found, limits
             exact = self._exactly(np.flatnonzero(missed).tolist(), notes.found, each)
             limits = np.maximum(limits, exact)
+            if most < 1 and self._reaching(limits, each) > most:
+                return None, limits
             # Where the best rows are of too few listings nothing is known yet.
             counts = np.where(missed & (limits == -np.inf), 4 * counts, 0)
+
+    def _reaching(self, limits: NDArray[np.float32], each: Map) -> float:
+        """Which share of the bounds reaches limits, where these are known."""
+        known = np.flatnonzero(limits > -np.inf)
+
+        def run(at: int) -> int:
+            own = self.uppers[known, self.starts[at] : self.starts[at + 1]]
+            return int(np.count_nonzero(own >= limits[known, None]))
+
+        counts = each(run, range(len(self.tasks)))
+        return sum(counts) / max(1, len(known) * int(self.starts[-1]))
 
     def _likely(self, counts: NDArray[np.int64], each: Map) -> NDArray[np.float32]:
         """An upper bound of each ask that about so many reach, and no fewer; -inf for all."""
@@ -430,20 +461,21 @@ class _Wave:
 
     def _look(self, at: int) -> int:
         number, first, last = self.tasks[at]
-        block, asked = self.work.places.blocks[number], self.work.asked(number)
+        block, asked = self.work.places.blocks[number], self.asked[number]
         return self.way.fill(block, (first, last), asked, self.uppers, int(self.starts[at]))
 
     def _note(self, notes: _Notebook, least: NDArray[np.float32], at: int) -> None:
         work, task = self.work, self.tasks[at]
         number, first, _ = task
         block, where = work.places.blocks[number], np.array([first, 0], np.int64)
-        more = _LIKELY * max(ask.k for ask in work.asks)
+        sieve = self.way.sieve(block, self.asked[number])
+        more = self.way.likely * max(ask.k for ask in work.asks)
         while more:
             found = notes.open(more)
             more = survey.second_pass(
                 block.codes, block.offsets, work.span(task), work.queries,
                 work.plans[number].numbers, self.uppers, int(self.starts[at]), self.way.group,
-                least, where, found,
+                least, *sieve, where, found,
             )  # fmt: skip
         notes.close(found)
 

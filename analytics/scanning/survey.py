@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from analytics.compiler import compiled
 from analytics.scanning.bounds import LOWEST, counts, planned
 from analytics.scanning.codes import Codes, QueryCodes, ShortCodes
+from analytics.scanning.components import ComponentCodes, sift
 from analytics.scanning.notes import Found
 from analytics.scanning.products import chosen_products, high_products, scratch
 from analytics.scanning.sweep import Run, all_masked, note_best, owner, stop_of, want
@@ -149,14 +150,18 @@ def second_pass(
     place: int,
     group: int,
     least: NDArray[np.float32],
+    components: ComponentCodes,
+    rough: ShortCodes,
     where: NDArray[np.int64],
     found: Found,
 ) -> int:
     """Note what a task has, as `sweep.scan` does, where upper bounds reach the limits.
 
     `uppers` float32 (A, G), from column `place` on: one for each `group` rows of the task; those
-    below `least` float32 (A,) are passed over, too. Goes on from the listing and ask that `where`
-    int64 (2,) says. Returns 0, or for how many more listings there must be room first.
+    below `least` float32 (A,) are passed over, too. Where there are `components` each row of a
+    group is bounded by them, and by the queries as these take them, before it is scored. Goes on
+    from the listing and ask that `where` int64 (2,) says. Returns 0, or for how many more listings
+    there must be room first.
     """
     first, last, listing_base, row_base = task
     start = listings[first]
@@ -186,6 +191,10 @@ def second_pass(
                     if counts(plan.rows, row) and counts(plan.listings, listing):
                         places[count] = row - shift
                         count += 1
+            if count > 0 and components.scales.size > 0:
+                count = sift(
+                    components, shift, places[:count], rough, plan.start, plan.middle, limit
+                )
             if count == 0:
                 continue
             if found.counts[ask] + count > found.upper.shape[1]:

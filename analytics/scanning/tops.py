@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analytics.compiler import compiled
 from analytics.scanning.bounds import LOWEST, planned
 from analytics.scanning.codes import Codes, QueryCodes, ShortCodes
+from analytics.scanning.components import ComponentCodes, component_products
 from analytics.scanning.products import products, scratch, short_products
 from analytics.scanning.vectorcode import PEAK, peak
 
@@ -68,6 +69,25 @@ def fill_finely(
         products(codes, shift, end, wanted, queries, 0, count, room, fine)
         column = place + (shift - begin) // GROUP
         _keep_best(fine, lost, codes.residuals, shift, end, queries, numbers, uppers, column)
+
+
+@compiled
+def fill_roughly(
+    codes: ComponentCodes,
+    begin: int,
+    behind: int,
+    short: ShortCodes,
+    numbers: NDArray[np.int64],
+    uppers: NDArray[np.float32],
+    place: int,
+) -> None:
+    """`fill` by the components of rows; `short` are of `Components.asked`."""
+    rough, lost = np.empty((short.values.shape[0], _ROWS), np.float32), np.empty(_ROWS, np.float32)
+    for shift in range(begin, behind, _ROWS):
+        end = min(shift + _ROWS, behind)
+        component_products(codes, shift, end, short, rough)
+        column = place + (shift - begin) // GROUP
+        _keep_best(rough, lost, codes.rests, shift, end, short, numbers, uppers, column)
 
 
 @compiled

@@ -123,13 +123,19 @@ def fine_tile(rows: int, queries: int) -> Callable[..., Any]:
 
 
 def rough_tile(
-    rows: int, queries: int, planes: int, *, ahead: int = 0, unit: Unit = UNIT
+    rows: int,
+    queries: int,
+    planes: int,
+    *,
+    ahead: int = 0,
+    unit: Unit = UNIT,
+    lanes: int = LANES,
 ) -> Callable[..., Any]:
     """An intrinsic: scores of `rows` coded rows with `queries` int8 queries.
 
     Rows are joined ones, plus 128, where `planes` is BOTH, and queries then have the levels of the
     `unit` at most; where it is HIGH their upper and middle planes are read, and `ahead` rows
-    further on fetched from memory.
+    further on fetched from memory. Of joined ones the length is a multiple of `lanes`.
     """
 
     @intrinsic
@@ -149,15 +155,15 @@ def rough_tile(
             number = size.type
             kind = ir.VectorType(ir.IntType(8), unit.size)
             sums = _zeros(builder, rows * queries, ir.VectorType(ir.IntType(32), unit.size // 4))
-            with cgutils.for_range(builder, builder.udiv(size, number(LANES))) as loop:
-                at = builder.mul(loop.index, number(LANES))
+            with cgutils.for_range(builder, builder.udiv(size, number(lanes))) as loop:
+                at = builder.mul(loop.index, number(lanes))
                 places = [
                     builder.add(at, builder.mul(size, number(each)))
                     for each in range(max(rows, queries))
                 ]
                 # Of whole codes a register's width at a time: few of them are needed at once.
-                length = LANES if planes == HIGH else unit.size
-                for step in range(0, LANES, length):
+                length = lanes if planes == HIGH else unit.size
+                for step in range(0, lanes, length):
                     values = [
                         _run(builder, builder.add(query, place), step, length, kind)
                         for place in places[:queries]

@@ -31,13 +31,6 @@ def test_best_images_equal_a_naive_loop(kind: str, cuts: int, k: int) -> None:
         assert found.scores[number].tolist() == [-score for score, _, _ in wanted]
 
 
-def test_the_rough_pass_stays_within_its_bound() -> None:
-    vectors = unit(np.random.default_rng(1), 500, 700)
-    rough = vectors @ vectors[0]
-    true = vectors.astype(np.float64) @ vectors[0].astype(np.float64)
-    assert np.abs(rough - true).max() <= kernels.error_bound(700)
-
-
 def test_minus_zero_becomes_zero() -> None:
     left = np.array([[1.0, 0.0]], np.float32)
     right = np.array([[-0.0, 1.0]], np.float32)

@@ -12,10 +12,11 @@ import pytest
 
 from analytics import shards
 from analytics.hosting import stream
+from analytics.scanning import components
 from cql import codec
 from cql.errors import IntegrityError
 from cql.records import Shard
-from tests.naive import unit
+from tests.naive import low_rank, unit
 
 
 def batches(sizes: list[int], batch: int) -> list[pa.RecordBatch]:
@@ -40,6 +41,20 @@ def test_cut_keeps_listings_whole_and_shards_small(
         first = right["listing_id"][0].as_py()
         together = len(left) + right["listing_id"].to_pylist().count(first)
         assert together > bound, "the next listing had room in this shard"
+
+
+def test_an_opened_shard_has_components_where_these_tell_rows_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(2)
+    owners = np.array([f"l{at:03d}" for at in range(900)], object)
+    images = np.frombuffer(b"".join(uuid4().bytes for _ in range(900)), np.uint8).reshape(-1, 16)
+    monkeypatch.setattr(components, "_LEAST_ROWS", 900)
+    for stem, vectors in (("a", low_rank(rng, 900, 100)), ("b", unit(rng, 900, 512))):
+        done = shards.write(tmp_path, stem, owners, images, vectors)
+        shard = Shard(snapshot_id=uuid4(), shard=0, **done)
+        block = shards.open_block(tmp_path, shard, dim=vectors.shape[1])
+        assert (block.components is not None) == (stem == "a")
 
 
 def made(path: Path) -> tuple[Shard, np.ndarray]:

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.compiler import compiled
-from analytics.kernels import error_bound
 from analytics.scanning.bounds import MAX, Plan
 from analytics.scanning.codes import Codes, QueryCodes, ShortCodes
 from analytics.scanning.products import chosen_products, high_products, scratch, short_products
 from analytics.scanning.sweep import MANY, near
+from cql.codec import error_bound
 from tests.bench.coded import Asked, Counts, Data, Floats, K
 
 _RUN = 128

@@ -21,9 +21,9 @@ from analytics import shards
 from analytics.hosting import shelf
 from analytics.hosting.hosts import Hosts
 from analytics.request import Request
-from analytics.scanning import blocks, firstpass, sweep
+from analytics.scanning import firstpass, sweep
 from analytics.scanning.ask import Ask
-from analytics.scanning.codes import Codes, encode_queries
+from analytics.scanning.codes import encode_queries
 from analytics.scanning.firstpass import Asked
 from analytics.search import Searcher
 from cql import jars
@@ -179,22 +179,33 @@ class Service:
         return sorted({service.pid for service in self.store.services("host")})
 
     def scanned_bytes(self, query: NDArray[np.float32], k: int) -> int:
-        """Bytes that the first pass of a query float32 (1, D) reads: of two of the planes."""
+        """Bytes that the first pass of a query float32 (1, D) reads: two planes, or components."""
+        every = self.store.shards(self.snapshot.snapshot_id)
         folder = shelf.folder(self.settings, self.snapshot.snapshot_id)
-        trials = [
-            blocks.tried(
-                Codes._make(
-                    np.load(high.with_name(high.name.replace("high.npy", f"{name}.npy")), "r")
-                    for name in Codes._fields
-                )
+        blocks = [shards.open_block(folder, each, dim=self.dataset.dim) for each in every]
+        plan = np.array([Ask(query, query[:0], k).plan(0)], np.int64)
+        queries, short = encode_queries(query), sweep.rough(query)
+        asked = [
+            Asked(
+                queries,
+                short,
+                plan,
+                None if block.components is None else block.components.asked(query),
             )
-            for high in sorted(folder.glob("*high.npy"))
+            for block in blocks
         ]
-        plan = Ask(query, query[:0], k).plan(0)
-        asked = Asked(encode_queries(query), sweep.rough(query), np.array([plan], np.int64))
-        way = firstpass.chosen(trials, self.dataset.rows, asked, np.array([k]), np.ones(1))
-        planes = ("high", "middle" if way is firstpass.UPPER else "low")
-        return sum(path.stat().st_size for name in planes for path in folder.glob(f"*{name}.npy"))
+        trials = [block.trial for block in blocks]
+        way, *_ = firstpass.chosen(trials, self.dataset.rows, asked, np.array([k]), np.ones(1))
+        read = 0
+        for block in blocks:
+            if way is firstpass.COMPONENT and block.components is not None:
+                read += sum(each.nbytes for each in block.components.codes)
+            else:
+                codes = block.codes
+                read += codes.high.nbytes
+                read += (codes.middle if way is firstpass.UPPER else codes.low).nbytes
+            block.release()
+        return read
 
     def features(self) -> DataFrame:
         """The columns of the stored features that a build reads."""

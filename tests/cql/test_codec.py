@@ -74,3 +74,10 @@ def test_a_vector_of_another_width_is_found() -> None:
     blobs, sums = codec.encode(unit(3, 8))
     with pytest.raises(IntegrityError, match="D=9"):
         codec.decode(blobs, sums, dim=9)
+
+
+def test_float32_products_stay_within_their_bound() -> None:
+    vectors = unit(500, 700, 1)
+    rough = vectors @ vectors[0]
+    true = vectors.astype(np.float64) @ vectors[0].astype(np.float64)
+    assert np.abs(rough - true).max() <= codec.error_bound(700)

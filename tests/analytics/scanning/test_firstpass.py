@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from analytics.scanning import blocks, firstpass, sweep
 from analytics.scanning.ask import Ask
 from analytics.scanning.codes import encode_queries
-from analytics.scanning.firstpass import FINE, SHORT, UPPER, Asked
+from analytics.scanning.firstpass import COMPONENT, FINE, SHORT, UPPER, Asked
 from tests.analytics.scanning.test_scan import cut
-from tests.naive import unit
+from tests.naive import low_rank, unit
 
 ROWS = 2000
 
@@ -23,15 +23,45 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def chosen(
-    vectors: NDArray[np.float32], queries: NDArray[np.float32], *, k: int = 1, share: float = 1.0
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    *,
+    k: int = 1,
+    share: float = 1.0,
+    least: int | None = None,
 ) -> firstpass.FirstPass:
-    made = cut(vectors, [2] * (len(vectors) // 2), 3)
+    """The first of them."""
+    made = cut(vectors, [2] * (len(vectors) // 2), 3, least=least)
     none = np.empty((0, vectors.shape[1]), np.float32)
     numbers = [Ask(each[None], none, k).plan(at) for at, each in enumerate(queries)]
-    asked = Asked(encode_queries(queries), sweep.rough(queries), np.array(numbers, np.int64))
     count = len(queries)
+    asked = [
+        Asked(
+            encode_queries(queries),
+            sweep.rough(queries),
+            np.array(numbers, np.int64),
+            None if block.components is None else block.components.asked(queries),
+        )
+        for block in made
+    ]
     trials = [block.trial for block in made]
-    return firstpass.chosen(trials, len(vectors), asked, np.full(count, k), np.full(count, share))
+    return firstpass.chosen(trials, len(vectors), asked, np.full(count, k), np.full(count, share))[
+        0
+    ]
+
+
+@pytest.mark.parametrize("count", [1, sweep.MANY])
+def test_what_a_few_directions_hold_is_told_apart_by_them(count: int) -> None:
+    """As features of a network are, and noise is not."""
+    rng = np.random.default_rng(8)
+    vectors = low_rank(rng, 2 * ROWS, 512)
+    queries = vectors[:count]
+    usual = UPPER if count < sweep.MANY else SHORT
+    assert chosen(vectors, queries, least=1) is COMPONENT
+    assert chosen(vectors, queries) is usual
+    assert chosen(unit(rng, 2 * ROWS, 512), queries, least=1) is not COMPONENT
+    # By the best of so many rows no limit would be known.
+    assert chosen(vectors, queries, k=2, least=1) is not COMPONENT
 
 
 @pytest.mark.parametrize(("count", "coarse"), [(1, UPPER), (sweep.MANY, SHORT)])

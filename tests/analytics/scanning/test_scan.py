@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from analytics.scanning import scan
 from analytics.scanning.blocks import Block
 from analytics.scanning.codes import encode
+from analytics.scanning.components import Components
 from analytics.scanning.scan import Ask
 from tests.naive import dot, unit
 
@@ -24,8 +25,13 @@ DIM = 24
 NONE = np.empty((0, DIM), np.float32)
 
 
-def cut(vectors: NDArray[np.float32], sizes: Sequence[int], cuts: int) -> list[Block]:
-    """Listings of the given sizes in about `cuts` blocks; image ids ascend within a listing."""
+def cut(
+    vectors: NDArray[np.float32], sizes: Sequence[int], cuts: int, *, least: int | None = None
+) -> list[Block]:
+    """Listings of the given sizes in about `cuts` blocks; image ids ascend within a listing.
+
+    Blocks of at least `least` rows have components; None: no block has.
+    """
     rng = np.random.default_rng(5)
     every = [
         uuid.uuid5(uuid.NAMESPACE_URL, str(row)).bytes for row in rng.permutation(len(vectors))
@@ -48,6 +54,7 @@ def cut(vectors: NDArray[np.float32], sizes: Sequence[int], cuts: int) -> list[B
                 offsets=np.r_[0, np.cumsum(own)].astype(np.int64),
                 listings=pa.array([f"l{at:04d}" for at in group]),
                 images=np.frombuffer(b"".join(ids[row:end]), np.uint8).reshape(-1, 16),
+                components=None if least is None else Components.of(vectors[row:end], least=least),
             )
         )
         row = end

@@ -15,7 +15,7 @@ from analytics.scanning.blocks import Block
 from analytics.scanning.codes import encode_shortly
 from analytics.scanning.scan import Ask
 from tests.analytics.scanning.test_scan import DIM, NONE, check, cut, naive
-from tests.naive import dot, unit
+from tests.naive import dot, low_rank, unit
 
 SIZES = [1, 2, 7, 1, 3] * 250
 
@@ -27,8 +27,8 @@ class Sure:
         self.of: dict[int, tuple[Ask, list[float]]] = {}
         whole = scan._Wave.settled
 
-        def kept(wave: Any, *given: Any) -> Any:
-            noted, limits = whole(wave, *given)
+        def kept(wave: Any, *given: Any, **named: Any) -> Any:
+            noted, limits = whole(wave, *given, **named)
             for ask, limit in zip(wave.work.asks, limits.tolist(), strict=True):
                 self.of.setdefault(id(ask), (ask, []))[1].append(limit)
             return noted, limits
@@ -245,7 +245,7 @@ def test_queries_of_many_waves_keep_what_was_sure(monkeypatch: pytest.MonkeyPatc
 def test_any_first_pass_finds_the_same_listings(
     sure: Sure, monkeypatch: pytest.MonkeyPatch, count: int, way: firstpass.FirstPass
 ) -> None:
-    monkeypatch.setattr(firstpass, "chosen", lambda *_: way)
+    monkeypatch.setattr(firstpass, "chosen", lambda *_: [way])
     vectors = rows()
     blocks = cut(vectors, SIZES, 3)
     asks = crowd(vectors, count, 12, **masks(blocks, 0.5))
@@ -253,3 +253,54 @@ def test_any_first_pass_finds_the_same_listings(
     check(blocks, asks)
     for ask, limits in sure.of.values():
         exactly(blocks, ask, limits)
+
+
+@pytest.mark.parametrize("count", [1, sweep.MANY])
+@pytest.mark.parametrize("every", [True, False])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_by_components_the_same_listings_are_found(
+    sure: Sure, monkeypatch: pytest.MonkeyPatch, count: int, every: bool, share: float
+) -> None:
+    """Also where the largest block alone has them."""
+    monkeypatch.setattr(firstpass, "chosen", lambda *_: [firstpass.COMPONENT])
+    vectors = low_rank(np.random.default_rng(6), sum(SIZES), 96)
+    sizes = [30, *SIZES[:-12]]
+    vectors = vectors[: sum(sizes)]
+    least = 1 if every else max(block.rows for block in cut(vectors, sizes, 3))
+    blocks = cut(vectors, sizes, 3, least=least)
+    assert sum(block.components is not None for block in blocks) == (3 if every else 1)
+    none = vectors[:0]
+    asks = [
+        Ask(vectors[at : at + 1], none, 12, **masks(blocks, share)) for at in range(0, 9 * count, 9)
+    ]
+    asks.append(Ask(vectors[3:5], none, 12))
+    check(blocks, asks)
+    for ask, limits in sure.of.values():
+        exactly(blocks, ask, limits)
+
+
+def test_where_components_leave_too_much_another_pass_is_made(
+    sure: Sure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they have told by then is kept."""
+    # So few bounds are looked at first that the limit they tell is wrong.
+    monkeypatch.setattr(firstpass, "COMPONENT", firstpass.COMPONENT._replace(likely=1))
+    monkeypatch.setattr(firstpass, "chosen", lambda *_: [firstpass.COMPONENT, firstpass.UPPER])
+    monkeypatch.setattr(firstpass, "_FEW_REACH", 0.001)
+    rng = np.random.default_rng(6)
+    vectors = low_rank(rng, sum(SIZES), 96, noise=0.3)
+    blocks = cut(vectors, SIZES, 2, least=1)
+    assert all(block.components is not None for block in blocks)
+    ways: list[tuple[firstpass.FirstPass, bool]] = []
+    whole = scan._Wave.settled
+
+    def kept(wave: Any, *given: Any, **named: Any) -> Any:
+        noted, limits = whole(wave, *given, **named)
+        ways.append((wave.way, noted is None))
+        assert (limits > -np.inf).all()
+        return noted, limits
+
+    monkeypatch.setattr(scan._Wave, "settled", kept)
+    check(blocks, [Ask(vectors[9:10], vectors[:0], 5)])
+    assert ways[:2] == [(firstpass.COMPONENT, True), (firstpass.UPPER, False)]
+    assert all(way is firstpass.UPPER for way, _ in ways[1:])
