@@ -29,7 +29,7 @@ from analytics.hosting.stream import Rows, check_vectors, cut, uuid_bytes
 from analytics.identity import halves
 from analytics.scanning.blocks import Block
 from analytics.scanning.codes import Codes, encode_into, unwritten
-from analytics.scanning.components import Components
+from analytics.scanning.components import Components, Directions
 from analytics.scanning.rowfile import RowFile
 from cql.errors import IntegrityError
 from cql.progress import Progress, silent
@@ -300,8 +300,17 @@ def check_files(path: Path, shard: Shard) -> dict[str, Path]:
     return found
 
 
-def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
-    """Map a shard into memory after checking all of it.
+def open_block(
+    path: Path,
+    shard: Shard,
+    *,
+    dim: int,
+    base: int = 0,
+    like: Directions | None = None,
+) -> Block:
+    """Map a shard into memory after checking all of it, and make its components.
+
+    `like`: directions of another shard, as `Components.of` takes them.
 
     IntegrityError when a file is missing, differs from its sum, or holds anything but
     finite float32 vectors of unit norm and `dim` numbers.
@@ -327,7 +336,7 @@ def open_block(path: Path, shard: Shard, *, dim: int, base: int = 0) -> Block:
         listings=names,
         images=images,
         file=RowFile(found["vectors.npy"], start=vectors.offset, dim=dim),
-        components=Components.of(vectors),
+        components=Components.of(vectors, like=like),
     )
 
 

@@ -490,16 +490,28 @@ class Host:
             self._shelf.complete(version, shard.files if number in own else lists)
         path = folder(self._settings, version)
         bases = np.r_[0, np.cumsum([shard.rows for shard in every])].tolist()
-        blocks = []
+        blocks: list[Block] = []
+
+        def opened(number: int) -> Block:
+            # Directions of one shard do for all: a query is projected once.
+            known = [each.components.directions for each in blocks if each.components is not None]
+            return shards.open_block(
+                path,
+                every[number],
+                dim=snapshot.dim,
+                base=bases[number],
+                like=known[0] if known else None,
+            )
+
         for number in own:
             try:
-                block = shards.open_block(path, every[number], dim=snapshot.dim, base=bases[number])
+                block = opened(number)
             except IntegrityError:
                 if self._count == 1:
                     raise
                 # Another machine may have a copy that is whole.
                 self._shelf.complete(version, every[number].files, check=True)
-                block = shards.open_block(path, every[number], dim=snapshot.dim, base=bases[number])
+                block = opened(number)
             blocks.append(block)
         names = [shards.open_names(path, shard) for shard in every]
         for block in blocks:
@@ -578,6 +590,6 @@ def warm(dim: int) -> None:
         encode_queries(vector),
         sweep.rough(vector),
         np.array([plain.plan(0)], np.int64),
-        None if components is None else components.asked(vector),
+        None if components is None else components.asked(components.directions.project(vector)),
     )
     firstpass.warm(block, asked)

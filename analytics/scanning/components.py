@@ -6,7 +6,8 @@ is <V^T q, h'> + <q, e>, e = x - V h'; and with t = q - V V^T q, the part of the
 elsewhere, |<q, e>| <= |V^T q| |V^T e| + |t| |e| (Cauchy-Schwarz, twice). So codes of few numbers
 and |e| bound what a row can score, and most rows are far below the best: an exact search by inner
 products that begins with the largest components, after Li, Chan, Yiu and Mamoulis, "FEXIPRO: Fast
-and Exact Inner Product Retrieval in Recommender Systems", SIGMOD 2017.
+and Exact Inner Product Retrieval in Recommender Systems", SIGMOD 2017. The mean is not taken off
+first, so that products stay products.
 
 Directions are found by a subspace iteration on some of the rows (Halko, Martinsson and Tropp,
 "Finding Structure with Randomness", 2011, algorithm 4.4). Which ones they are decides how tight
@@ -35,22 +36,24 @@ LANES = 64
 _SHARE, _MOST = 8, 256
 """Components: one for so many numbers of a row, at most so many."""
 
-_LEAST_ROWS = 8192
-"""Fewer rows are scanned as they are: a query has to be looked at once more for each block."""
+_LEAST_ROWS = 4096
+"""Fewer rows are scanned as they are."""
 
 _SAMPLE = 4096
-"""Rows by which directions are chosen."""
+"""Rows by which directions are chosen, and as many others by which they are judged."""
 
 _TURNS = 2
 
 _HELD = 0.5
-"""Of the squared length of rows: where components hold less, bounds would tell nothing apart."""
+"""Of the squared length of rows: where directions hold less, bounds tell nothing apart."""
 
 _CHUNK = 4096
 """Rows that are projected together."""
 
 _NARROWED = 2**-23
-"""More than a query's components of float32 differ from those of float64."""
+"""More than what a score changes by when a query's components are narrowed to float32."""
+
+_TINY = np.float32(1e-30)
 
 _SQUARE = 1e-9
 """More than a square of a length errs where large ones are subtracted in float64."""
@@ -92,72 +95,116 @@ NOTHING = _sealed(_unwritten(0, 0))
 """The components of no row."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Components:
-    """The components of some rows.
+class Projected(NamedTuple):
+    """Components of queries as codes `short`, whose slopes are |t|.
 
-    `basis` float64 (D, R): V, orthonormal columns but for rounding, and `skew` is the norm of
-    V^T V - 1. `lost`: the largest |V^T e|.
+    `within` float64 (Q,): what multiplies the largest |V^T e| of rows.
     """
+
+    short: ShortCodes
+    within: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Directions:
+    """V: `basis` float64 (D, R), about orthonormal; `skew` is the norm of V^T V - 1."""
 
     basis: NDArray[np.float64]
     skew: float
-    codes: ComponentCodes
-    lost: float
 
     @classmethod
-    def of(cls, vectors: NDArray[np.float32], *, least: int | None = None) -> Self | None:
-        """Components of rows float32 (N, D), unit L2 norm; None where they would bound badly.
+    def of(cls, vectors: NDArray[np.float32]) -> Self | None:
+        """Directions that hold most of rows float32 (N, D), by some of them.
 
-        That is where there are fewer than `least` rows (None: `_LEAST_ROWS`), or few directions
-        hold too little of them.
+        None where D is too small for that to be worth it.
         """
-        rows, dim = vectors.shape
+        dim = vectors.shape[1]
         count = min(_MOST, -(-dim // _SHARE // LANES) * LANES)
-        if rows < max(1, _LEAST_ROWS if least is None else least) or count >= dim:
+        if count >= dim:
             return None
-        step = -(-rows // _SAMPLE)
-        basis = _directions(np.ascontiguousarray(vectors[::step]), count)
-        # Of other rows, where there are some: directions are made for those of the sample.
-        others = vectors[step // 2 :: step]
-        if np.square(others @ basis).sum() < _HELD * np.square(others).sum():
-            return None
-        codes = _unwritten(rows, count)
-        wide = basis.astype(np.float64)
-        skew = float(np.linalg.norm(wide.T @ wide - np.eye(count), 2)) + 1e-12
-        # Of the components of a row, as a float32 product has them.
-        error = error_bound(dim) * float(np.sqrt(count))
-        lost = 0.0
-        for at in range(0, rows, _CHUNK):
-            own = ComponentCodes._make(each[at : at + _CHUNK] for each in codes)
-            lost = max(lost, _encode(vectors[at : at + _CHUNK] @ basis, skew, error, own))
-        return cls(wide, skew, _sealed(codes), lost)
+        basis = _subspace(_some(vectors, 0), count).astype(np.float64)
+        skew = float(np.linalg.norm(basis.T @ basis - np.eye(count), 2)) + 1e-12
+        return cls(basis, skew)
 
-    def asked(self, queries: NDArray[np.float32]) -> ShortCodes:
-        """Code the components of queries float32 (Q, D), unit L2 norm, for products with `codes`.
+    def hold(self, vectors: NDArray[np.float32]) -> bool:
+        """Whether they hold half of rows float32 (N, D), by some that did not decide on them."""
+        some = _some(vectors, 1)
+        own = some @ self.basis.astype(np.float32)
+        return bool(np.square(own).sum() >= _HELD * np.square(some).sum())
 
-        The product of a row errs by at most `offsets` + `slopes` * its rest.
-        """
+    def project(self, queries: NDArray[np.float32]) -> Projected:
+        """Code the components of queries float32 (Q, D), of about unit L2 norm."""
         wide = queries.astype(np.float64)
         own = wide @ self.basis
         # |q - V V^T q|^2 = |q|^2 - 2 |V^T q|^2 + |V V^T q|^2.
         square = np.square(wide).sum(axis=1) - (1 - self.skew) * np.square(own).sum(axis=1)
         outside = np.sqrt(np.maximum(square, 0) + _SQUARE)
         coded = short_queries(own.astype(np.float32))
-        # The slope of a code is what multiplies |V^T e|.
-        within = coded.slopes.astype(np.float64) * self.lost + _NARROWED
-        return coded._replace(
-            values=np.ascontiguousarray(coded.values[:, : own.shape[1]]),
-            offsets=_up(coded.offsets + within),
-            slopes=_up(outside),
+        short = coded._replace(
+            values=np.ascontiguousarray(coded.values[:, : own.shape[1]]), slopes=_above(outside)
         )
+        # The slope of a code is what multiplies the error of what it is multiplied with.
+        return Projected(short, coded.slopes.astype(np.float64))
 
 
-def _up(values: NDArray[np.float64]) -> NDArray[np.float32]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Components:
+    """The components of some rows in `directions`. `lost`: the largest |V^T e|."""
+
+    directions: Directions
+    codes: ComponentCodes
+    lost: float
+
+    @classmethod
+    def of(
+        cls,
+        vectors: NDArray[np.float32],
+        *,
+        like: Directions | None = None,
+        least: int | None = None,
+    ) -> Self | None:
+        """Components of rows float32 (N, D), unit L2 norm; None where they would bound badly.
+
+        That is where there are fewer than `least` rows (None: `_LEAST_ROWS`), or no few directions
+        hold half of them. `like`: directions of other rows, which do where they hold as much.
+        """
+        if len(vectors) < max(1, _LEAST_ROWS if least is None else least):
+            return None
+        directions = like if like is not None and like.hold(vectors) else Directions.of(vectors)
+        if directions is None or not (directions is like or directions.hold(vectors)):
+            return None
+        codes = _unwritten(len(vectors), directions.basis.shape[1])
+        narrow = directions.basis.astype(np.float32)
+        # Of the components of a row, as a float32 product has them.
+        error = error_bound(vectors.shape[1]) * float(np.linalg.norm(narrow))
+        lost = 0.0
+        for at in range(0, len(vectors), _CHUNK):
+            own = ComponentCodes._make(each[at : at + _CHUNK] for each in codes)
+            found = vectors[at : at + _CHUNK] @ narrow
+            lost = max(lost, _encode(found, directions.skew, error, own))
+        return cls(directions, _sealed(codes), lost)
+
+    def asked(self, queries: Projected) -> ShortCodes:
+        """Queries of its directions for products with `codes`.
+
+        The product of a row errs by at most `offsets` + `slopes` * its rest.
+        """
+        more = queries.within * self.lost + _NARROWED
+        return queries.short._replace(offsets=_above(queries.short.offsets + more))
+
+
+def _some(vectors: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
+    """At most `_SAMPLE` rows, others for each turn where there are more."""
+    step = -(-len(vectors) // _SAMPLE)
+    return np.ascontiguousarray(vectors[turn % step :: step])
+
+
+def _above(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The numbers in float32, and by more than rounding larger."""
     return np.nextafter((values * (1 + 1e-6)).astype(np.float32), np.float32(np.inf))
 
 
-def _directions(sample: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+def _subspace(sample: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """Orthonormal columns float32 (D, R) that hold most of some rows (S, D).
 
     They are turned at random among themselves, so that all hold about as much: codes have one scale
@@ -185,7 +232,8 @@ def _encode(found: NDArray[np.float32], skew: float, error: float, codes: Compon
         for at in range(count):
             most = max(most, abs(found[row, at]))
         scale = most / np.float32(LEVELS)
-        inverse = np.float32(0) if scale == 0 else np.float32(1) / scale
+        # Of a scale near 0 the inverse is infinite: all codes are 0 then.
+        inverse = np.float32(0) if scale < _TINY else np.float32(1) / scale
         step = np.float64(scale)
         gap = both = own = 0.0
         for at in range(count):

@@ -69,16 +69,17 @@ class FirstPass(NamedTuple):
     `likely`: of so many of the best bounds, for each hit, the k-th best listing is nearly always
     one. `fill` takes a block, its listings from the first to the one behind the last, what is
     asked, and `uppers` float32 (A, G), which it fills from a column on. It returns how many rows it
-    read.
+    read. `sifts`: whether rows of a group are then bounded one by one, by components.
     """
 
     group: int
     likely: int
     fill: Callable[[Block, Span, Asked, Floats, int], int]
+    sifts: bool = False
 
     def sieve(self, block: Block, asked: Asked) -> tuple[ComponentCodes, ShortCodes]:
         """What the rows of a group that reaches a limit are bounded by; empty: by nothing more."""
-        if self is not COMPONENT or block.components is None or asked.components is None:
+        if not self.sifts or block.components is None or asked.components is None:
             return NOTHING, asked.short
         return block.components.codes, asked.components
 
@@ -120,7 +121,7 @@ SHORT = FirstPass(tops.GROUP, 2, _short)
 FINE = FirstPass(tops.GROUP, 2, _fine)
 """By whole codes and int16 queries: the tightest bounds."""
 
-COMPONENT = FirstPass(tops.GROUP, 6, _component)
+COMPONENT = FirstPass(tops.GROUP, 6, _component, sifts=True)
 """By principal components, of blocks that have them; of others as `FINE`."""
 
 

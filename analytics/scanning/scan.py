@@ -15,6 +15,7 @@ from analytics.scanning import bounds, firstpass, rescoring, survey, sweep, tops
 from analytics.scanning.ask import Ask
 from analytics.scanning.blocks import Block
 from analytics.scanning.codes import QueryCodes, ShortCodes, encode_queries
+from analytics.scanning.components import Directions, Projected
 from analytics.scanning.firstpass import Asked, FirstPass
 from analytics.scanning.notes import Found, agree, compact, join
 from analytics.scanning.rescoring import Left, Listings, Map, Places
@@ -91,15 +92,17 @@ class _Work:
 
     def asked(self) -> list[Asked]:
         """What is asked of each block."""
-        return [
-            Asked(
-                self.queries,
-                self.short,
-                plans.numbers,
-                None if block.components is None else block.components.asked(self.examples),
-            )
-            for block, plans in zip(self.places.blocks, self.plans, strict=True)
-        ]
+        projected: dict[Directions, Projected] = {}
+        found = []
+        for block, plans in zip(self.places.blocks, self.plans, strict=True):
+            own = None
+            if block.components is not None:
+                directions = block.components.directions
+                if directions not in projected:
+                    projected[directions] = directions.project(self.examples)
+                own = block.components.asked(projected[directions])
+            found.append(Asked(self.queries, self.short, plans.numbers, own))
+        return found
 
     def own(self, at: int) -> NDArray[np.float32]:
         """The positives of an ask."""
@@ -404,15 +407,16 @@ class _Wave:
             counts = np.where(missed & (limits == -np.inf), 4 * counts, 0)
 
     def _reaching(self, limits: NDArray[np.float32], each: Map) -> float:
-        """Which share of the bounds reaches limits, where these are known."""
+        """Which share of what counts has bounds that reach limits, where these are known."""
         known = np.flatnonzero(limits > -np.inf)
 
-        def run(at: int) -> int:
+        def run(at: int) -> NDArray[np.intp]:
             own = self.uppers[known, self.starts[at] : self.starts[at + 1]]
-            return int(np.count_nonzero(own >= limits[known, None]))
+            counts: NDArray[np.intp] = np.count_nonzero(own >= limits[known, None], axis=1)
+            return counts
 
-        counts = each(run, range(len(self.tasks)))
-        return sum(counts) / max(1, len(known) * int(self.starts[-1]))
+        reaching = sum(each(run, range(len(self.tasks)))) / max(1, int(self.starts[-1]))
+        return float(np.sum(reaching * self.work.shares[known])) / max(1, len(known))
 
     def _likely(self, counts: NDArray[np.int64], each: Map) -> NDArray[np.float32]:
         """An upper bound of each ask that about so many reach, and no fewer; -inf for all."""

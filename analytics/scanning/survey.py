@@ -1,7 +1,8 @@
 """Two passes over codes: compiled loops.
 
-The first pass bounds every row and decides nothing: by its upper bits, here, or by all bits, group
-by group (`analytics.scanning.tops`); `analytics.scanning.firstpass` chooses. Then it is known about
+The first pass bounds every row and decides nothing: by its upper bits, here, or group by group by
+all bits or by principal components (`analytics.scanning.tops`); `analytics.scanning.firstpass`
+chooses. Then it is known about
 what the k-th best listing will have, and the second one scores the rows that reach that: far fewer
 than reach what a single pass (`analytics.scanning.sweep`) has found by the time that it comes to
 them.

@@ -190,7 +190,9 @@ class Service:
                 queries,
                 short,
                 plan,
-                None if block.components is None else block.components.asked(query),
+                None
+                if block.components is None
+                else block.components.asked(block.components.directions.project(query)),
             )
             for block in blocks
         ]

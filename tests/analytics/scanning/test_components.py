@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from analytics.scanning import components, tops
 from analytics.scanning.ask import Ask
+from analytics.scanning.codes import ShortCodes
 from analytics.scanning.components import (
     LANES,
     NOTHING,
     ComponentCodes,
     Components,
+    Directions,
     component_products,
     sift,
 )
@@ -28,6 +30,10 @@ def made(vectors: NDArray[np.float32]) -> Components:
     found = Components.of(vectors, least=1)
     assert found is not None
     return found
+
+
+def asked(found: Components, queries: NDArray[np.float32]) -> ShortCodes:
+    return found.asked(found.directions.project(queries))
 
 
 def rows(kind: str) -> NDArray[np.float32]:
@@ -55,7 +61,7 @@ KINDS = ["alike", "one image", "identical", "spikes", "one apart", "opposite"]
 
 def bounds(found: Components, queries: NDArray[np.float32]) -> NDArray[np.float32]:
     """Upper bounds (Q, N)."""
-    short = found.asked(queries)
+    short = asked(found, queries)
     uppers = np.empty((len(queries), len(found.codes.scales)), np.float32)
     component_products(found.codes, 0, uppers.shape[1], short, uppers)
     uppers += short.offsets[:, None] + short.slopes[:, None] * found.codes.rests
@@ -92,6 +98,74 @@ def test_of_any_rows_no_one_is_above(data: st.DataObject) -> None:
         assert all(dot(query, row) <= uppers[at, to] for to, row in enumerate(vectors))
 
 
+def missing(found: Components, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What components do not say of each row: e, float64 (N, D)."""
+    codes = found.codes.values.astype(np.float64) - 128
+    return vectors - codes * found.codes.scales[:, None] @ found.directions.basis.T
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+@pytest.mark.parametrize("length", [1 - 9.9e-5, 1, 1 + 9.9e-5])
+@pytest.mark.parametrize("kind", ["alike", "spikes", "opposite"])
+def test_bounds_hold_for_queries_that_lie_in_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, kind: str, length: float, *, skewed: bool
+) -> None:
+    """For these both inequalities are nearly equal: with less added a row would be above."""
+    if skewed:
+        whole = components._subspace
+
+        def leaning(sample: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+            basis = whole(sample, count)
+            return basis * np.float32(1.03) + np.float32(0.02) * np.roll(basis, 1, axis=1)
+
+        monkeypatch.setattr(components, "_subspace", leaning)
+    vectors = rows(kind) * np.float32(length)
+    found = made(vectors)
+    basis, left = found.directions.basis, missing(found, vectors)
+    within = np.sign(left @ basis) @ basis.T
+    queries = np.r_[left, within][:: 1 if len(left) < 50 else 7]
+    queries *= length / np.linalg.norm(queries, axis=1, keepdims=True)
+    queries = queries.astype(np.float32)
+    exact = queries.astype(np.float64) @ vectors.T.astype(np.float64)
+    uppers = bounds(found, queries)
+    assert (exact <= uppers).all()
+    # Their own rows are near their bounds, and would not be below much smaller ones.
+    if not skewed and kind == "alike":
+        without = uppers - asked(found, queries).slopes[:, None] * found.codes.rests / 2
+        assert (exact > without).any()
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-40, 3e-38, 1e-29, 1.0])
+def test_rows_that_hardly_lie_in_any_direction(size: float) -> None:
+    """All of them is missing, and their bound says so."""
+    found = np.zeros((3, LANES), np.float32)
+    found[:, 1] = size
+    codes = components._unwritten(3, LANES)
+    lost = components._encode(found, 1e-7, 1e-6, codes)
+    kept = (codes.values.astype(np.float64) - 128) * codes.scales[:, None]
+    gap = np.linalg.norm(found - kept, axis=1)
+    assert (gap <= lost).all()
+    assert lost < 1e-2
+    assert (codes.rests >= np.sqrt(max(0, 1 - size**2))).all()
+    assert (codes.rests < 1.001).all()
+
+
+def test_directions_of_other_rows_do_where_they_hold_as_much() -> None:
+    rng = np.random.default_rng(9)
+    vectors = low_rank(rng, 400, DIM)
+    first = made(vectors[:200])
+    second = Components.of(vectors[200:], like=first.directions, least=1)
+    assert second is not None
+    assert second.directions is first.directions
+    other = low_rank(rng, 300, 512)
+    apart = Components.of(other, like=Directions.of(low_rank(rng, 300, 512)), least=1)
+    assert apart is not None
+    assert (other.astype(np.float64) @ other.T <= bounds(apart, other)).all()
+    queries = vectors[:9]
+    exact = queries.astype(np.float64) @ vectors[200:].T.astype(np.float64)
+    assert (exact <= bounds(second, queries)).all()
+
+
 def test_bounds_are_near_where_a_few_directions_hold_all() -> None:
     """The better rows are known by their components, the less is added."""
     rng = np.random.default_rng(2)
@@ -113,10 +187,11 @@ def test_shapes_and_kinds() -> None:
     assert codes.scales.shape == codes.rests.shape == (203,)
     assert [each.dtype for each in codes] == [np.uint8, np.float32, np.float32]
     assert not any(each.flags.writeable for each in codes)
-    assert found.basis.shape == (DIM, LANES)
-    assert found.basis.dtype == np.float64
-    assert np.abs(found.basis.T @ found.basis - np.eye(LANES)).max() < 1e-5
-    short = found.asked(vectors[:3])
+    basis = found.directions.basis
+    assert basis.shape == (DIM, LANES)
+    assert basis.dtype == np.float64
+    assert np.abs(basis.T @ basis - np.eye(LANES)).max() < 1e-5
+    short = asked(found, vectors[:3])
     assert short.values.shape == (3, LANES)
     assert short.values.dtype == np.int8
     assert short.offsets.dtype == short.slopes.dtype == np.float32
@@ -162,7 +237,7 @@ def test_rows_are_projected_in_parts(monkeypatch: pytest.MonkeyPatch, chunk: int
 def test_products_equal_plain_sums(queries: int, first: int, last: int) -> None:
     found = made(rows("alike"))
     codes = found.codes
-    short = found.asked(unit(np.random.default_rng(0), queries, DIM))
+    short = asked(found, unit(np.random.default_rng(0), queries, DIM))
     out = np.full((queries, 210), np.nan, np.float32)
     component_products(codes, first, last, short, out)
     whole = codes.values.astype(np.int64) - 128
@@ -181,7 +256,7 @@ def test_products_of_the_largest_codes() -> None:
             np.ones(9, np.float32),
         )
         found = made(rows("one apart"))
-        short = found.asked(found.basis[:, :1].T.astype(np.float32))
+        short = asked(found, found.directions.basis[:, :1].T.astype(np.float32))
         level = int(np.abs(short.values).max())
         wide = short._replace(
             values=np.full((1, 256), level, np.int8), scales=np.ones(1, np.float32),
@@ -202,7 +277,7 @@ def test_rows_are_sifted_as_by_a_loop(examples: int, limit: float) -> None:
     shift = 5
     places = np.r_[0, 1, 2, 3, 4, 9, 11, 12, 13, 14, 90, 150:198].astype(np.int64)
     wanted = [at for at in places.tolist() if uppers[shift + at] >= np.float32(limit)]
-    short = found.asked(queries)
+    short = asked(found, queries)
     kept = places.copy()
     count = sift(found.codes, shift, kept, short, 2, 2 + examples, np.float32(limit))
     near = [at for at in places.tolist() if abs(uppers[shift + at] - limit) < 1e-6]
@@ -227,7 +302,13 @@ def test_groups_are_bounded_by_their_best_row(
     groups = -(-count // GROUP)
     out = np.full((len(asks), groups + 7), np.nan, np.float32)
     tops.fill_roughly(
-        found.codes, begin, begin + count, found.asked(queries), np.array(numbers, np.int64), out, 4
+        found.codes,
+        begin,
+        begin + count,
+        asked(found, queries),
+        np.array(numbers, np.int64),
+        out,
+        4,
     )
     assert np.isnan(out[:, :4]).all()
     assert np.isnan(out[:, 4 + groups :]).all()

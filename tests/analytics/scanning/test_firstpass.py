@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from analytics.scanning import blocks, firstpass, sweep
 from analytics.scanning.ask import Ask
 from analytics.scanning.codes import encode_queries
+from analytics.scanning.components import Components
 from analytics.scanning.firstpass import COMPONENT, FINE, SHORT, UPPER, Asked
 from tests.analytics.scanning.test_scan import cut
 from tests.naive import low_rank, unit
@@ -40,7 +41,9 @@ def chosen(
             encode_queries(queries),
             sweep.rough(queries),
             np.array(numbers, np.int64),
-            None if block.components is None else block.components.asked(queries),
+            None
+            if block.components is None
+            else block.components.asked(block.components.directions.project(queries)),
         )
         for block in made
     ]
@@ -60,6 +63,12 @@ def test_what_a_few_directions_hold_is_told_apart_by_them(count: int) -> None:
     assert chosen(vectors, queries, least=1) is COMPONENT
     assert chosen(vectors, queries) is usual
     assert chosen(unit(rng, 2 * ROWS, 512), queries, least=1) is not COMPONENT
+    # They hold more than half of these, and too little to tell them apart.
+    noisy = low_rank(rng, 2 * ROWS, 512, rank=40, noise=0.8)
+    assert Components.of(noisy, least=1) is not None
+    assert chosen(noisy, -noisy[:count], least=1) is not COMPONENT
+    # One block has them, the others are too small.
+    assert chosen(vectors, queries, least=2 * (len(vectors) // 6) + 2) is COMPONENT
     # By the best of so many rows no limit would be known.
     assert chosen(vectors, queries, k=2, least=1) is not COMPONENT
 

@@ -146,6 +146,27 @@ def test_any_cpu_finds_the_same_sums(planes: int, *, largest: bool) -> None:
         np.testing.assert_allclose(made.T, true * short.scales, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("width", [64, 192, 256])
+@pytest.mark.parametrize("largest", [False, True])
+def test_any_cpu_finds_the_same_sums_of_components(width: int, *, largest: bool) -> None:
+    """Their number is a multiple of 64."""
+    rng = np.random.default_rng(4)
+    whole = rng.integers(1, 256, (4, width)).astype(np.uint8)
+    if largest:
+        whole[:] = 255
+    scales = rng.random(4).astype(np.float32)
+    coded = codes.encode(unit(rng.normal(size=(4, width))))._replace(scales=scales)
+    for unit_of, short in both(vectorcode.BOTH, unit(rng.normal(size=(4, width)))):
+        values = short.values[:, :width].copy()
+        if largest:
+            values[:] = unit_of.levels
+        own = short._replace(values=values, sums=values.sum(axis=1).astype(np.int32))
+        made = found(vectorcode.BOTH, unit_of, coded, own, whole, lanes=64)
+        true = (whole.astype(np.int64) - 128) @ values.T.astype(np.int64)
+        wanted = true * scales[:, None].astype(np.float64) * short.scales
+        np.testing.assert_allclose(made.T, wanted, rtol=1e-6, atol=1e-7)
+
+
 def both(planes: int, asked: Floats) -> Iterator[tuple[processor.Unit, codes.ShortCodes]]:
     """Each way this CPU can multiply, with queries in as many levels as it takes."""
     for each in processor.usable():
@@ -159,8 +180,9 @@ def found(
     coded: codes.Codes,
     short: codes.ShortCodes,
     whole: NDArray[np.uint8],
+    lanes: int = codes.LANES,
 ) -> Floats:
-    tile: Any = vectorcode.rough_tile(4, 4, planes, unit=unit_of)
+    tile: Any = vectorcode.rough_tile(4, 4, planes, unit=unit_of, lanes=lanes)
     size = whole.shape[1]
 
     @numba.njit

@@ -279,28 +279,43 @@ def test_by_components_the_same_listings_are_found(
         exactly(blocks, ask, limits)
 
 
+@pytest.mark.parametrize("count", [1, sweep.MANY])
+@pytest.mark.parametrize("share", [0.6, 1.0])
+@pytest.mark.parametrize("most", [0.001, 0.08])
 def test_where_components_leave_too_much_another_pass_is_made(
-    sure: Sure, monkeypatch: pytest.MonkeyPatch
+    sure: Sure, monkeypatch: pytest.MonkeyPatch, count: int, share: float, most: float
 ) -> None:
-    """What they have told by then is kept."""
+    """In the first wave or a later one. What they have told by then is kept."""
+    usual = firstpass.UPPER if count < sweep.MANY else firstpass.SHORT
     # So few bounds are looked at first that the limit they tell is wrong.
-    monkeypatch.setattr(firstpass, "COMPONENT", firstpass.COMPONENT._replace(likely=1))
-    monkeypatch.setattr(firstpass, "chosen", lambda *_: [firstpass.COMPONENT, firstpass.UPPER])
-    monkeypatch.setattr(firstpass, "_FEW_REACH", 0.001)
+    few = firstpass.COMPONENT._replace(likely=1)
+    monkeypatch.setattr(firstpass, "chosen", lambda *_: [few, usual])
+    monkeypatch.setattr(firstpass, "_FEW_REACH", most)
+    monkeypatch.setattr(firstpass, "_MANY_REACH", most)
     rng = np.random.default_rng(6)
     vectors = low_rank(rng, sum(SIZES), 96, noise=0.3)
     blocks = cut(vectors, SIZES, 2, least=1)
     assert all(block.components is not None for block in blocks)
-    ways: list[tuple[firstpass.FirstPass, bool]] = []
+    calls: list[tuple[bool, Any, Any, bool]] = []
     whole = scan._Wave.settled
 
-    def kept(wave: Any, *given: Any, **named: Any) -> Any:
-        noted, limits = whole(wave, *given, **named)
-        ways.append((wave.way, noted is None))
-        assert (limits > -np.inf).all()
+    def kept(wave: Any, sure: Any, *given: Any, **named: Any) -> Any:
+        noted, limits = whole(wave, sure, *given, **named)
+        calls.append((wave.way is usual, sure.limits.copy(), limits.copy(), noted is None))
         return noted, limits
 
     monkeypatch.setattr(scan._Wave, "settled", kept)
-    check(blocks, [Ask(vectors[9:10], vectors[:0], 5)])
-    assert ways[:2] == [(firstpass.COMPONENT, True), (firstpass.UPPER, False)]
-    assert all(way is firstpass.UPPER for way, _ in ways[1:])
+    none = vectors[:0]
+    asks = [Ask(vectors[at : at + 1], none, 5, **masks(blocks, share)) for at in range(count)]
+    check(blocks, asks)
+    for ask, limits in sure.of.values():
+        exactly(blocks, ask, limits)
+    assert not calls[0][0]
+    if most < 0.01 and share == 1:
+        assert calls[0][3]
+    failed = [at for at, call in enumerate(calls) if call[3]]
+    assert len(failed) <= 1
+    for at in failed:
+        assert (calls[at + 1][1] == calls[at][2]).all()
+        assert (calls[at][2] > calls[at][1]).any()
+        assert all(call[0] for call in calls[at + 1 :])
