@@ -184,6 +184,9 @@ def _map(router: APIRouter, services: Services) -> None:
         column: Annotated[str, Query(max_length=200)] = "cluster",
         map_id: MapId = None,
         placed: Annotated[int | None, Query(ge=0, description="As of `GET /map`.")] = None,
+        edition: Annotated[
+            str, Query(max_length=64, description="Another text: what was decided is read again.")
+        ] = "",
     ) -> Response:
         """Points of one tile, little-endian: uint32 version, n, total, 0; float32 x[n], y[n]; ...
 
@@ -191,7 +194,7 @@ def _map(router: APIRouter, services: Services) -> None:
         `placed` is what the map has, but for columns that decisions change.
         """
         found = services.map(map_id).map_id
-        version, lasting = services.tile_version(column, found, placed)
+        version, lasting = services.tile_version(column, found, placed, edition)
         etag = f'"{version}-{z}-{x}-{y}-{column.encode().hex()}"'
         control = IMMUTABLE if map_id and lasting else REVALIDATE
         if request.headers.get("if-none-match") == etag:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
 from analytics import jobs
+from analytics.decisions.decided import DECIDED
 from analytics.decisions.effective import Effective
 from analytics.forecast import left_of_step
 from analytics.maps.regions import iso
@@ -111,7 +113,18 @@ def column_view(column: Column, names: Mapping[int, str]) -> ColumnView:
         low=column.low if number else None,
         high=column.high if number else None,
         scale=column.scale,
+        decided=column.name in DECIDED,
     )
+
+
+def edition(columns: Iterable[ColumnView], said: str) -> str:
+    """A text that changes when decided columns mean something else.
+
+    `said` changes when images were predicted anew (`View.said`). A label more of a class that is
+    there changes nothing.
+    """
+    shown = [(each.name, each.keys, each.labels) for each in columns if each.decided]
+    return blake2b(json.dumps([shown, said]).encode(), digest_size=12).hexdigest()
 
 
 def facet_view(facet: Facet, totals: Mapping[str, int], names: Mapping[int, str]) -> FacetView:

@@ -65,6 +65,8 @@ from dashboard.views import (
 
 PAGE_LIMIT = 500
 """Most rows of one page of anything."""
+EDITIONS = 64
+"""Editions of columns that tiles were asked of, by which a worker knows that it read as late."""
 
 
 class Services:
@@ -86,6 +88,7 @@ class Services:
         self._sizes = Sizes(settings, store)
         self.classes = Classes(store, searcher, self._atlas)
         self.teaching = Teaching(store, searcher)
+        self._editions: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -123,12 +126,12 @@ class Services:
 
     def columns(self, map_id: UUID | None = None) -> tuple[ColumnView, ...]:
         """Columns to colour and filter by; renamed clusters have their new names."""
+        return self._columns(*self._atlas.decided(map_id))
+
+    def edition(self, map_id: UUID | None = None) -> str:
+        """A text that changes when columns of a map mean something else; equal in every worker."""
         view, table = self._atlas.decided(map_id)
-        names = self._names_by_number(view, table)
-        return tuple(
-            present.column_view(column, names if column.name == "cluster" else {})
-            for column in table.columns()
-        )
+        return present.edition(self._columns(view, table), view.said)
 
     def tile(  # noqa: PLR0917 - place, then what of it
         self,
@@ -146,17 +149,22 @@ class Services:
         return self._atlas.table(map_id, max_age_s=TILE_TTL_S).tile(z, x, y, column, placed)
 
     def tile_version(
-        self, column: str, map_id: UUID, placed: int | None = None
+        self, column: str, map_id: UUID, placed: int | None = None, edition: str = ""
     ) -> tuple[str, bool]:
         """A text that changes when tiles of the column do, and whether they never do.
 
-        `placed`: how many images the caller knows to be placed on the map since it was made.
+        `placed`: how many images the caller knows to be placed on the map since it was made;
+        `edition`: which columns it knows.
         """
         late = self._atlas.late(map_id)
         if placed is not None and placed > late:
             # Another worker has seen more of them.
             late = self._atlas.late(map_id, max_age_s=0.0)
         decided = column in DECIDED
+        if decided and edition and edition not in self._editions:
+            # So has of what was decided.
+            self._atlas.view(map_id)
+            self._editions = (*self._editions[-EDITIONS:], edition)
         base = self._atlas.token(map_id) if decided else str(map_id)
         if placed is None:
             return f"{base}-{late}", False
@@ -566,6 +574,13 @@ class Services:
 
     def _names_by_number(self, view: View, table: MapTable) -> dict[int, str]:
         return {cluster.cluster: cluster.name for cluster in self._clusters(view, table)}
+
+    def _columns(self, view: View, table: MapTable) -> tuple[ColumnView, ...]:
+        names = self._names_by_number(view, table)
+        return tuple(
+            present.column_view(column, names if column.name == "cluster" else {})
+            for column in table.columns()
+        )
 
     def _facets(self, view: View, table: MapTable, selection: Selection) -> tuple[FacetView, ...]:
         names = self._names_by_number(view, table)

@@ -80,7 +80,7 @@ class ColumnView:
 
     `kind` is `category` (code i in a tile means `keys[i]`, which a filter names, and is shown as
     `labels[i]`, renames included) or `number` (then `low` and `high` bound it; on the scale `date`
-    they are days since 1970-01-01).
+    they are days since 1970-01-01). `decided`: decisions and trainings change it, also its keys.
     """
 
     name: str
@@ -91,6 +91,7 @@ class ColumnView:
     low: float | None = None
     high: float | None = None
     scale: str = "linear"
+    decided: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,8 @@ class View:
     """A map as decided: `table` (None: as the analysis left it) and clusters, largest first.
 
     `waiting` are subjects of decisions that find nothing on it. `versions`: the newest version of
-    each subject of a merge or split that it shows, those taken back included.
+    each subject of a merge or split that it shows, those taken back included. `said` changes when
+    a classifier says something else of its images, or something of more of them.
     """
 
     table: MapTable | None
@@ -58,6 +59,7 @@ class View:
     token: str
     regrouped: Regrouped | None = None
     versions: Mapping[str, int] = field(default_factory=dict)
+    said: str = ""
 
 
 class Views:
@@ -139,7 +141,8 @@ class Views:
         if labels:
             columns.append(_label_column(table, labels))
         columns += said.columns(table)
-        return View(table.overlaid(columns, numbers), shown, waiting, token, found, versions)
+        made = table.overlaid(columns, numbers)
+        return View(made, shown, waiting, token, found, versions, said.token)
 
     def _replay(
         self,

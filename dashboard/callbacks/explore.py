@@ -57,10 +57,13 @@ def _page(app: dash.Dash, services: Services) -> None:
             return explore.waiting(collection), False
         if isinstance(version, Exception):
             return states.error(version), False
+        # Before the columns: they may be of a later edition, and are asked for again then.
+        edition = await call(services.edition, version.map_id)
         columns = await call(services.columns, version.map_id)
         if isinstance(columns, Exception):
             return states.error(columns), False
-        return explore.body(state, version, columns), True
+        known = "" if isinstance(edition, Exception) else edition
+        return explore.body(state, version, columns, known), True
 
     @app.callback(
         Output(ids.EXPLORE_MAP, "placed"),
@@ -77,6 +80,28 @@ def _page(app: dash.Dash, services: Services) -> None:
         if isinstance(version, Exception) or version.placed <= (placed or 0):
             return no_update, no_update
         return version.placed, explore.placed(version)
+
+    @app.callback(
+        Output(ids.EXPLORE_MAP, "edition"),
+        Output(ids.EXPLORE_COLOUR, "options"),
+        Output(ids.EXPLORE_COLOUR, "value"),
+        Input(ids.EXPLORE_LOOK, "n_intervals"),
+        State(ids.EXPLORE_MAP, "mapId"),
+        State(ids.EXPLORE_MAP, "edition"),
+        State(ids.EXPLORE_COLOUR, "value"),
+        prevent_initial_call=True,
+    )
+    async def renew(
+        _look: int | None, map_id: str, known: str | None, colour: str
+    ) -> tuple[Any, Any, Any]:
+        edition = await call(services.edition, UUID(map_id))
+        if isinstance(edition, Exception) or edition == known:
+            return no_update, no_update, no_update
+        columns = await call(services.columns, UUID(map_id))
+        if isinstance(columns, Exception):
+            return no_update, no_update, no_update
+        shown = explore.coloured(colour, columns)
+        return edition, explore.options(columns), no_update if shown == colour else shown
 
 
 def _moves(app: dash.Dash) -> None:
@@ -308,6 +333,7 @@ def _selection(app: dash.Dash, services: Services) -> None:
         Input({"type": ids.EXPLORE_GALLERY_PAGE, "offset": ALL, "side": ALL}, "n_clicks"),
         Input(ids.REFRESH, "data"),
         Input(ids.EXPLORE_MAP, "placed"),
+        Input(ids.EXPLORE_MAP, "edition"),
         State(ids.EXPLORE_STATE, "data"),
         running=[(Output(ids.EXPLORE_GALLERY, "className"), "is-loading", "")],
     )
@@ -316,6 +342,7 @@ def _selection(app: dash.Dash, services: Services) -> None:
         clicks: list[Any],
         _refresh: Any,
         _placed: int | None,
+        _edition: str | None,
         data: str,
     ) -> Any:
         if not narrow:
@@ -343,11 +370,16 @@ def _selection(app: dash.Dash, services: Services) -> None:
         Input(ids.EXPLORE_NARROW, "data"),
         Input(ids.REFRESH, "data"),
         Input(ids.EXPLORE_MAP, "placed"),
+        Input(ids.EXPLORE_MAP, "edition"),
         State(ids.EXPLORE_STATE, "data"),
         running=[(Output(ids.EXPLORE_FACETS, "className"), "facets is-loading", "facets")],
     )
     async def count(
-        narrow: dict[str, Any] | None, _refresh: Any, _placed: int | None, data: str
+        narrow: dict[str, Any] | None,
+        _refresh: Any,
+        _placed: int | None,
+        _edition: str | None,
+        data: str,
     ) -> Any:
         if not narrow:
             return no_update

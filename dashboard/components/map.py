@@ -30,7 +30,8 @@ class _Bundled(Component):
 class Map(_Bundled):
     """The WebGL2 map of one map version.
 
-    In: `api` (base address), `mapId`, `placed` (images placed since it was made), `colour`
+    In: `api` (base address), `mapId`, `placed` (images placed since it was made), `edition`
+    (`Services.edition`; when either changes, columns and tiles are asked for again), `colour`
     (column), `filters` (the selection as JSON), `selected` (row or None), `highlight` (rows),
     `dimmed`, `tool`, `camera`. Out: `hovered`, `clicked` `{row, image_id, additive, at}`,
     `selection` `{polygon, mode, at}` (mode may be `replace`), `legend` `{column, values or None,
@@ -39,8 +40,9 @@ class Map(_Bundled):
 
     _type = "Map"
     _names = (
-        "id", "api", "mapId", "placed", "colour", "theme", "filters", "highlight", "selected",
-        "dimmed", "tool", "camera", "hovered", "clicked", "selection", "legend", "cleared",
+        "id", "api", "mapId", "placed", "edition", "colour", "theme", "filters", "highlight",
+        "selected", "dimmed", "tool", "camera", "hovered", "clicked", "selection", "legend",
+        "cleared",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +52,7 @@ class Map(_Bundled):
         api: str,
         mapId: str,  # noqa: N803  a JavaScript property
         placed: int = 0,
+        edition: str = "",
         colour: str = "cluster",
         filters: Mapping[str, object] | None = None,
         highlight: Sequence[int] = (),
@@ -64,6 +67,7 @@ class Map(_Bundled):
             api=api,
             mapId=mapId,
             placed=placed,
+            edition=edition,
             colour=colour,
             filters=filters,
             highlight=list(highlight),

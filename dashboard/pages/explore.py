@@ -17,7 +17,7 @@ TICK_MS = 4_000
 """How often the page looks whether the first map is there."""
 
 LOOK_MS = 10_000
-"""How often it looks whether images were placed on the map."""
+"""How often it looks whether images were placed on the map, or its columns decided anew."""
 
 GROUPS = (
     ("cluster", "group", "label", "predicted", "confidence", "outlier_score"),
@@ -56,10 +56,11 @@ def waiting(collection: CollectionView) -> html.Div:
     )
 
 
-def body(state: ExploreState, version: MapView, columns: tuple[ColumnView, ...]) -> html.Div:
-    """Build the page for one map version."""
-    known = {column.name for column in columns}
-    colour = state.colour if state.colour in known else "cluster"
+def body(
+    state: ExploreState, version: MapView, columns: tuple[ColumnView, ...], edition: str = ""
+) -> html.Div:
+    """Build the page for one map version and one edition of its columns."""
+    colour = coloured(state.colour, columns)
     return html.Div(
         [
             dcc.Store(id=ids.EXPLORE_STATE, data=state.write()),
@@ -80,7 +81,7 @@ def body(state: ExploreState, version: MapView, columns: tuple[ColumnView, ...])
                 [
                     _toolbar(colour, columns, version),
                     html.Div(facets.chips(state, columns), id=ids.EXPLORE_CHIPS, className="chips"),
-                    html.Div(_map(state, version, colour), className="explore__canvas"),
+                    html.Div(_map(state, version, colour, edition), className="explore__canvas"),
                 ],
                 className="explore__map",
                 **aria(label="Map"),
@@ -98,6 +99,11 @@ def body(state: ExploreState, version: MapView, columns: tuple[ColumnView, ...])
         ],
         className="explore",
     )
+
+
+def coloured(wished: str, columns: tuple[ColumnView, ...]) -> str:
+    """The column to colour by: the wished one, clusters where it is not there."""
+    return wished if any(column.name == wished for column in columns) else "cluster"
 
 
 def options(columns: tuple[ColumnView, ...]) -> list[dict[str, Any]]:
@@ -173,13 +179,14 @@ def _tabs() -> list[html.Button]:
     ]
 
 
-def _map(state: ExploreState, version: MapView, colour: str) -> Map:
+def _map(state: ExploreState, version: MapView, colour: str, edition: str) -> Map:
     camera = state.camera
     return Map(
         id=ids.EXPLORE_MAP,
         api=API,
         mapId=str(version.map_id),
         placed=version.placed,
+        edition=edition,
         colour=colour,
         filters=state.selection(),
         camera={"x": camera.x, "y": camera.y, "zoom": camera.zoom} if camera else None,

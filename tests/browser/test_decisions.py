@@ -19,7 +19,9 @@ from analytics.learning import training
 from analytics.search import Searcher
 from cql.store import Store
 from dashboard import app
+from dashboard.pages import explore
 from tests.browser.conftest import DRIVER, SIZES, WAIT_MS, ready, shoot
+from tests.browser.test_explore import MAP
 from tests.dashboard.test_deciding import World
 
 pytestmark = pytest.mark.browser
@@ -152,7 +154,10 @@ def test_a_label_spreads_after_a_look_and_the_history_takes_it_back(served: Serv
     assert list(decided.labels(world.store).values()).count("valve") == 4
 
 
-def test_predicted_classes_colour_and_filter_the_map(served: Served) -> None:
+def test_predicted_classes_colour_and_filter_the_map(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explore, "LOOK_MS", 500)
     world = served.world
     for number, label in ((1, "gas"), (3, "water")):
         world.decisions.label(world.images_in(number)[:9], label, author="ann")
@@ -171,6 +176,26 @@ def test_predicted_classes_colour_and_filter_the_map(served: Served) -> None:
         page.wait_for_url(re.compile("f.predicted=gas"))
         expect(page.locator("#explore-count")).to_contain_text(f"{counts['gas']} of ")
         shoot(page, "explore-predicted")
+        # Another training counts, with a class before those that the open page knows.
+        world.decisions.label(world.images_in(2)[:9], "air", author="ann")
+        made = training.classify(store, hosts)
+        counts = dict(zip(made.classes, made.counts, strict=True))
+        assert "air" in counts
+        assert counts["gas"] < len(world.store.points_)
+        expect(page.locator(".sm-legend")).to_contain_text("air")
+        expect(facet).to_contain_text("air")
+        expect(page.locator("#explore-count")).to_contain_text(f"{counts['gas']} of ")
+        ready(page)
+        matching = f"count => {MAP}.status().matching === count"
+        page.wait_for_function(matching, arg=counts["gas"])
+        shoot(page, "explore-predicted-again")
+    world.store.pointers_.pop("classifier")
+    with served.page("/") as page:
+        ready(page)
+        world.store.pointers_["classifier"] = made.classifier_id
+        page.locator("#explore-colour").click()
+        page.get_by_role("option", name="Predicted class").click()
+        expect(page.locator(".sm-legend")).to_contain_text("air")
     with served.page("/?colour=confidence&r.confidence=0.5..") as page:
         ready(page)
         expect(page.locator(".sm-legend")).to_contain_text("Confidence")

@@ -55,7 +55,7 @@ class FakeServices:
         return b"tile" * 1000
 
     def tile_version(
-        self, column: str, map_id: UUID, placed: int | None = None
+        self, column: str, map_id: UUID, placed: int | None = None, edition: str = ""
     ) -> tuple[str, bool]:
         if column == "cluster":
             return f"{map_id}-decided-3", False

@@ -191,6 +191,39 @@ def test_what_is_placed_comes_onto_the_page(page: Page) -> None:
     assert tile.headers["cache-control"].endswith("immutable")
 
 
+def test_an_open_page_takes_in_columns_that_were_decided_anew(page: Page) -> None:
+    version = page.store.version
+    assert version is not None
+    body, _ = page.fill()
+    known = page.services.edition()
+    assert f'"edition": "{known}"' in body
+    assert '"value": "label"' not in body
+    look = {
+        f"{ids.EXPLORE_LOOK}.n_intervals": 1,
+        f"{ids.EXPLORE_MAP}.mapId": str(version.map_id),
+        f"{ids.EXPLORE_MAP}.edition": known,
+        f"{ids.EXPLORE_COLOUR}.value": "label",
+    }
+    wanted = (
+        f"{ids.EXPLORE_MAP}.edition",
+        f"{ids.EXPLORE_COLOUR}.options",
+        f"{ids.EXPLORE_COLOUR}.value",
+    )
+    assert page.call(*wanted, values=look) == {}
+    images = [point.image_id for point in page.store.points_[:3]]
+    page.services.decisions.label(images, "odd", author="ann")
+    found = page.call(*wanted, values=look)
+    assert found[ids.EXPLORE_MAP]["edition"] == page.services.edition() != known
+    shown = found[ids.EXPLORE_COLOUR]
+    assert {"label": "Label", "value": "label"} in shown["options"]
+    assert "value" not in shown, "the colour that was chosen is there"
+    # The last label is taken back: the page that colours by labels colours by clusters again.
+    known = found[ids.EXPLORE_MAP]["edition"]
+    page.services.decisions.label(images, "", author="ann")
+    again = page.call(*wanted, values={**look, f"{ids.EXPLORE_MAP}.edition": known})
+    assert again[ids.EXPLORE_COLOUR]["value"] == "cluster"
+
+
 def test_a_merge_holds_for_what_was_placed(page: Page) -> None:
     keys = [cluster.cluster_key for cluster in page.store.clusters_[:2]]
     before = {each.key: each for each in page.services.clusters()}

@@ -24,7 +24,7 @@ from cql.errors import (
 )
 from cql.records import Change, Classifier
 from cql.settings import Settings
-from dashboard import app
+from dashboard import app, atlas
 from dashboard.counts import KEPT_S, Count, Counts
 from dashboard.services import Services
 from tests.dashboard.memory import WHEN, collection
@@ -280,7 +280,9 @@ def test_those_who_ask_while_somebody_counts_share_the_count(
     assert (len(found), len(asked)) == ((2, 2) if changed else (1, 1))
 
 
-def test_the_map_has_class_and_confidence_as_columns(world: World) -> None:
+def test_the_map_has_class_and_confidence_as_columns(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     services = world.services
     before = {column.name for column in services.columns()}
     assert not before & {"predicted", "confidence"}
@@ -306,15 +308,51 @@ def test_the_map_has_class_and_confidence_as_columns(world: World) -> None:
     # A tile may be kept by a browser only as long as no other training counts.
     assert world.store.version is not None
     map_id = world.store.version.map_id
-    token, forever = services.tile_version("predicted", map_id, 0)
+    monkeypatch.setattr(atlas, "TILE_TTL_S", 3600.0)
+    edition = services.edition()
+    token, forever = services.tile_version("predicted", map_id, 0, edition)
     assert not forever
     world.services.decisions.label(world.of(3)[:9], "kind 3", author="ann")
     world.train()
     fresh = Services(world.settings, world.store, world.searcher)  # type: ignore[arg-type]
+    assert fresh.edition() not in {"", edition}
+    # A worker that read a moment ago reads again for whoever knows the new columns.
+    assert services.tile_version("predicted", map_id, 0, edition)[0] == token
+    assert services.tile_version("outlier_score", map_id, 0, fresh.edition())[1]
+    assert services.tile_version("predicted", map_id, 0, fresh.edition())[0] != token
+    assert services.edition() == fresh.edition()
     assert fresh.tile_version("predicted", map_id, 0)[0] != token
     names = {column.name: column.labels for column in fresh.columns()}
     assert names["predicted"] == ("kind 0", "kind 1", "kind 2", "kind 3")
     assert list(world.store.predicted_) == [world.store.pointers_["classifier"]], "the old ones go"
+
+
+def test_an_edition_tells_of_columns_and_not_of_each_label(world: World) -> None:
+    services = world.services
+    told = [services.edition()]
+
+    def changed() -> bool:
+        told.append(services.edition())
+        return told[-1] != told[-2]
+
+    assert not changed()
+    services.decisions.label(world.of(0)[:9], "kind 0", author="ann")
+    assert changed(), "a class that nobody gave before"
+    services.decisions.label(world.of(0)[9:12], "kind 0", author="ann")
+    assert not changed()
+    services.decisions.label(world.of(1)[:9], "kind 1", author="ann")
+    assert changed()
+    world.train()
+    assert changed()
+    world.train()
+    assert changed(), "classes of the same names, learned anew"
+    world.arrive(world.of(0)[0])
+    store: Any = world.store
+    training.predict(store, "m")
+    assert changed(), "a class of a new image"
+    key = services.clusters()[0].key
+    services.rename_cluster(key, "Renamed", author="ann", expected_version=0)
+    assert changed()
 
 
 def test_images_that_come_after_a_training_get_a_class(world: World) -> None:

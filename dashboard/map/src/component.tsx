@@ -20,6 +20,7 @@ export interface MapProps {
   readonly api?: string;
   readonly mapId?: string;
   readonly placed?: number;
+  readonly edition?: string;
   readonly colour?: string;
   readonly theme?: string;
   readonly filters?: Selection | null;
@@ -101,6 +102,7 @@ function Drawn(props: MapProps): React.ReactElement {
   const wished = useStable(props.camera ?? null);
   const selected = props.selected ?? null;
   const placed = props.placed ?? 0;
+  const edition = props.edition ?? "";
   const dimmed = props.dimmed ?? false;
   const [tool, setTool] = React.useState<Tool>(props.tool ?? "pan");
   const [combine, setCombine] = React.useState<Combine>("replace");
@@ -124,7 +126,7 @@ function Drawn(props: MapProps): React.ReactElement {
   React.useEffect(() => {
     const over = new Overlay(svg.current!, names.current!);
     overlay.current = over;
-    const made = new View(surface.current!, canvas.current!, api, mapId, placed, options, wished, {
+    const made = new View(surface.current!, canvas.current!, api, mapId, placed, edition, options, wished, {
       status: setStatus,
       columns: setColumns,
       hover: (info) => {
@@ -165,7 +167,7 @@ function Drawn(props: MapProps): React.ReactElement {
     view.current?.set(options);
   }, [colour, palette, selection, selected, highlight, dimmed, tool]);
 
-  React.useEffect(() => view.current?.renew(placed), [placed]);
+  React.useEffect(() => view.current?.renew(placed, edition), [placed, edition]);
 
   React.useEffect(() => {
     const text = JSON.stringify(wished);

@@ -42,6 +42,9 @@ export async function reason(answer: Response): Promise<string> {
 export class Server {
   /** Images placed on the map since it was made: tiles of that many never change. */
   placed = 0;
+  /** Which reading of what was decided the page shows: a worker that knows an older one reads again. */
+  edition = "";
+  private readonly decided = new Set<string>();
   private readonly rows = new Map<number, RowInfo>();
 
   constructor(
@@ -50,7 +53,15 @@ export class Server {
   ) {}
 
   tile(z: number, x: number, y: number, column: string): string {
-    return this.url(`map/tiles/${z}/${x}/${y}`, { column, placed: String(this.placed) });
+    const asked: Record<string, string> = { column, placed: String(this.placed) };
+    // Not for columns that nobody decides: the browser keeps their tiles for good.
+    if (this.edition && this.decided.has(column)) asked.edition = this.edition;
+    return this.url(`map/tiles/${z}/${x}/${y}`, asked);
+  }
+
+  /** Names of clusters may be others now. */
+  forget(): void {
+    this.rows.clear();
   }
 
   thumbnail(imageId: string): string {
@@ -74,6 +85,7 @@ export class Server {
         scale: item.scale === "date" ? "date" : "linear",
       };
     });
+    for (const item of answer) if (item.decided === true) this.decided.add(text(item.name));
     return new Map(columns.map((column) => [column.name, column]));
   }
 

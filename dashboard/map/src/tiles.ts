@@ -30,7 +30,7 @@ export class Tiles {
   private readonly pending = new Map<string, AbortController>();
   private readonly failures = new Map<string, string>();
   private points = 0;
-  private age = 0;
+  private renewals = 0;
 
   constructor(
     private readonly url: (key: Key, column: string) => string,
@@ -60,6 +60,11 @@ export class Tiles {
     return this.loaded.values();
   }
 
+  /** How often they were renewed: a tile of another age is drawn until it has come again. */
+  get age(): number {
+    return this.renewals;
+  }
+
   get busy(): boolean {
     return this.pending.size > 0;
   }
@@ -73,12 +78,12 @@ export class Tiles {
     this.changed();
   }
 
-  /** The map has new points: what is held is drawn until it has come again. */
+  /** The map has new points, or columns mean something else: what is held is drawn until it has come again. */
   renew(): void {
     for (const controller of this.pending.values()) controller.abort();
     this.pending.clear();
     this.failures.clear();
-    this.age += 1;
+    this.renewals += 1;
     this.changed();
   }
 

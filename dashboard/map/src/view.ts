@@ -91,6 +91,8 @@ export class View {
   private flight = 0;
   private style = 0;
   private problem = "";
+  private descriptions = 0;
+  private stale = false;
   private touched: boolean;
   private painted = false;
   private last = "";
@@ -101,12 +103,14 @@ export class View {
     api: string,
     mapId: string,
     placed: number,
+    edition: string,
     options: Options,
     camera: Camera | null,
     private readonly events: Events,
   ) {
     this.server = new Server(api, mapId);
     this.server.placed = placed;
+    this.server.edition = edition;
     this.options = options;
     this.camera = camera;
     this.touched = camera !== null;
@@ -168,12 +172,17 @@ export class View {
     this.invalidate();
   }
 
-  /** Images were placed on the map: tiles, columns and counts are asked for again. */
-  renew(placed: number): void {
-    if (placed === this.server.placed) return;
+  /**
+   * Images were placed on the map, or its columns were decided or predicted anew: columns and counts
+   * are asked for again, then the tiles.
+   */
+  renew(placed: number, edition: string): void {
+    if (placed === this.server.placed && edition === this.server.edition) return;
     this.server.placed = placed;
+    this.server.edition = edition;
+    this.server.forget();
+    this.stale = true;
     void this.describe();
-    this.tiles.renew();
   }
 
   retry(): void {
@@ -246,9 +255,12 @@ export class View {
 
   private async describe(): Promise<void> {
     const { signal } = this.off;
+    this.descriptions += 1;
+    const turn = this.descriptions;
     try {
       const columns = await this.server.columns(signal);
       const counts = await this.server.counts(signal);
+      if (turn !== this.descriptions) return; // a newer one is under way
       this.columns = new Map(
         [...columns].map(([key, column]) => {
           const known = counts.get(key);
@@ -257,6 +269,11 @@ export class View {
         }),
       );
       this.style += 1;
+      if (this.stale) {
+        // With the columns: codes of a tile mean what the columns of its time say.
+        this.stale = false;
+        this.tiles.renew();
+      }
       this.events.columns(this.columns);
       this.labels = await this.server.labels(signal);
       this.invalidate();
@@ -349,11 +366,11 @@ export class View {
     this.report();
   }
 
-  /** The tile as drawn; what it looked like stays until the columns it needs have arrived. */
+  /** The tile as drawn; what it looked like stays until it and the columns it needs have arrived. */
   private dress(tile: Loaded): Drawable {
     const id = name(tile.key);
     const { colour, palette, selection, dimmed, highlight, selected } = this.options;
-    const values = tile.values.get(colour);
+    const values = tile.age === this.tiles.age ? tile.values.get(colour) : undefined;
     const matches = isEmpty(selection) ? null : this.matches(tile);
     const waiting = !values || (matches === null && !isEmpty(selection));
     const of = `${this.style}|${waiting}|${tile.count}|${tile.age}`;
