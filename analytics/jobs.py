@@ -117,17 +117,26 @@ class Runner:
 
     `owner` names the process. A job that this owner itself left running (a handler that was
     killed with its thread) is claimed again like any other once its heartbeat is `stale_s` old.
+    While the process is `busy` with what a cancelled job left, none is claimed.
     """
 
     def __init__(
-        self, store: Store, handlers: Mapping[str, Handler], owner: UUID, *, stale_s: float = 15.0
+        self,
+        store: Store,
+        handlers: Mapping[str, Handler],
+        owner: UUID,
+        *,
+        stale_s: float = 15.0,
+        busy: Callable[[], bool] | None = None,
     ) -> None:
         self._store, self._handlers, self._owner = store, dict(handlers), owner
-        self._stale_s = stale_s
+        self._stale_s, self._busy = stale_s, busy
         self._looked = -math.inf
 
     def run_once(self) -> Job | None:
         """Run the next job to its end and return it; None when nothing waits."""
+        if self._busy is not None and self._busy():
+            return None
         now = datetime.now(UTC)
         # All of history once in a while; each poll looks at yesterday and today.
         full = time.monotonic() - self._looked > _LOOK_S

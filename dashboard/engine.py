@@ -25,6 +25,7 @@ from analytics.hosting import merge
 from analytics.hosting.pointers import LIVE, live_snapshots
 from analytics.jobs import Runner
 from analytics.learning import training
+from analytics.making import watch
 from analytics.search import Searcher
 from cql.errors import ConflictError, InputError, SightlineError, UnavailableError
 from cql.progress import CancelledError, Progress
@@ -139,9 +140,10 @@ class Engine:
                 training.KIND_CONCEPTS: self._judge_arrivals,
             }
             log.info("engine %s is ready", self.owner)
-            Runner(
-                store, {k: self._stoppable(h) for k, h in handlers.items()}, self.owner
-            ).run_forever(self._stop, poll_s=POLL_S)
+            stoppable = {k: self._stoppable(h) for k, h in handlers.items()}
+            Runner(store, stoppable, self.owner, busy=watch.busy).run_forever(
+                self._stop, poll_s=POLL_S
+            )
         finally:
             beacon.close()
             server.close()

@@ -61,6 +61,7 @@ class Grown:
         except (IntegrityError, pa.ArrowException, KeyError, ValueError, OSError) as error:
             log.warning("the tree %s is grown again: %s", path.name, error)
         grown = _stored(store, version, progress)
+        progress("tree", len(grown.images), len(grown.images), "writing the tree")
         grown.save(path)
         return grown
 
@@ -180,6 +181,7 @@ def _stored(store: Store, version: MapVersion, progress: Progress) -> Grown:
     raw = np.frombuffer(b"".join(point.space for point in points), "<f4")
     space = raw.reshape(len(points), -1) if points else raw.reshape(0, 2)
     samples = min_samples(version)
+    progress("tree", len(points), len(points), "growing the tree")
     return Grown(images, space, clustering.grow(space, min_samples=samples), samples)
 
 

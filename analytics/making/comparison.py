@@ -65,7 +65,7 @@ def record(
             continue
         compared = partial(_compared, settings, store, made, after, previous)
         try:
-            found = watched(compared, progress, "changes")
+            found = watched(compared, progress, "changes", at=(0, len(clusters)))
         except NotFoundError:
             continue
         listings = (made.rows.listings[row] for row in found.outliers.tolist())

@@ -78,7 +78,9 @@ def publish(
     """
     count = len(made.rows.listings)
     progress("store", 0, 2 * count)
-    found, groups = watched(partial(_catalogue, settings, store, made), progress, "store")
+    found, groups = watched(
+        partial(_catalogue, settings, store, made), progress, "store", at=(0, 2 * count)
+    )
     store.put_clusters(found)
     store.put_groups(groups)
     store.put_points(made.map_id, _points(made, progress))
@@ -101,8 +103,10 @@ def publish(
     )
     if made.seen is not None and made.doubles is not None:
         groups_of.put(store, made.map_id, made.rows, made.seen, made.doubles, made.curve)
-    watched(lambda _: made.tree.save(grown.path_of(settings, made.map_id)), progress, "store")
-    progress("store", 2 * count, 2 * count)
+    every = (2 * count, 2 * count)
+    path = grown.path_of(settings, made.map_id)
+    watched(lambda _: made.tree.save(path), progress, "store", at=every)
+    progress("store", *every)
     return version, found
 
 
@@ -164,7 +168,8 @@ def _outliers(
 ) -> Iterator[Outlier]:
     count = len(ranked)
     labels = made.clusters.labels
-    told = watched(partial(_told, made, [each.name for each in clusters]), progress, "store")
+    names = [each.name for each in clusters]
+    told = watched(partial(_told, made, names), progress, "store", at=(count, 2 * count))
     for start, block in _blocks(ranked):
         progress("store", count + start, 2 * count)
         columns = _columns(

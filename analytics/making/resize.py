@@ -66,14 +66,15 @@ def resize(
     target = identity(known, told, progress)
     stored = find(store, target)
     if stored is None:
-        progress("clusters", 0, version.rows_scored)
-        tree = watched(
-            lambda note: Grown.open(settings, store, base, progress=note), progress, "clusters"
-        )
-        found = watched(partial(_made, store, version, tree, chosen), progress, "clusters")
-        progress("clusters", version.rows_scored, version.rows_scored)
+        begun, ended = (0, version.rows_scored), (version.rows_scored, version.rows_scored)
+        progress("clusters", *begun)
+        opened = partial(_tree, settings, store, base)
+        tree = watched(opened, progress, "clusters", at=begun)
+        cut = partial(_made, store, version, tree, chosen)
+        found = watched(cut, progress, "clusters", at=begun)
+        progress("clusters", *ended)
         recalled = partial(recollect, settings, store, version.model_id, found["rows"])
-        found["rows"] = watched(recalled, progress, "collect")
+        found["rows"] = watched(recalled, progress, "collect", at=begun)
         made = Made(
             map_id=target,
             snapshot=version,  # the snapshot itself may be gone
@@ -88,7 +89,12 @@ def resize(
         _copy_groups(store, base, target, progress)
         stored = store_all(settings, store, made, progress)
     progress("tiles", 0, stored.rows_scored)
-    watched(lambda note: MapTable.open(settings, store, target, progress=note), progress, "tiles")
+    watched(
+        lambda note: MapTable.open(settings, store, target, progress=note),
+        progress,
+        "tiles",
+        at=(0, stored.rows_scored),
+    )
     progress("tiles", stored.rows_scored, stored.rows_scored)
     go_live(settings, store, target)
     return stored
@@ -117,6 +123,10 @@ def parameters(version: MapVersion) -> Parameters:
 def _told(version: MapVersion, size: int | None) -> str:
     """The parameters of a map with another size, as `analysis.text` writes them."""
     return json.dumps({**json.loads(version.parameters), "min_cluster_size": size}, sort_keys=True)
+
+
+def _tree(settings: Settings, store: Store, base: UUID, progress: Progress) -> Grown:
+    return Grown.open(settings, store, base, progress=progress)
 
 
 def _made(

@@ -65,6 +65,16 @@ def test_jobs_run_oldest_first_and_only_of_known_kinds(memory: Memory) -> None:
     assert memory.job(other.job_id).state == "queued"
 
 
+def test_no_job_begins_beside_what_a_cancelled_one_left(memory: Memory) -> None:
+    job, left = put(memory), [True, True, False]
+    run = runner(memory, {"work": lambda *_: None}, busy=lambda: left.pop(0))
+    assert (run.run_once(), run.run_once()) == (None, None)
+    assert memory.job(job.job_id).state == "queued"
+    done = run.run_once()
+    assert done is not None
+    assert done.state == "done"
+
+
 def test_two_runners_never_run_one_job_twice(memory: Memory) -> None:
     ran: list[int] = []
     for number in range(20):

@@ -358,7 +358,7 @@ def test_a_chosen_size_holds_for_later_analyses(world: Make) -> None:
 def on_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each call of progress comes from the work itself, always as many."""
     for module in (resizing, publish, comparison):
-        monkeypatch.setattr(module, "watched", lambda work, progress, _: work(progress))
+        monkeypatch.setattr(module, "watched", lambda work, progress, _, at: work(progress))
 
 
 def test_a_cancel_at_any_call_leaves_the_earlier_map_live(

@@ -11,16 +11,17 @@ from analytics.making import watch
 from analytics.making.watch import watched
 from cql.errors import NotFoundError
 from cql.progress import CancelledError, Progress, silent
+from tests.waiting import until
 
 
 def test_the_result_and_the_error_are_those_of_the_work() -> None:
-    assert watched(lambda _: 7, silent, "step") == 7
+    assert watched(lambda _: 7, silent, "step", at=(0, 0)) == 7
 
     def fail(_: Progress) -> int:
         raise NotFoundError("not there")
 
     with pytest.raises(NotFoundError, match="not there"):
-        watched(fail, silent, "step")
+        watched(fail, silent, "step", at=(0, 0))
 
 
 def test_what_the_work_told_last_is_heard_on_the_callers_thread(
@@ -29,9 +30,10 @@ def test_what_the_work_told_last_is_heard_on_the_callers_thread(
     monkeypatch.setattr(watch, "POLL_S", 0.01)
     heard: list[tuple[str, int, int, str]] = []
     threads = set()
-    enough = threading.Event()
+    begun, enough = threading.Event(), threading.Event()
 
     def work(progress: Progress) -> str:
+        assert begun.wait(30)
         progress("inner", 3, 9, "so far")
         assert enough.wait(30)
         return "done"
@@ -39,11 +41,14 @@ def test_what_the_work_told_last_is_heard_on_the_callers_thread(
     def progress(step: str, done: int, total: int, message: str = "") -> None:
         threads.add(threading.current_thread())
         heard.append((step, done, total, message))
+        begun.set()
         if ("step", 3, 9, "so far") in heard:
             enough.set()
 
-    assert watched(work, progress, "step") == "done"
+    assert watched(work, progress, "step", at=(2, 9)) == "done"
     assert threads == {threading.current_thread()}
+    # Until the work tells its own numbers they are those that the caller was at.
+    assert heard[0] == ("step", 2, 9, "")
     assert heard[-1] == ("step", 3, 9, "so far")
 
 
@@ -65,8 +70,26 @@ def test_a_cancel_ends_the_wait_at_once_and_the_work_when_it_tells_more() -> Non
 
     began = time.monotonic()
     with pytest.raises(CancelledError, match="stop"):
-        watched(work, cancelled, "step")
+        watched(work, cancelled, "step", at=(0, 0))
     assert time.monotonic() - began < 10  # the work alone would wait for thirty seconds
+    assert watch.busy()
     going.set()
     assert ended.wait(30)
     assert told == []
+    until(lambda: not watch.busy())
+
+
+def test_work_that_ended_before_it_was_given_up_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "POLL_S", 0.01)
+    ended = threading.Event()
+
+    def cancelled(step: str, done: int, total: int, message: str = "") -> None:
+        ended.set()
+        until(lambda: all(each.name != "watched" for each in threading.enumerate()))
+        raise CancelledError("stop")
+
+    with pytest.raises(CancelledError):
+        watched(lambda _: ended.wait(30), cancelled, "step", at=(0, 0))
+    assert not watch.busy()
