@@ -24,7 +24,7 @@ from analytics.making.steps import drop, run
 from analytics.search import Searcher
 from analytics.tiles import MapTable
 from cql.errors import ConflictError, NotFoundError, UnavailableError
-from cql.progress import Progress, silent
+from cql.progress import Progress, silent, telling
 from cql.records import NAMESPACE, Listing, MapVersion, Snapshot
 from cql.settings import Settings
 from cql.store import Store
@@ -180,12 +180,8 @@ def _made(making: Making, done: Mapping[str, Any]) -> Made:
 
 def read_listings(store: Store, total: int, progress: Progress) -> dict[str, Listing]:
     """All listings by id; `total` is about how many there are, for the progress."""
-    found: dict[str, Listing] = {}
-    for listing in store.iter_listings():
-        if len(found) % 2_000 == 0:
-            progress("texts", len(found), total)
-        found[listing.listing_id] = listing
-    return found
+    every = telling(store.iter_listings(), progress, "texts", total)
+    return {listing.listing_id: listing for listing in every}
 
 
 def start_of(store: Store, snapshot: Snapshot, seed: int) -> UUID | None:
@@ -214,9 +210,7 @@ def start_of(store: Store, snapshot: Snapshot, seed: int) -> UUID | None:
 def identity(listings: Mapping[str, Listing], parameters: str, progress: Progress = silent) -> UUID:
     """Identity of a map: how it is made and of what data, and the texts that name clusters."""
     texts = hashlib.sha256()
-    for number, listing_id in enumerate(sorted(listings)):
-        if number % 2_000 == 0:
-            progress("texts", number, len(listings))
+    for listing_id in telling(sorted(listings), progress, "texts", len(listings)):
         listing = listings[listing_id]
         row = [listing_id, listing.title, sorted(listing.attributes.items())]
         texts.update(json.dumps(row).encode())

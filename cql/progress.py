@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
 
 from cql.errors import SightlineError
+
+Item = TypeVar("Item")
+
+TOLD = 2_000
+"""Items between two calls of progress."""
 
 
 class CancelledError(SightlineError):
@@ -24,3 +30,13 @@ class Progress(Protocol):
 def silent(step: str, done: int, total: int, message: str = "") -> None:
     """Ignore progress."""
     del step, done, total, message
+
+
+def telling(
+    items: Iterable[Item], progress: Progress, step: str, total: int, message: str = ""
+) -> Iterator[Item]:
+    """The items, while `progress` hears of every 2,000th how many came before it."""
+    for number, item in enumerate(items):
+        if number % TOLD == 0:
+            progress(step, number, total, message)
+        yield item

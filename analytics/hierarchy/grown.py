@@ -19,17 +19,14 @@ from analytics.hierarchy import tree
 from analytics.hierarchy.tree import Coarse, Curve, Linkage
 from analytics.identity import packed
 from cql.errors import InputError, IntegrityError, NotFoundError
-from cql.progress import Progress, silent
-from cql.records import MapPoint, MapVersion
+from cql.progress import Progress, silent, telling
+from cql.records import MapVersion
 from cql.settings import Settings
 from cql.store import Store
 
 log = logging.getLogger(__name__)
 
 FORMAT = "1"
-
-_TOLD = 2_000
-"""Points read between two calls of progress."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,12 +164,9 @@ def check(size: int) -> None:
 
 def _stored(store: Store, version: MapVersion, progress: Progress) -> Grown:
     """Grow the tree of a map from the space that its points hold."""
-    points: list[MapPoint] = []
-    for point in store.points(version.map_id, version.rows_scored):
-        if len(points) % _TOLD == 0:
-            progress("tree", len(points), version.rows_scored, "reading points")
-        points.append(point)
-    points.sort(key=lambda point: (point.listing_id, point.image_id.bytes))
+    count = version.rows_scored
+    every = telling(store.points(version.map_id, count), progress, "tree", count, "reading points")
+    points = sorted(every, key=lambda point: (point.listing_id, point.image_id.bytes))
     if len(points) != version.rows_scored or any(not point.space for point in points):
         raise NotFoundError(
             f"map {version.map_id} does not hold the space of its clusters: run `sightline analyse`"

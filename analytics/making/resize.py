@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -24,14 +23,13 @@ from analytics.neighbours import Collection
 from analytics.outliers import Outliers
 from analytics.tiles import MapTable
 from cql.errors import IntegrityError, NotFoundError
-from cql.progress import Progress, silent
-from cql.records import DuplicateMember, MapPoint, MapVersion, Outlier
+from cql.progress import Progress, silent, telling
+from cql.records import MapPoint, MapVersion, Outlier
 from cql.settings import Settings
 from cql.store import Store
 
 _PAGE = 5_000
-_TOLD = 2_000
-"""Rows read or written between two calls of progress."""
+"""Outliers read between two calls of progress."""
 
 
 def resize(
@@ -187,11 +185,11 @@ def _other(store: Store, version: MapVersion) -> UUID | None:
 
 def _points(store: Store, version: MapVersion, tree: Grown, progress: Progress) -> list[MapPoint]:
     """Points in the order of the tree's rows."""
-    held: dict[bytes, MapPoint] = {}
-    for point in store.points(version.map_id, version.rows_scored):
-        if len(held) % _TOLD == 0:
-            progress("clusters", len(held), version.rows_scored, "reading points")
-        held[point.image_id.bytes] = point
+    count = version.rows_scored
+    points = telling(
+        store.points(version.map_id, count), progress, "clusters", count, "reading points"
+    )
+    held = {point.image_id.bytes: point for point in points}
     try:
         return [held[row.tobytes()] for row in tree.images]
     except KeyError as error:
@@ -224,13 +222,7 @@ def _copy_groups(store: Store, base: UUID, target: UUID, progress: Progress) -> 
     run = store.duplicate_run(base)
     if run is None:
         return
-
-    def members() -> Iterator[DuplicateMember]:
-        for number, each in enumerate(store.iter_duplicate_members(base)):
-            if number % _TOLD == 0:
-                progress("store", 0, 0, "near-duplicates")
-            yield each
-
     progress("store", 0, 0, "near-duplicates")
     groups = [replace(each, map_id=target) for each in store.duplicate_groups(base)]
-    store.put_duplicates(replace(run, map_id=target), groups, members())
+    members = telling(store.iter_duplicate_members(base), progress, "store", 0, "near-duplicates")
+    store.put_duplicates(replace(run, map_id=target), groups, members)

@@ -20,6 +20,7 @@ from analytics.making import comparison, publish, recollection
 from analytics.making import resize as resizing
 from analytics.making.resize import resize, wanted
 from analytics.maps import columns, table
+from cql import progress as telling
 from cql.errors import InputError, NotFoundError
 from cql.progress import CancelledError
 from cql.records import DuplicateGroup, DuplicateMember, MapVersion
@@ -441,8 +442,8 @@ def test_progress_is_told_between_any_two_blocks_of_rows(
         grown.path_of(one.settings, base.map_id).unlink()
     most = 10
     for module, name in (
-        (resizing, "_PAGE"), (resizing, "_TOLD"), (publish, "_BLOCK"), (table, "_BLOCK"),
-        (columns, "_BLOCK"), (recollection, "_BLOCK"), (grown, "_TOLD"),
+        (resizing, "_PAGE"), (telling, "TOLD"), (publish, "_BLOCK"), (table, "_BLOCK"),
+        (columns, "_BLOCK"), (recollection, "_BLOCK"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, most)
     on_this_thread(monkeypatch)
