@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from analytics import projection
+from analytics import arrowfile, projection
 from analytics.evidence.groups import Plant
 from analytics.hierarchy.grown import Grown, path_of
 from analytics.hosting.pointers import make_default
@@ -300,6 +300,7 @@ def _forget(settings: Settings, store: Store, live: UUID) -> None:
     for path in (*_work(settings).glob("*"), *graphs(settings).glob(".*")):
         if time.time() - path.stat().st_mtime > LEFT_S:
             drop(path)
+    arrowfile.sweep(settings.data_dir / "maps")
 
 
 def _old(maps: Iterable[MapVersion]) -> list[MapVersion]:

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+ABANDONED_S = 3600.0
+"""A draft that nobody wrote to for this long was left by a process that died: a writer of a live
+one writes all the time."""
+
 
 def write(table: pa.Table, path: Path) -> None:
     """Write a table as an Arrow file: beside its place first, then moved there when it is on disk.
@@ -25,3 +29,16 @@ def write(table: pa.Table, path: Path) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete drafts of `write` in a folder that processes left there when they died.
+
+    Processes of other machines may write there, too: what tells is age.
+    """
+    for draft in folder.glob(".*.*.*"):
+        try:
+            if time.time() - draft.stat().st_mtime > ABANDONED_S:
+                draft.unlink()
+        except OSError:
+            continue  # moved to its place, or deleted by another

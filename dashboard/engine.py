@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
+from analytics import arrowfile
 from analytics.hosting import merge
 from analytics.hosting.pointers import LIVE, live_snapshots
 from analytics.jobs import Runner
@@ -125,6 +126,8 @@ class Engine:
             self._spark = starting.result()
             spark.point(self._open_spark, self.settings)
             self._serve_live(beacon)
+            # What an engine left that was killed while it wrote a map.
+            arrowfile.sweep(self.settings.data_dir / "maps")
             threading.Thread(target=self._warm, name="warm", daemon=True).start()
             threading.Thread(target=self._merge, name="merge", daemon=True).start()
             threading.Thread(target=self._keep_placing, name="place", daemon=True).start()

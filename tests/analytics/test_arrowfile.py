@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,3 +37,19 @@ def test_a_failed_write_leaves_the_old_file_and_no_draft(
         arrowfile.write(pa.table({"n": [2]}), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_drafts_that_nobody_writes_to_are_swept(tmp_path: Path) -> None:
+    arrowfile.write(pa.table({"n": [1]}), tmp_path / "some.arrow")
+    old, new = tmp_path / ".some.arrow.77.1", tmp_path / ".some.tree.arrow.78.2"
+    other = tmp_path / ".nfs0001"
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+    long_ago = time.time() - arrowfile.ABANDONED_S - 60
+    for path in (old, other, tmp_path / "some.arrow"):
+        os.utime(path, (long_ago, long_ago))
+    arrowfile.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        (new.name, other.name, "some.arrow")
+    )
+    arrowfile.sweep(tmp_path / "absent")

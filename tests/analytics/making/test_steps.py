@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analytics import analysis
+from analytics import analysis, arrowfile
 from analytics.analysis import STEPS
 from analytics.hierarchy.keys import keys, match
 from analytics.making import kept, plan, steps
@@ -336,13 +336,19 @@ def test_work_of_another_map_stays_for_a_day(world: Make, monkeypatch: pytest.Mo
     half = one.settings.data_dir / "graphs" / ".graph-half"
     for path in (left, half):
         path.mkdir(parents=True)
+    draft = one.settings.data_dir / "maps" / ".some.arrow.77.1"
+    draft.parent.mkdir(exist_ok=True)
+    draft.write_bytes(b"half")
     run(one)
     assert left.is_dir()
     assert half.is_dir()
+    assert draft.exists()
+    monkeypatch.setattr(arrowfile, "ABANDONED_S", -1.0)
     monkeypatch.setattr(analysis, "LEFT_S", -1.0)
     run(one)
     assert not left.exists()
     assert not half.exists()
+    assert not draft.exists()
     assert len(list(half.parent.iterdir())) == 1
 
 
