@@ -199,7 +199,7 @@ class Engine:
             model=self._model_name(parameters),
             progress=progress,
         )
-        have = max(report.images + report.present, report.had)
+        have = report.had + report.fresh
         if not have:
             raise InputError(
                 "a collection needs one photo that can be read, it has none: ingest photos, "
@@ -493,7 +493,8 @@ def _ingested(report: IngestReport) -> str:
 
 
 def _extracted(report: ExtractReport, have: int, placed: int) -> str:
-    text = f"{have:,} images have features, {report.images:,} new"
+    text = f"{have:,} images have features, {report.fresh:,} new"
+    text += f", {report.regions:,} lacked only regions" if report.regions else ""
     if report.images:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
         text += f", {report.rate:,.1f} images/s ({shares})"

@@ -58,9 +58,13 @@ class Failure:
 
 @dataclass(slots=True)
 class Tally:
-    """What a pipeline did. Times are seconds, summed over threads."""
+    """What a pipeline did. Times are seconds, summed over threads.
+
+    `regions` of the `images` had features and lacked only those of regions.
+    """
 
     images: int = 0
+    regions: int = 0
     decode_s: float = 0.0
     model_s: float = 0.0
     write_s: float = 0.0
@@ -69,6 +73,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Add the figures of another pipeline."""
         self.images += other.images
+        self.regions += other.regions
         self.decode_s += other.decode_s
         self.model_s += other.model_s
         self.write_s += other.write_s
@@ -214,6 +219,7 @@ class Pipeline:
         refused = self._refused(fresh) if fresh else []
         tally.write_s += time.perf_counter() - start
         tally.images += len(made) - len(refused)
+        tally.regions += len(made) - len(fresh)
         tally.failures += refused
         done(photos_done)
 

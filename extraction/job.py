@@ -40,8 +40,9 @@ _GPU_AMOUNT = "spark.task.resource.gpu.amount"
 class ExtractReport:
     """What an extraction did. `present` images lacked nothing before; `images` lack nothing now.
 
-    Of those, some may have lacked the features of their regions only: `had` images had features
-    before. Times are seconds summed over threads; shares are of their sum.
+    Of those, `regions` lacked the features of their regions only; `had` images had features before,
+    also those whose regions could not be made. Times are seconds summed over threads; shares are of
+    their sum.
     """
 
     model_id: str
@@ -56,6 +57,12 @@ class ExtractReport:
     device: str
     failures: tuple[Failure, ...] = field(default=())
     had: int = 0
+    regions: int = 0
+
+    @property
+    def fresh(self) -> int:
+        """Images that had no features before and have them now."""
+        return self.images - self.regions
 
     @property
     def rate(self) -> float:
@@ -130,6 +137,7 @@ def extract(
         device="gpu" if plan.gpu else "cpu",
         failures=tuple(tally.failures),
         had=images - bare,
+        regions=tally.regions,
     )
 
 

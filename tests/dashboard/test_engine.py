@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from cql.settings import Settings
 from cql.wire import Message
 from dashboard import engine as engine_module
 from dashboard.engine import Engine
+from extraction.job import ExtractReport
 from tests.analytics.conftest import Memory
 
 MODEL = Model(model_id="m@1", name="m", architecture="a", weights_sha256="0", transform="{}", dim=3)
@@ -197,9 +199,21 @@ class FakeLatecomers:
 
 
 @pytest.fixture
-def report(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def report(monkeypatch: pytest.MonkeyPatch) -> ExtractReport:
     """What an extraction reports; nothing is extracted."""
-    made = SimpleNamespace(images=3, present=4, had=4, failed=0, shares={}, rate=1.0)
+    made = ExtractReport(
+        model_id="m@1",
+        present=4,
+        images=3,
+        failed=0,
+        seconds=3.0,
+        decode_s=0.0,
+        model_s=0.0,
+        write_s=0.0,
+        tasks=1,
+        device="cpu",
+        had=4,
+    )
     monkeypatch.setattr("extraction.job.extract", lambda *_, **__: made)
     monkeypatch.setattr(training, "judge", lambda *_, **__: 0)
     monkeypatch.setattr(Engine, "_open_spark", None)
@@ -229,17 +243,32 @@ def test_extraction_ends_with_new_images_on_the_map(engine: Engine) -> None:
 
 
 def test_extraction_does_not_fail_where_only_regions_cannot_be_made(
-    engine: Engine, report: SimpleNamespace
+    engine: Engine, report: ExtractReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An older collection whose photos are gone has features all the same."""
-    report.images, report.present, report.had, report.failed = 0, 0, 5, 5
+    found = replace(report, images=0, present=0, had=5, failed=5)
+    monkeypatch.setattr("extraction.job.extract", lambda *_, **__: found)
     engine._late = FakeLatecomers(0)  # type: ignore[assignment]
     said: list[str] = []
     engine._extract({"model": "m"}, lambda *told: said.append(str(told[-1])))
     assert said[-1].startswith("5 images have features, 0 new")
-    report.had = 0
+    found = replace(found, had=0)
     with pytest.raises(InputError, match="one photo that can be read"):
         engine._extract({"model": "m"}, lambda *_: None)
+
+
+def test_images_that_lacked_only_regions_are_not_new(
+    engine: Engine, report: ExtractReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(report, present=50, had=350, images=312, regions=300)
+    monkeypatch.setattr("extraction.job.extract", lambda *_, **__: found)
+    engine._late = FakeLatecomers(12)  # type: ignore[assignment]
+    said: list[Any] = []
+    engine._extract({"model": "m"}, lambda *told: said.append(told))
+    assert said[-1][1:3] == (362, 362)
+    text = said[-1][-1]
+    assert text.startswith("362 images have features, 12 new, 300 lacked only regions, 104.0 ")
+    assert text.endswith("12 placed on the map")
 
 
 def test_images_are_placed_again_and_again_whatever_goes_wrong(

@@ -107,7 +107,7 @@ def test_patches_are_written_before_features_and_alone_where_these_are_there(
         rows.append(Photo("l", uuid4(), path.as_uri(), content_hash(data), whole=number % 2 == 1))
     seen: list[Row | Feature] = []
     tally = Pipeline(small, SETTINGS, seen.extend, patches=seen.extend).run(rows)
-    assert (tally.images, tally.failures) == (6, [])
+    assert (tally.images, tally.regions, tally.failures) == (6, 3, [])
     coded = {each.image_id: each for each in seen if isinstance(each, Row)}
     features = [each.image_id for each in seen if isinstance(each, Feature)]
     assert set(coded) == {row.image_id for row in rows}

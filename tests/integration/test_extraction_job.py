@@ -131,6 +131,7 @@ def test_extraction_equals_a_naive_loop_resumes_and_records_failures(
     assert extract(spark, plain, store, model=MODEL).images == 0
     report = extract(spark, settings, store, model=MODEL)
     assert (report.present, report.images, report.failed) == (96, 4, 0)
+    assert (report.had, report.regions, report.fresh) == (100, 4, 0)
     assert store.patched(report.model_id) == 100
     for image_id, found in coded().items():
         np.testing.assert_array_equal(found, regions[image_id])
