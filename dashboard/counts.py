@@ -21,7 +21,11 @@ KEPT_S = 60.0
 """A count is asked for again after this time: a host may take in what was logged long ago."""
 
 CHANGES = frozenset({"feature_added", "image_deleted"})
-"""What the change log says where a count may be another, for some two minutes after it."""
+"""What the change log says where a count may be another."""
+
+SETTLED_S = 10.0
+"""Hosts read the log each second, and this far back again: a count that begins so long after a
+change was seen there has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Counts:
         self._store, self._searcher, self._clock = store, searcher, clock
         self._counting = threading.Lock()
         self._kept: tuple[float, Count] | None = None
+        self._settled: dict[UUID, float] = {}
 
     def of(self, classifier: Classifier) -> Count | None:
         """Over all images that have a feature now; None where no hosts answer for its model.
@@ -54,7 +59,7 @@ class Counts:
             if kept is not None and kept[1].classifier_id == classifier.classifier_id:
                 began, count = kept
                 # Begun after this one came: it waited for that.
-                if began > came or (came - began < KEPT_S and self._holds(count)):
+                if began > came or (came - began < KEPT_S and self._holds(count, began, came)):
                     return count
             began, found = self._clock(), self._counted(classifier)
             if found is not None:
@@ -77,7 +82,19 @@ class Counts:
             answer.followed_at or answer.snapshot.watermark,
         )
 
-    def _holds(self, count: Count) -> bool:
+    def _holds(self, count: Count, began: float, came: float) -> bool:
+        """Whether all that is logged was seen long enough before a count began."""
         # Clocks differ: what a count has in it already may be logged a moment behind it.
-        changes = self._store.changes(count.counted_at - OVERLAP, datetime.now(UTC) + OVERLAP)
-        return not any(change.kind in CHANGES for change in changes)
+        now = datetime.now(UTC)
+        changes = self._store.changes(count.counted_at - OVERLAP, now + OVERLAP)
+        # Hosts take in what is logged ahead of their time when that has come.
+        ahead = {
+            change.change_id: max(0.0, (change.at - now).total_seconds())
+            for change in changes
+            if change.kind in CHANGES
+        }
+        known = self._settled
+        self._settled = {
+            change: known.get(change, came + wait + SETTLED_S) for change, wait in ahead.items()
+        }
+        return all(settled <= began for settled in self._settled.values())

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -242,6 +243,54 @@ def test_a_count_is_kept_until_an_image_changes(
         assert counts.of(other) is None
     monkeypatch.setattr(world.searcher, "over_all", counted)
     assert counts.of(replace(other, model_id="another@1")) is None, "hosts answer for another model"
+
+
+def test_a_change_that_hosts_have_taken_in_is_counted_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.label()
+    made = world.train()
+    asked: list[str] = []
+    over_all = world.searcher.over_all
+
+    def counted(method: str, *rest: Any) -> Any:
+        asked.append(method)
+        return over_all(method, *rest)
+
+    monkeypatch.setattr(world.searcher, "over_all", counted)
+    store: Any = world.store
+    searcher: Any = world.searcher
+    clock = [0.0]
+    counts = Counts(store, searcher, clock=lambda: clock[0])
+    first = counts.of(made)
+    assert first is not None
+    world.arrive(world.of(0)[0])
+    number = 1
+    # Hosts may lack it until ten seconds after it was seen: until then each page counts again.
+    for second in (0.0, 5.0, 9.0, 10.0):
+        clock[0], number = 1.0 + second, number + 1
+        found = counts.of(made)
+        assert found is not None
+        assert (sum(found.images.values()), len(asked)) == (121, number)
+    for second in (11.0, 30.0, 59.0):
+        clock[0] = 1.0 + second
+        assert counts.of(made) is found
+    assert len(asked) == number
+    # The next change is waited for like the first, while that is still in the log.
+    world.arrive(world.of(1)[0])
+    found = counts.of(made)
+    assert found is not None
+    assert (sum(found.images.values()), len(asked)) == (122, number + 1)
+    # What is logged ahead of the time is taken in by hosts when that has come.
+    clock[0] += 11.0
+    assert counts.of(made) is not found
+    late = replace(world.store.log_[-1], change_id=uuid4(), at=now() + timedelta(seconds=60))
+    world.store.log_.append(late)
+    found = counts.of(made)
+    clock[0] += 11.0
+    again = counts.of(made)
+    assert again is not found
+    assert counts.of(made) is not again
 
 
 @pytest.mark.parametrize("changed", [False, True])
