@@ -51,6 +51,8 @@ class Filters:
         self._places: _Kept[NDArray[np.int64]] = _Kept(_PLACES)
         self._taken: _Kept[NDArray[np.uint8]] = _Kept(MASKS)
         self._masks: _Kept[NDArray[np.uint8]] = _Kept(MASKS)
+        self._changed: _Kept[NDArray[np.uint8]] = _Kept(MASKS)
+        self._turns: dict[int, tuple[int, Block]] = {}
 
     def mask(self, block: Block, map_id: UUID, selection: Selection) -> NDArray[np.uint8]:
         """Rows of a snapshot's own block that the selection takes: uint8 (N,)."""
@@ -70,8 +72,27 @@ class Filters:
         map_id: UUID,
         selection: Selection,
     ) -> NDArray[np.uint8]:
-        """Rows of a block of changed listings, by their `attributes` of now: uint8 (N,)."""
-        table = self._table(map_id)
+        """Rows of a block of changed listings, by their `attributes` of now: uint8 (N,).
+
+        A block has the same attributes each time: where a listing changes there is another block.
+        """
+        token, decided = self._decided(map_id, selection)
+        found = self._changed.of(
+            (map_id, token, _key(selection), block.number, self._turn(block)),
+            decided.rows,
+            lambda _: self._among(block, attributes, token, decided, selection),
+        )
+        self._let_go(map_id)
+        return found
+
+    def _among(
+        self,
+        block: Block,
+        attributes: Sequence[Mapping[str, str]],
+        token: str,
+        table: MapTable,
+        selection: Selection,
+    ) -> NDArray[np.uint8]:
         own = {name: rule for name, rule in selection.filters.items() if _is_attribute(name)}
         drawn = {name: rule for name, rule in selection.filters.items() if name not in own}
         passed = np.array(
@@ -84,10 +105,17 @@ class Filters:
         rows: NDArray[np.uint8] = np.repeat(passed, np.diff(block.offsets))
         if selection.polygons or drawn:
             rest = Selection(selection.polygons, drawn)
-            token, decided = self._decided(map_id, rest)
-            rows &= self._select(token, decided, rest)[decided.rows_of(block.images)]
-            self._let_go(map_id)
+            rows &= self._select(token, table, rest)[table.rows_of(block.images)]
         return rows
+
+    def _turn(self, block: Block) -> int:
+        """A number of its own for each block of changed listings that takes another's place."""
+        with self._lock:
+            turn, held = self._turns.get(block.number, (0, None))
+            if held is not block:
+                turn += 1
+                self._turns[block.number] = (turn, block)
+            return turn
 
     def _decided(self, map_id: UUID, selection: Selection) -> tuple[str, MapTable]:
         """The table that the selection is about, and "" where nothing is decided of it."""
@@ -144,7 +172,7 @@ class Filters:
                 self._forget(map_id)
 
     def _forget(self, map_id: UUID) -> None:
-        for kept in (self._places, self._taken, self._masks):
+        for kept in (self._places, self._taken, self._masks, self._changed):
             kept.forget(map_id)
 
 

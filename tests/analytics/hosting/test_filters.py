@@ -222,6 +222,35 @@ def test_changed_listings_are_taken_by_their_attributes_of_now(scene: Scene, nam
     ]
 
 
+def test_a_mask_of_changed_listings_is_made_once(scene: Scene) -> None:
+    form = FORMS["combined"]
+    selection = Selection.from_json(form)
+    images = [point.image_id for point in scene.memory.map_points[scene.map_id]][:6]
+
+    def taken(delta: Block, attributes: Sequence[Mapping[str, str]]) -> bool:
+        """Whether the map was looked at for a mask, which is right."""
+        scene.images.clear()
+        found = scene.filters.fresh(delta, attributes, scene.map_id, selection)
+        points = scene.points()
+        assert found.tolist() == [
+            takes(form, points.get(UUID(bytes=image.tobytes())), attributes[at // 3])
+            for at, image in enumerate(delta.images)
+        ]
+        return bool(scene.images)
+
+    shallow, deep = ({"depth_m": "0.1"}, {"depth_m": "2"}), ({"depth_m": "2"}, {"depth_m": "3"})
+    delta = block([*images[:4], *scene.late[:2]], [3, 3])
+    assert [taken(delta, shallow) for _ in range(3)] == [True, False, False]
+    # A listing changed: a block of its own, and what was made of the one before is of no use.
+    other = block([*images[:4], *scene.late[:2]], [3, 3])
+    assert [taken(other, deep) for _ in range(2)] == [True, False]
+    # Two are placed, and the mask has them.
+    arrive(scene.memory, scene.map_id, 2)
+    assert [taken(other, deep) for _ in range(2)] == [True, False]
+    # Who still holds the block of before is given what that one has.
+    assert taken(delta, shallow)
+
+
 @pytest.mark.parametrize("name", ON_THE_MAP)
 def test_only_what_is_placed_is_looked_at(scene: Scene, name: str) -> None:
     form = FORMS[name]
