@@ -61,7 +61,7 @@ def shown(scene: Scene) -> dict[UUID, tuple[str, float]]:
 def test_a_map_shows_what_the_classifier_says_of_each_image(scene: Scene) -> None:
     made = train(scene, "gas", "water")
     said = {image: (at % 2, at / 10 - 1) for at, image in enumerate(images(scene)[:80])}
-    said[UUID(int=9)] = (1, 3.0)  # not on the map
+    said[UUID(int=9)] = (1, 3.0)  # not on the map: deleted before that was made, or not yet placed
     say(scene, made, said)
     found = shown(scene)
     assert set(found) == set(images(scene)[:80])
