@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from analytics import shards
 from analytics.graph.linking import link
+from analytics.hosting import host as hosting
 from analytics.hosting.host import warm
 from analytics.neighbours import collect
 from analytics.scanning import survey, sweep, tops
@@ -335,7 +336,10 @@ PARTS = [*Codes._fields, "vectors", "offsets", "images", "listings"]
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty", "gone"])
 @pytest.mark.parametrize("part", PARTS)
-def test_a_damaged_shard_is_reported_and_never_served(world: Make, part: str, damage: str) -> None:
+def test_a_damaged_shard_is_reported_and_never_served(
+    world: Make, monkeypatch: pytest.MonkeyPatch, part: str, damage: str
+) -> None:
+    monkeypatch.setattr(hosting, "_RETRY_S", 0.2)  # a host looks so long after it found damage
     one = world()
     vectors, owners = ragged()
     snapshot = one.fill(vectors, owners, cuts=2)
