@@ -1,7 +1,9 @@
 """Fixtures for every test: one Cassandra and one Spark a session, a fresh keyspace a module.
 
-With workers (`-n 2`) one has the browser and the demo that it looks at, another the session's
-Cassandra and Spark; each file of other tests goes to whichever is free.
+Tests with a browser come first, then those of the session's Cassandra and Spark, so that the demo
+that a browser looks at ends when it is no longer needed. With workers (`-n 2`) one has the browser
+and its demo, another the session's Cassandra and Spark; each file of other tests goes to whichever
+is free. `--half` chooses tests that may run so, or those that need all processors.
 """
 
 from __future__ import annotations
@@ -48,15 +50,29 @@ SERVICES = (
 """Whose tests use the session's Cassandra; others would start a second one beside it."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make test` runs both halves, one after the other."""
+    parser.addoption(
+        "--half",
+        choices=["beside", "alone"],
+        help="only tests that may run beside others, or only those that need all processors",
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What one worker has alone comes first, then files with slow tests."""
+    """What one worker has alone comes first, then, with workers, files with slow tests."""
     for item in items:
         used = "cassandra" in getattr(item, "fixturenames", ())
         if used and lane(item.nodeid) != SERVICES[0]:
             raise pytest.UsageError(f"{item.nodeid} starts another Cassandra: add it to SERVICES")
-    if not hasattr(config, "workerinput"):
-        return
+    half = config.getoption("half")
+    if half is not None:
+        other = [item for item in items if _alone(item) != (half == "alone")]
+        items[:] = [item for item in items if _alone(item) == (half == "alone")]
+        config.hook.pytest_deselected(items=other)
     slow = {lane(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    if not hasattr(config, "workerinput"):
+        slow = set()  # one process: the order decides nothing, so it stays random
     turns = [BROWSER, SERVICES[0]]
     items.sort(
         key=lambda item: (
@@ -64,6 +80,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             own not in slow,
         )
     )
+
+
+def _alone(item: pytest.Item) -> bool:
+    """Whether a test waits for something that comes too late beside other work."""
+    return any(item.get_closest_marker(name) for name in ("browser", "alone"))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,4 +1,4 @@
-"""The real app and a real browser: a small demo collection, started once a session."""
+"""The real app and a real browser: a small demo collection, started once."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def _tail(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-4000:]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of the demo is `data` in here."""
     return tmp_path_factory.mktemp("demo")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app_url(demo_folder: Path) -> Iterator[str]:
     """Address of `sightline demo --images 240` in a data folder of its own."""
     if not (ROOT / "assets" / "map.js").exists():
@@ -127,7 +127,7 @@ def app_url(demo_folder: Path) -> Iterator[str]:
             demo.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     found = browser_path()
     assert found, "browser tests need Chrome or Chromium: install the package chromium"

@@ -175,3 +175,33 @@ def test_make_demo_passes_the_photos_as_one_path(
     said = [line for line in done.stdout.splitlines() if not line.startswith("make")]
     filled = [part.format(home="/home/somebody", here=tmp_path) for part in expected]
     assert said == ["-m", "dashboard.cli", "demo", *filled]
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [((0, 0), 0), ((1, 0), 2), ((0, 1), 2), ((5, 0), 0), ((0, 5), 0), ((5, 5), 2), ((2, 5), 2)],
+)
+def test_make_test_runs_both_halves_and_fails_with_either(
+    tmp_path: Path, ended: tuple[int, int], code: int
+) -> None:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    show = tmp_path / "show"
+    beside, alone = ended
+    choose = f'case "$*" in *beside*) exit {beside} ;; *) exit {alone} ;; esac'
+    show.write_text(f'#!/bin/sh\necho "$@$PYTHONDONTWRITEBYTECODE"\n{choose}\n')
+    show.chmod(0o755)
+    inherited = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in {"MAKEFLAGS", "MAKEOVERRIDES", "ARGS", "WORKERS"}
+    }
+    inherited["PYTHONDONTWRITEBYTECODE"] = "1"  # what is compiled is kept for the other half
+    command = ["make", "-C", str(tmp_path), "test", "PYTHON3=true", f"PY={show}", "ARGS=-k 'a b'"]
+    done = subprocess.run(command, env=inherited, capture_output=True, text=True, check=False)
+    said = [line for line in done.stdout.splitlines() if not line.startswith("make")]
+    assert said == [
+        "-m pytest --half beside -n logical -k a b",
+        "-m pytest --half alone -n 0 -k a b",
+    ]
+    assert done.returncode == code
+    assert ("ended with" in done.stderr) == (code != 0)

@@ -21,7 +21,12 @@ from tests.cluster import Answer, Installation, Users
 from tests.naive import listings_among
 from tests.waiting import until
 
-pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.alone,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+]
 
 KILLS = int(os.environ.get("KILLS", "3"))
 BACK_S = 120.0

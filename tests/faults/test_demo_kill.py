@@ -45,6 +45,7 @@ def images(data_dir: Path) -> Counter[UUID]:
 
 
 @pytest.mark.service
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(

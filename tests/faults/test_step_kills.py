@@ -46,6 +46,7 @@ KILLS = int(os.environ.get("KILLS", "0"))
 
 pytestmark = [
     pytest.mark.service,
+    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.skipif(not KILLS, reason="minutes of starting engines: KILLS=1, or make soak"),
 ]

@@ -23,7 +23,12 @@ from tests.naive import listings_among, listings_like
 from tests.waiting import until
 
 # Nine Java processes start on what may be two busy cores.
-pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.alone,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+]
 
 # Several times what docs/cluster.md tells of them: they end a wait on a busy machine.
 EXECUTOR_S = 80.0
