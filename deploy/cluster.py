@@ -41,9 +41,20 @@ _EXECUTOR = "CoarseGrainedExecutorBackend"
 
 
 class Ring:
-    """Cassandra nodes that replicate to each other: `base`.1, `base`.2, ..., data in `folder`."""
+    """Cassandra nodes that replicate to each other: `base`.1, `base`.2, ..., data in `folder`.
 
-    def __init__(self, settings: Settings, folder: Path, *, base: str, nodes: int = 3) -> None:
+    `options` are further arguments of each node's Java process.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        *,
+        base: str,
+        nodes: int = 3,
+        options: Sequence[str] = (),
+    ) -> None:
         self.hosts = tuple(f"{base}.{number + 1}" for number in range(nodes))
         self.password = secrets.token_urlsafe(32)
         with _free(self.hosts[0]) as storage, _free(self.hosts[0]) as native:
@@ -51,6 +62,7 @@ class Ring:
         self._settings = [
             settings.replace(data_dir=folder / f"node{number + 1}") for number in range(nodes)
         ]
+        self._options = options
         self._nodes: dict[int, Cassandra] = {}
         with ThreadPoolExecutor(nodes) as threads:
             started = [threads.submit(self.start, number) for number in range(nodes)]
@@ -78,6 +90,7 @@ class Ring:
             f"-Dcassandra.system_auth.default_rf={copies}",
             f"-Dcassandra.system_distributed.default_rf={copies}",
             JAVA_OPTIONS,
+            *self._options,
         ]
         self._nodes[number] = Cassandra.start(
             self._settings[number],
@@ -203,7 +216,7 @@ class Standalone:
 class Cluster:
     """Both, and the settings that point Sightline at them.
 
-    `disks`: each worker keeps shards on a disk of its own; else all share one.
+    `disks`: each worker keeps shards on a disk of its own; else all share one. `options`: see Ring.
     """
 
     def __init__(
@@ -214,13 +227,14 @@ class Cluster:
         nodes: int = 3,
         workers: int = 2,
         disks: bool = True,
+        options: Sequence[str] = (),
     ) -> None:
         # Several clusters of one machine must not meet.
         base = f"127.{64 + os.getpid() % 128}.{secrets.randbelow(256)}"
         fetch(settings)
         self.spark = Standalone(folder / "spark", base=base, workers=workers, disks=disks)
         try:
-            self.ring = Ring(settings, folder, base=base, nodes=nodes)
+            self.ring = Ring(settings, folder, base=base, nodes=nodes, options=options)
         except BaseException:
             self.spark.close()
             raise

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -44,9 +44,15 @@ class Installation:
     """A collection on a cluster: schema, toy features, the real engine, a searcher."""
 
     def __init__(
-        self, settings: Settings, folder: Path, *, nodes: int = 3, disks: bool = True
+        self,
+        settings: Settings,
+        folder: Path,
+        *,
+        nodes: int = 3,
+        disks: bool = True,
+        options: Sequence[str] = (),
     ) -> None:
-        self.cluster = Cluster(settings, folder, nodes=nodes, disks=disks)
+        self.cluster = Cluster(settings, folder, nodes=nodes, disks=disks, options=options)
         self.settings = self.cluster.settings.replace(
             shard_rows=100,
             query_deadline_s=30.0,

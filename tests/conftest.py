@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 # processor time of the tests of Cassandra.
 os.environ.setdefault("JDK_JAVA_OPTIONS", JAVA_OPTIONS)
 
+QUICK = "-Dcassandra.test.flush_local_schema_changes=false"
+"""For a Cassandra that no test kills: each of 25 tables costs half a second of disk syncs."""
+
 CASSANDRA_HEAP_MB = 512
 SPARK_MEMORY_MB = 1024
 
@@ -126,9 +129,7 @@ def cassandra_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def cassandra(cassandra_settings: Settings) -> Iterator[Cassandra]:
     """One real Cassandra for the session. Nobody stops it; tests that do start their own."""
     fetch(cassandra_settings)
-    # A keyspace for every module is 25 tables, each of which costs half a second of disk syncs.
-    quick = "-Dcassandra.test.flush_local_schema_changes=false"
-    with Cassandra.start(cassandra_settings, options=[quick]) as running:
+    with Cassandra.start(cassandra_settings, options=[QUICK]) as running:
         yield running
 
 

@@ -18,6 +18,7 @@ from analytics.search import Request
 from cql.settings import Settings
 from cql.spark import LOST_S
 from tests.cluster import Answer, Installation, Users
+from tests.conftest import QUICK
 from tests.naive import listings_among
 from tests.waiting import until
 
@@ -45,8 +46,9 @@ def installation(
     cassandra_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     settings = cassandra_settings.replace(spark_memory_mb=512)
-    # One file system: here executors are lost, not the disks of machines.
-    running = Installation(settings, tmp_path_factory.mktemp("cluster"), nodes=1, disks=False)
+    # One file system: here executors are lost, not the disks of machines, nor nodes of Cassandra.
+    folder = tmp_path_factory.mktemp("cluster")
+    running = Installation(settings, folder, nodes=1, disks=False, options=[QUICK])
     yield running
     running.close()
 
