@@ -37,7 +37,7 @@ from tests.naive import listings_among, unit
 from tests.photos import photos_of
 from tests.waiting import until
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.alone]
 
 
 class Owner:
