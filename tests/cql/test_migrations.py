@@ -30,6 +30,36 @@ def folder_with(tmp_path: Path, **files: str) -> Path:
     return tmp_path
 
 
+SUMS = {
+    "001_collection": "e4a30ac6e05c38ea",
+    "002_work": "8c0e6aa952eae39c",
+    "003_results": "9ed1fc8d9c1d2a22",
+    "004_stock": "4727b071384318bc",
+    "005_pipeline": "dda93fce6ac51ccd",
+    "006_decisions": "c04924ae1dca1926",
+    "007_trust": "1574c060c28393dc",
+    "008_clusters": "6e0389386e29f60d",
+    "009_classifiers": "b138fcef33de8a26",
+    "010_measures": "e9b4bf585a4ba98a",
+    "011_placed": "cefd19409e69759f",
+    "012_patches": "7dc32d6d98520e43",
+    "013_predictions": "541e1d628bf547ed",
+    "014_results_compaction": "247cb1b76c14ce27",
+}
+"""Beginnings of the sums of all migrations: one that was applied somewhere is never edited."""
+
+
+def test_no_migration_is_edited() -> None:
+    """Not even a comment: a database that has applied it would be refused. Add a new one here."""
+    assert {each.name: each.sha256[:16] for each in load()} == SUMS
+
+
+def test_earlier_texts_are_of_migrations_that_there_are() -> None:
+    for number, sums in migrations.FORMER.items():
+        (own,) = (each for each in load() if each.number == number)
+        assert own.sha256 not in sums
+
+
 def test_comments_and_blank_statements_are_left_out() -> None:
     text = "-- one; two\nCREATE a; -- three;\n\n;  SELECT 'x';\n"
     assert split(text) == ["CREATE a", "SELECT 'x'"]
@@ -92,6 +122,21 @@ def test_a_changed_file_and_a_newer_schema_are_refused(
         migrate(session, fresh, folder=folder)
     (tmp_path / "002_u.cql").unlink()
     with pytest.raises(IntegrityError, match=r"\[2\].*update Sightline"):
+        migrate(session, fresh, folder=folder)
+
+
+@pytest.mark.service
+def test_what_was_applied_with_another_comment_is_known(
+    session: Session, fresh: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_with(tmp_path, n001_t=SMALL)
+    migrate(session, fresh, folder=folder)
+    (earlier,) = load(folder)
+    folder_with(tmp_path, n001_t=SMALL + "-- said better")
+    monkeypatch.setattr(migrations, "FORMER", {1: ("0" * 64, earlier.sha256)})
+    assert migrate(session, fresh, folder=folder) == []
+    monkeypatch.setattr(migrations, "FORMER", {2: (earlier.sha256,)})
+    with pytest.raises(IntegrityError, match="never edit"):
         migrate(session, fresh, folder=folder)
 
 
