@@ -35,7 +35,7 @@ from analytics.maps.regions import Selection
 from analytics.scanning import firstpass, scan, sweep
 from analytics.scanning.batch import Batch
 from analytics.scanning.blocks import Block
-from analytics.scanning.codes import encode, encode_queries
+from analytics.scanning.codes import encode
 from analytics.scanning.components import Components
 from analytics.scanning.firstpass import Asked
 from analytics.scanning.scan import Ask
@@ -494,13 +494,13 @@ class Host:
 
         def opened(number: int) -> Block:
             # Directions of one shard do for all: a query is projected once.
-            known = [each.components.directions for each in blocks if each.components is not None]
+            known = (each.components.directions for each in blocks if each.components is not None)
             return shards.open_block(
                 path,
                 every[number],
                 dim=snapshot.dim,
                 base=bases[number],
-                like=known[0] if known else None,
+                like=next(known, None),
             )
 
         for number in own:
@@ -570,7 +570,6 @@ def warm(dim: int) -> None:
     """Scan one row, so that no query waits for the compiler."""
     vector = np.zeros((1, dim), np.float32)
     vector[0, 0] = 1
-    components = Components.of(vector, least=1)
     block = Block(
         number=0,
         base=0,
@@ -579,17 +578,12 @@ def warm(dim: int) -> None:
         offsets=np.array([0, 1], np.int64),
         listings=pa.array([""]),
         images=np.zeros((1, 16), np.uint8),
-        components=components,
+        components=Components.of(vector, least=1),
     )
     none, every = vector[:0], (np.ones(1, np.uint8),)
     plain = Ask(vector, none, 1)
     for ask in (Ask(vector, vector, 1), plain, Ask(vector, none, 1, rows=every)):
         scan.best_listings([block], [ask])
     scan.best_listings([block], [plain] * sweep.MANY)
-    asked = Asked(
-        encode_queries(vector),
-        sweep.rough(vector),
-        np.array([plain.plan(0)], np.int64),
-        None if components is None else components.asked(components.directions.project(vector)),
-    )
+    asked = Asked.of(block, vector, np.array([plain.plan(0)], np.int64))
     firstpass.warm(block, asked)

@@ -116,7 +116,7 @@ class Directions:
     def of(cls, vectors: NDArray[np.float32]) -> Self | None:
         """Directions that hold most of rows float32 (N, D), by some of them.
 
-        None where D is too small for that to be worth it.
+        None where D is too small for that to be worth it, and where no few hold half of them.
         """
         dim = vectors.shape[1]
         count = min(_MOST, -(-dim // _SHARE // LANES) * LANES)
@@ -124,7 +124,8 @@ class Directions:
             return None
         basis = _subspace(_some(vectors, 0), count).astype(np.float64)
         skew = float(np.linalg.norm(basis.T @ basis - np.eye(count), 2)) + 1e-12
-        return cls(basis, skew)
+        made = cls(basis, skew)
+        return made if made.hold(vectors) else None
 
     def hold(self, vectors: NDArray[np.float32]) -> bool:
         """Whether they hold half of rows float32 (N, D), by some that did not decide on them."""
@@ -171,7 +172,7 @@ class Components:
         if len(vectors) < max(1, _LEAST_ROWS if least is None else least):
             return None
         directions = like if like is not None and like.hold(vectors) else Directions.of(vectors)
-        if directions is None or not (directions is like or directions.hold(vectors)):
+        if directions is None:
             return None
         codes = _unwritten(len(vectors), directions.basis.shape[1])
         narrow = directions.basis.astype(np.float32)

@@ -9,14 +9,14 @@ numbers, their principal components, leave few. So a few rows are tried first.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analytics.scanning import survey, sweep, tops
 from analytics.scanning.blocks import Block, Trial
-from analytics.scanning.codes import Codes, QueryCodes, ShortCodes
+from analytics.scanning.codes import Codes, QueryCodes, ShortCodes, encode_queries
 from analytics.scanning.components import NOTHING, ComponentCodes, component_products
 from analytics.scanning.products import products, scratch
 from analytics.scanning.rescoring import kth
@@ -61,6 +61,13 @@ class Asked(NamedTuple):
     short: ShortCodes
     numbers: NDArray[np.int64]
     components: ShortCodes | None = None
+
+    @classmethod
+    def of(cls, block: Block, examples: Floats, numbers: NDArray[np.int64]) -> Self:
+        """Code examples float32 (Q, D), unit L2 norm, for a block."""
+        own = block.components
+        short = None if own is None else own.asked(own.directions.project(examples))
+        return cls(encode_queries(examples), sweep.rough(examples), numbers, short)
 
 
 class FirstPass(NamedTuple):

@@ -21,9 +21,8 @@ from analytics import shards
 from analytics.hosting import shelf
 from analytics.hosting.hosts import Hosts
 from analytics.request import Request
-from analytics.scanning import firstpass, sweep
+from analytics.scanning import firstpass
 from analytics.scanning.ask import Ask
-from analytics.scanning.codes import encode_queries
 from analytics.scanning.firstpass import Asked
 from analytics.search import Searcher
 from cql import jars
@@ -184,18 +183,7 @@ class Service:
         folder = shelf.folder(self.settings, self.snapshot.snapshot_id)
         blocks = [shards.open_block(folder, each, dim=self.dataset.dim) for each in every]
         plan = np.array([Ask(query, query[:0], k).plan(0)], np.int64)
-        queries, short = encode_queries(query), sweep.rough(query)
-        asked = [
-            Asked(
-                queries,
-                short,
-                plan,
-                None
-                if block.components is None
-                else block.components.asked(block.components.directions.project(query)),
-            )
-            for block in blocks
-        ]
+        asked = [Asked.of(block, query, plan) for block in blocks]
         trials = [block.trial for block in blocks]
         way, *_ = firstpass.chosen(trials, self.dataset.rows, asked, np.array([k]), np.ones(1))
         read = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -183,11 +183,8 @@ def test_predicted_images_are_counted_as_they_are_now(world: World) -> None:
     assert (predicted(world), found.counted_at, found.usable) == (trained, None, False)
 
 
-def test_a_count_is_kept_until_an_image_changes(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.label()
-    made = world.train()
+def overheard(world: World) -> tuple[list[str], Callable[..., Any]]:
+    """What hosts are asked, by a call that asks them as before."""
     asked: list[str] = []
     over_all = world.searcher.over_all
 
@@ -195,6 +192,15 @@ def test_a_count_is_kept_until_an_image_changes(
         asked.append(method)
         return over_all(method, *rest)
 
+    return asked, counted
+
+
+def test_a_count_is_kept_until_an_image_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.label()
+    made = world.train()
+    asked, counted = overheard(world)
     monkeypatch.setattr(world.searcher, "over_all", counted)
     clock = [0.0]
     store: Any = world.store
@@ -250,13 +256,7 @@ def test_a_change_that_hosts_have_taken_in_is_counted_once(
 ) -> None:
     world.label()
     made = world.train()
-    asked: list[str] = []
-    over_all = world.searcher.over_all
-
-    def counted(method: str, *rest: Any) -> Any:
-        asked.append(method)
-        return over_all(method, *rest)
-
+    asked, counted = overheard(world)
     monkeypatch.setattr(world.searcher, "over_all", counted)
     store: Any = world.store
     searcher: Any = world.searcher

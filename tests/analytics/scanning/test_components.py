@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from analytics.scanning import components, tops
-from analytics.scanning.ask import Ask
 from analytics.scanning.codes import ShortCodes
 from analytics.scanning.components import (
     LANES,
@@ -21,6 +20,7 @@ from analytics.scanning.components import (
     sift,
 )
 from analytics.scanning.tops import GROUP
+from tests.analytics.scanning.test_tops import planned
 from tests.naive import dot, low_rank, unit
 
 DIM = 100
@@ -294,11 +294,7 @@ def test_groups_are_bounded_by_their_best_row(
     vectors = rows("alike")
     found = made(vectors)
     queries = unit(np.random.default_rng(1), sum(asks), DIM)
-    none = queries[:0]
-    numbers, start = [], 0
-    for each in asks:
-        numbers.append(Ask(queries[start : start + each], none, 1).plan(start))
-        start += each
+    numbers = planned(queries, asks)
     groups = -(-count // GROUP)
     out = np.full((len(asks), groups + 7), np.nan, np.float32)
     tops.fill_roughly(

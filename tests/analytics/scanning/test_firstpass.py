@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from analytics.scanning import blocks, firstpass, sweep
 from analytics.scanning.ask import Ask
-from analytics.scanning.codes import encode_queries
 from analytics.scanning.components import Components
 from analytics.scanning.firstpass import COMPONENT, FINE, SHORT, UPPER, Asked
 from tests.analytics.scanning.test_scan import cut
@@ -36,17 +35,7 @@ def chosen(
     none = np.empty((0, vectors.shape[1]), np.float32)
     numbers = [Ask(each[None], none, k).plan(at) for at, each in enumerate(queries)]
     count = len(queries)
-    asked = [
-        Asked(
-            encode_queries(queries),
-            sweep.rough(queries),
-            np.array(numbers, np.int64),
-            None
-            if block.components is None
-            else block.components.asked(block.components.directions.project(queries)),
-        )
-        for block in made
-    ]
+    asked = [Asked.of(block, queries, np.array(numbers, np.int64)) for block in made]
     trials = [block.trial for block in made]
     return firstpass.chosen(trials, len(vectors), asked, np.full(count, k), np.full(count, share))[
         0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,19 @@ from numpy.typing import NDArray
 
 from analytics.scanning import tops
 from analytics.scanning.ask import Ask
+from analytics.scanning.bounds import Plan
 from analytics.scanning.codes import encode, encode_queries
 from analytics.scanning.products import short_queries
 from analytics.scanning.tops import GROUP
 from tests.naive import dot, unit
 
 DIM = 40
-NONE = np.empty((0, DIM), np.float32)
+
+
+def planned(queries: NDArray[np.float32], asks: Sequence[int]) -> list[Plan]:
+    """Plans of so many queries each, one after the other."""
+    starts = np.r_[0, np.cumsum(asks)].tolist()
+    return [Ask(queries[start:end], queries[:0], 1).plan(start) for start, end in pairwise(starts)]
 
 
 @pytest.mark.parametrize(
@@ -38,10 +45,7 @@ def test_no_row_of_a_group_is_above_its_bound(
     rng = np.random.default_rng(rows)
     vectors = unit(rng, begin + rows + 3, DIM)
     queries = unit(rng, sum(asks), DIM)
-    numbers, start = [], 0
-    for count in asks:
-        numbers.append(Ask(queries[start : start + count], NONE, 1).plan(start))
-        start += count
+    numbers = planned(queries, asks)
     groups = -(-rows // GROUP)
     uppers = np.full((len(asks), groups + 7), np.nan, np.float32)
     plans = np.array(numbers, np.int64)
