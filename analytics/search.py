@@ -426,7 +426,7 @@ class Searcher:
             for hit in some:
                 level = levels.get(hit.listing_id)
                 if level is not None and level.inventory > 0:
-                    kept.append(replace(hit, inventory=level.inventory, stock_read_at=moment))
+                    kept.append(hit._replace(inventory=level.inventory, stock_read_at=moment))
             if len(kept) >= k:
                 break
         return kept[:k]
@@ -550,15 +550,20 @@ def _all_rows(snapshot: Snapshot, replies: Sequence[Message]) -> int:
 
 
 def _merge(replies: Sequence[Message], k: int) -> list[Hit]:
-    found = [
-        (float(score), listing, image)
-        for reply in replies
-        for score, listing, image in zip(
-            reply.arrays["scores"], reply.values["listings"], reply.arrays["images"], strict=True
-        )
-    ]
-    found.sort(key=lambda hit: (-hit[0], hit[1]))
-    return [
-        Hit(score=score, listing_id=listing, image_id=UUID(bytes=image.tobytes()))
-        for score, listing, image in found[:k]
-    ]
+    """The k best hits of all replies: score descending, then listing."""
+    scores: list[float] = []
+    listings: list[str] = []
+    images: list[UUID] = []
+    for reply in replies:
+        scores += reply.arrays["scores"].tolist()
+        listings += reply.values["listings"]
+        images += [UUID(int=each) for each in _numbers(reply.arrays["images"])]
+    found = list(map(Hit, scores, listings, images))
+    found.sort(key=lambda hit: (-hit.score, hit.listing_id))
+    return found[:k]
+
+
+def _numbers(images: NDArray[np.uint8]) -> list[int]:
+    """The ids uint8 (N, 16) as numbers of 128 bits."""
+    halves = np.ascontiguousarray(images).view(">u8").tolist()
+    return [(upper << 64) | lower for upper, lower in halves]

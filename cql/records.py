@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 NAMESPACE = uuid5(NAMESPACE_URL, "https://sightline.invalid/ids")
@@ -204,12 +205,11 @@ class Query:
     created_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
+class Hit(NamedTuple):
     """One listing in a result: its score, and the image of it that won.
 
     `inventory` is what its stock row said at `stock_read_at`: None where it has no such row. Both
-    are None where the search did not read stock.
+    are None where the search did not read stock. A tuple: a search makes hundreds of them.
     """
 
     score: float

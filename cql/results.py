@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -244,22 +244,7 @@ class Results(Duplicates, Placed):
         listings = {hit.listing_id: hit for hit in rows}
         if len(listings) != len(rows):
             raise InputError(f"a listing is one hit, got {len(rows)} hits of {len(listings)}")
-        for hit in rows:
-            _number(hit.score, "score of listing {!r}", hit.listing_id)
-        # Cassandra orders -0 below 0, a tie must not depend on the sign of nothing.
-        keys = [
-            (query.query_id, attempt, hit.score + 0.0, hit.listing_id, hit.image_id) for hit in rows
-        ]
-        levels = [(hit.inventory, hit.stock_read_at) for hit in rows]
-        if set(levels) <= {(None, None)}:
-            self._access.batch(cql.PUT_HIT, keys)
-        else:
-            # A null would be stored, as a tombstone.
-            stocked = (
-                [UNSET_VALUE if value is None else value for value in (*key, *level)]
-                for key, level in zip(keys, levels, strict=True)
-            )
-            self._access.batch(cql.PUT_STOCKED_HIT, stocked)
+        self._put_hits(query.query_id, attempt, rows)
         done = replace(
             query,
             state="done",
@@ -273,6 +258,24 @@ class Results(Duplicates, Placed):
             return done, []
         _, names = self._access.together(written, (cql.HIT_NAMES, (query.query_id, attempt, limit)))
         return done, [listings[row.listing_id] for row in names]
+
+    def _put_hits(self, query_id: UUID, attempt: UUID, hits: Sequence[Hit]) -> None:
+        for hit in hits:
+            _number(hit.score, "score of listing {!r}", hit.listing_id)
+        # Cassandra orders -0 below 0, a tie must not depend on the sign of nothing.
+        if all(hit.inventory is None and hit.stock_read_at is None for hit in hits):
+            rows = [(query_id, attempt, hit.score + 0.0, *hit[1:3]) for hit in hits]
+            self._access.batch(cql.PUT_HIT, rows)
+            return
+        # A null would be stored, as a tombstone.
+        stocked = ([UNSET_VALUE if value is None else value for value in hit[1:]] for hit in hits)
+        self._access.batch(
+            cql.PUT_STOCKED_HIT,
+            (
+                (query_id, attempt, hit.score + 0.0, *rest)
+                for hit, rest in zip(hits, stocked, strict=True)
+            ),
+        )
 
     def hits(
         self, query_id: UUID, attempt: UUID, *, limit: int, after: Hit | None = None

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 
+from cql import garbage
 from cql.errors import UnavailableError
 from cql.settings import Settings
 from cql.wire import follow_parent
@@ -56,6 +57,7 @@ def main() -> None:
     store = await_store(settings, threading.Event())
     services = Services(settings, store, Searcher(settings, store))
     server = app.create(settings, services).server
+    garbage.seldom()
     log.info("web worker %d serves", os.getpid())
     if not is_loopback(settings.host):
         log.warning("host %s is open to others and there is no login", settings.host)

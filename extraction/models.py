@@ -282,7 +282,7 @@ def _timm_module(name: str, *, pretrained: bool) -> tuple[Any, Transform, tuple[
             f"({type(error).__name__}: {str(error)[:200]}): check the network, or use "
             f"file:<path>{_SUFFIX}:{name} or {EMBEDDED}"
         ) from error
-    config: Any = resolve_data_config({}, model=module)  # type: ignore[no-untyped-call]
+    config: Any = resolve_data_config({}, model=module)
     transform = Transform.from_timm(config)
     classifier = module.pretrained_cfg.get("classifier") or ()
     classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier)

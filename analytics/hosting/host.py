@@ -295,7 +295,7 @@ class Host:
             [part.base for part in parts],
             queries,
             int(message.values["k"]),
-            each=self._batch.pool.map,
+            each=self._batch.crew.map,
         )
         for part in parts:
             part.base.release()
@@ -329,14 +329,14 @@ class Host:
         followed_at, _ = self._followed(message)
         holding, parts = self._parts(message)
         model, want = ranking.asked(message, holding.snapshot.dim)
-        found = linear.over_parts(parts, model, want, each=self._batch.pool.map)
+        found = linear.over_parts(parts, model, want, each=self._batch.crew.map)
         return ranking.reply(found, sum(part.base.rows for part in parts), followed_at)
 
     def classified(self, message: Message) -> Message:
         """Class and surety of every row of some shards, by a linear model: `ranking.classify`."""
         holding, parts = self._parts(message)
         model = ranking.model_of(message, holding.snapshot.dim)
-        found = linear.classified(parts, model, each=self._batch.pool.map)
+        found = linear.classified(parts, model, each=self._batch.crew.map)
         return ranking.whole(found, sum(part.base.rows for part in parts))
 
     def sample(self, message: Message) -> Message:

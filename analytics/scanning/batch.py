@@ -6,11 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from analytics.scanning import scan
 from analytics.scanning.blocks import Block
+from analytics.scanning.crew import Crew
 from analytics.scanning.scan import Ask, Listings
 
 EXAMPLES = 256
@@ -48,7 +49,7 @@ class Batch:
     """One scan at a time on `threads` threads, for all queries of the same blocks that wait."""
 
     def __init__(self, threads: int) -> None:
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="scan")
+        self.crew = Crew(threads)
         self._lock = threading.Condition()
         self._waiting: list[_Waiting] = []
         self._closed = False
@@ -71,7 +72,7 @@ class Batch:
             self._closed = True
             self._lock.notify()
         self._thread.join()
-        self.pool.shutdown()
+        self.crew.close()
 
     def _run(self) -> None:
         while True:
@@ -89,7 +90,7 @@ class Batch:
         began = time.monotonic()
         try:
             asks = [each.ask for each in group]
-            found = scan.best_listings(group[0].blocks, asks, each=self.pool.map)
+            found = scan.best_listings(group[0].blocks, asks, each=self.crew.map)
         except Exception as error:  # noqa: BLE001 - raised by those who asked
             if len(group) == 1:
                 group[0].found.set_exception(error)

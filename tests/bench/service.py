@@ -25,7 +25,7 @@ from analytics.scanning import firstpass
 from analytics.scanning.ask import Ask
 from analytics.scanning.firstpass import Asked
 from analytics.search import Searcher
-from cql import jars
+from cql import garbage, jars
 from cql import spark as sparks
 from cql.embedded import Cassandra
 from cql.errors import IntegrityError, UnavailableError
@@ -125,6 +125,8 @@ class Service:
         self.hosts.start(self.snapshot)
         self.hosts.ready(READY_S)
         self.searcher: Searcher = self._stack.enter_context(Searcher(self.settings, self.store))
+        # As a web worker does, which is what searches.
+        garbage.seldom()
         self._settle()
 
     def _settle(self) -> None:

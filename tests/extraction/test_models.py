@@ -126,9 +126,9 @@ def test_a_timm_architecture_from_a_file(tmp_path: Path) -> None:
     embedder = models.load(name, SETTINGS, device="cpu", threads=1)
     assert embedder.model.model_id.startswith("mine@")
     assert embedder.model.dim == reference.num_features
-    config = resolve_data_config({}, model=reference)  # type: ignore[no-untyped-call]
+    config = resolve_data_config({}, model=reference)
     transform = create_transform(**config)
-    reference.reset_classifier(0)  # type: ignore[operator]
+    reference.reset_classifier(0)
     for picture, found in zip(PICTURES, embedder.embed(PICTURES), strict=True):
         with torch.inference_mode():
             out = reference(transform(picture)[None])
