@@ -53,6 +53,9 @@ BATCH_ROWS = 500
 BATCH_BYTES = 96 * 1024
 """Most rows and bytes of one single-partition batch: below the size limits in cassandra.yaml. A row
 that is larger by itself is sent alone."""
+MIXED_BYTES = 32 * 1024
+"""Most bytes of a batch of several partitions. Cassandra refuses those above 50 KiB, unless it is
+told otherwise; it counts more than values."""
 BULK_ROWS = 200
 BULK_CONCURRENT = 8
 """Rows of a batch of `bulk`, and most batches in flight."""
@@ -168,23 +171,25 @@ class Access:
         """Run repeatable statements at once; the first page of each one's rows when all are done.
 
         A part is a statement with its values, or a list of such that write: these go as one
-        request, an unlogged batch.
+        request, an unlogged batch, where they are small.
 
         Raises:
             UnavailableError: one of them was not carried out, the others may have been.
         """
-        bound = [self._part(part) for part in parts]
+        requests = [self._requests(part) for part in parts]
 
         def send() -> list[list[Any]]:
             # All are awaited before the first error is told: a retry must not meet its old self.
-            waiting = [self._session.execute_async(each) for each in bound]
+            waiting = [[self._session.execute_async(each) for each in part] for part in requests]
             found: list[list[Any]] = []
             failed: list[Exception] = []
-            for each in waiting:
-                try:
-                    found.append(list(each.result().current_rows))
-                except Exception as error:  # noqa: BLE001 - raised again below
-                    failed.append(error)
+            for part in waiting:
+                found.append([])
+                for each in part:
+                    try:
+                        found[-1] += each.result().current_rows
+                    except Exception as error:  # noqa: BLE001 - raised again below
+                        failed.append(error)
             if failed:
                 raise failed[0]
             return found
@@ -192,14 +197,16 @@ class Access:
         rows: list[list[Any]] = self._retried(send)
         return rows
 
-    def _part(self, part: Pair | list[Pair]) -> BoundStatement | BatchStatement:
-        if not isinstance(part, list):
-            statement, values = part
-            return self._prepare(statement).bind(values)
+    def _requests(self, part: Pair | list[Pair]) -> list[BoundStatement | BatchStatement]:
+        pairs = part if isinstance(part, list) else [part]
+        bound = [self._prepare(statement).bind(values) for statement, values in pairs]
+        size = _size(value for each in bound for value in each.values)
+        if len(bound) == 1 or size > MIXED_BYTES:
+            return bound
         group = BatchStatement(BatchType.UNLOGGED)
-        for statement, values in part:
-            group.add(self._prepare(statement).bind(values))
-        return group
+        for each in bound:
+            group.add(each)
+        return [group]
 
     def write(self, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
         """Write any number of rows, a bounded number at once; returns how many."""

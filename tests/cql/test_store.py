@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import threading
 import time
@@ -725,6 +726,17 @@ def test_a_comparison_comes_back_and_goes(store: Store) -> None:
 
 def a_query() -> Query:
     return Query(query_id=uuid4(), spec="{}", model_id="m1", snapshot_id=uuid4(), rows=9)
+
+
+@pytest.mark.parametrize("size", [10, 60_000, 2_000_000])
+def test_a_query_may_have_many_examples(store: Store, size: int) -> None:
+    """The vectors of some photos are more than Cassandra takes in a batch of two partitions."""
+    asked = replace(a_query(), spec=json.dumps({"vectors": "v" * size}))
+    query = store.put_query(asked)
+    assert store.query(query.query_id) == query
+    done = store.publish(query, uuid4(), [Hit(score=1.0, listing_id="l", image_id=uuid4())])
+    assert store.query(query.query_id) == done
+    assert done in store.queries()
 
 
 def test_hits_come_back_in_clustering_order(store: Store) -> None:
