@@ -15,6 +15,12 @@ def packed(images: Iterable[UUID]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(image.bytes for image in images), np.uint8).reshape(-1, 16)
 
 
+def unpacked(images: NDArray[np.uint8]) -> list[UUID]:
+    """Ids of an array uint8 (N, 16), as `packed` makes it."""
+    words = np.ascontiguousarray(images).view(">u8").tolist()
+    return [UUID(int=(high << 64) | low) for high, low in words]
+
+
 def parsed(texts: Iterable[str]) -> NDArray[np.uint8]:
     """Ids that are texts as `str` of each writes them, as an array: uint8 (N, 16)."""
     digits = bytes.fromhex("".join(texts).replace("-", ""))

@@ -29,7 +29,7 @@ _ROUNDING = 3e-7
 _PAIRS = 8192
 
 Map = Callable[[Callable[[int], None], Sequence[int]], object]
-"""`map` of a thread pool, or a plain loop."""
+"""`map` of a crew, or a plain loop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import starmap
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID, uuid4, uuid5
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from analytics.examples import Examples, resolve
 from analytics.hosting.placement import ROLE, cover
 from analytics.hosting.pointers import LIVE, version_of
+from analytics.identity import unpacked
 from analytics.kernels import Images, merge_images
 from analytics.request import K_MAX, Request, check_examples
 from analytics.shared import Shared
@@ -551,19 +553,9 @@ def _all_rows(snapshot: Snapshot, replies: Sequence[Message]) -> int:
 
 def _merge(replies: Sequence[Message], k: int) -> list[Hit]:
     """The k best hits of all replies: score descending, then listing."""
-    scores: list[float] = []
-    listings: list[str] = []
-    images: list[UUID] = []
+    found: list[Hit] = []
     for reply in replies:
-        scores += reply.arrays["scores"].tolist()
-        listings += reply.values["listings"]
-        images += [UUID(int=each) for each in _numbers(reply.arrays["images"])]
-    found = list(map(Hit, scores, listings, images))
+        scores, images = reply.arrays["scores"].tolist(), unpacked(reply.arrays["images"])
+        found += starmap(Hit, zip(scores, reply.values["listings"], images, strict=True))
     found.sort(key=lambda hit: (-hit.score, hit.listing_id))
     return found[:k]
-
-
-def _numbers(images: NDArray[np.uint8]) -> list[int]:
-    """The ids uint8 (N, 16) as numbers of 128 bits."""
-    halves = np.ascontiguousarray(images).view(">u8").tolist()
-    return [(upper << 64) | lower for upper, lower in halves]

@@ -51,8 +51,8 @@ CONCURRENT_CAS = 32
 """Most compare-and-sets in flight: each is four rounds between replicas."""
 BATCH_ROWS = 500
 BATCH_BYTES = 96 * 1024
-"""Most rows and bytes of one single-partition batch: below the size limits in cassandra.yaml. A row
-that is larger by itself is sent alone."""
+"""Most rows and bytes of a batch of one partition, which Cassandra does not limit. A row that is
+larger by itself is sent alone."""
 MIXED_BYTES = 32 * 1024
 """Most bytes of a batch of several partitions. Cassandra refuses those above 50 KiB, unless it is
 told otherwise; it counts more than values."""
@@ -171,7 +171,7 @@ class Access:
         """Run repeatable statements at once; the first page of each one's rows when all are done.
 
         A part is a statement with its values, or a list of such that write: these go as one
-        request, an unlogged batch, where they are small.
+        request, an unlogged batch, up to `MIXED_BYTES`.
 
         Raises:
             UnavailableError: one of them was not carried out, the others may have been.

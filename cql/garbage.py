@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 
 _THRESHOLDS = (10_000, 20, 50)
-"""Objects more than were let go of, and younger and middle collections, before one is made.
+"""Objects made beyond those let go of before a young collection is made, young ones before a middle
+one, middle ones before a full one.
 
 A search makes some thousands of objects, hardly one of them in a cycle. By Python's own numbers
 (700, 10, 10) a fifth of a web worker's time went into looking for some.
@@ -13,9 +14,10 @@ A search makes some thousands of objects, hardly one of them in a cycle. By Pyth
 
 
 def seldom() -> None:
-    """Collect less often from now on, and never what is there: for a process that has started.
+    """Collect less often from now on, and never look at what is there: for a started process.
 
-    Modules, classes and statements stay until the process ends, so that nothing is lost by it.
+    What is there are modules, classes and statements, which stay until it ends anyway. Little else,
+    as a connection that is replaced later, is never freed.
     """
     gc.collect()
     gc.freeze()

@@ -209,7 +209,8 @@ class Hit(NamedTuple):
     """One listing in a result: its score, and the image of it that won.
 
     `inventory` is what its stock row said at `stock_read_at`: None where it has no such row. Both
-    are None where the search did not read stock. A tuple: a search makes hundreds of them.
+    are None where the search did not read stock. Fields are in the order of their columns. A tuple:
+    a search makes hundreds of them.
     """
 
     score: float

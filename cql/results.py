@@ -263,19 +263,13 @@ class Results(Duplicates, Placed):
         for hit in hits:
             _number(hit.score, "score of listing {!r}", hit.listing_id)
         # Cassandra orders -0 below 0, a tie must not depend on the sign of nothing.
+        rows = [(query_id, attempt, hit.score + 0.0, *hit[1:]) for hit in hits]
         if all(hit.inventory is None and hit.stock_read_at is None for hit in hits):
-            rows = [(query_id, attempt, hit.score + 0.0, *hit[1:3]) for hit in hits]
-            self._access.batch(cql.PUT_HIT, rows)
-            return
-        # A null would be stored, as a tombstone.
-        stocked = ([UNSET_VALUE if value is None else value for value in hit[1:]] for hit in hits)
-        self._access.batch(
-            cql.PUT_STOCKED_HIT,
-            (
-                (query_id, attempt, hit.score + 0.0, *rest)
-                for hit, rest in zip(hits, stocked, strict=True)
-            ),
-        )
+            self._access.batch(cql.PUT_HIT, [row[:-2] for row in rows])
+        else:
+            # A null would be stored, as a tombstone.
+            stocked = ([UNSET_VALUE if value is None else value for value in row] for row in rows)
+            self._access.batch(cql.PUT_STOCKED_HIT, stocked)
 
     def hits(
         self, query_id: UUID, attempt: UUID, *, limit: int, after: Hit | None = None

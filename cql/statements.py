@@ -403,7 +403,6 @@ SERVICES = Statement("SELECT * FROM {keyspace}.services WHERE role = ?")
 WITHDRAW = Statement("DELETE FROM {keyspace}.services WHERE role = ? AND service_id = ?")
 
 # Results
-# Two requests, not a batch: a specification with vectors may be larger than batches may be.
 PUT_QUERY = _insert(
     "{results}.queries",
     "query_id spec name model_id snapshot_id state attempt hits rows rows_scanned seconds "

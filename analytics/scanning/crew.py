@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -12,48 +12,59 @@ Made = TypeVar("Made")
 
 
 class Crew:
-    """`threads` threads, of which the caller's is one. Thread-safe.
+    """At most `threads` threads at work, of which the caller's is one. Thread-safe.
 
-    One map at a time has them: whoever asks meanwhile waits, so that no more threads than these
-    are ever at work. A call must not map itself.
+    Whoever asks has a place for a thread of its own, waiting for one where all are taken, and as
+    many more as are free when it begins. A call must not map itself.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self._places = threading.BoundedSemaphore(threads)
         self._pool = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="scan")
-        self._turn = threading.Lock()
 
     def map(self, call: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
-        """What `call` gives for each item, in order; the first error, when all calls have ended.
+        """What `call` gives for each item, in order.
 
-        No further item is begun after an error. To hand a thread each item, as a pool does, costs
-        a tenth of a millisecond: here each takes the next one itself, and one item costs nothing.
+        After an error no further item is begun, and when the calls at work have ended one of their
+        errors is raised. A pool hands a thread each item and wakes it: here each takes the next one
+        itself, and one item costs nothing more than its call.
         """
         todo = list(items)
         found: list[Any] = [None] * len(todo)
         # A step of this iterator cannot be divided among threads.
-        places = iter(range(len(todo)))
+        left = iter(range(len(todo)))
 
         def work() -> None:
-            try:
-                for at in places:
-                    found[at] = call(todo[at])
-            except BaseException:
-                _use_up(places)
-                raise
+            for at in left:
+                found[at] = call(todo[at])
 
-        with self._turn:
-            others: list[Future[None]] = []
+        def join() -> None:
+            if self._places.acquire(blocking=False):
+                try:
+                    work()
+                finally:
+                    _use_up(left)
+                    self._places.release()
+
+        others: list[Future[None]] = []
+        with self._places:
             try:
                 others.extend(
-                    self._pool.submit(work) for _ in range(min(self.threads, len(todo)) - 1)
+                    self._pool.submit(join) for _ in range(min(self.threads, len(todo)) - 1)
                 )
                 work()
             finally:
-                errors = [other.exception() for other in others]
-        for error in errors:
-            if error is not None:
-                raise error
+                _use_up(left)
+                # Who has not begun by now has nothing to do.
+                others = [other for other in others if not other.cancel()]
+                wait(others)
+        try:
+            for other in others:
+                other.result()
+        finally:
+            # An error holds this frame, which must not hold the error.
+            others.clear()
         return found
 
     def close(self) -> None:
@@ -61,6 +72,6 @@ class Crew:
         self._pool.shutdown()
 
 
-def _use_up(places: Iterator[int]) -> None:
-    for _ in places:
+def _use_up(left: Iterator[int]) -> None:
+    for _ in left:
         pass

@@ -28,7 +28,7 @@ _FEW_ROWS = 2048
 """Up to here all rows that one ask leaves are scored exactly at once, without a rough pass."""
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-"""`map` of a thread pool, or a plain loop."""
+"""`map` of a crew, or a plain loop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from analytics.identity import halves, located, packed, parsed, places
+from analytics.identity import halves, located, packed, parsed, places, unpacked
 
 
 @pytest.mark.parametrize(("held", "asked"), [(0, 0), (0, 3), (3, 0), (1, 1), (200, 300)])
@@ -36,3 +36,12 @@ def test_packed_ids_are_their_bytes(count: int) -> None:
     assert found.dtype == np.uint8
     assert [UUID(bytes=row.tobytes()) for row in found] == ids
     assert parsed(str(each) for each in ids).tolist() == found.tolist()
+    assert unpacked(found) == ids
+
+
+def test_unpacked_ids_are_those_of_any_layout() -> None:
+    ids = np.random.default_rng(4).integers(0, 256, (50, 16), np.uint8)
+    wanted = [UUID(bytes=row.tobytes()) for row in ids]
+    assert unpacked(ids) == wanted
+    assert unpacked(np.asfortranarray(ids)) == wanted
+    assert unpacked(ids[::-3]) == wanted[::-3]

@@ -20,10 +20,11 @@ from analytics.hosting.host import warm
 from analytics.neighbours import collect
 from analytics.scanning import survey, sweep, tops
 from analytics.scanning.codes import Codes
-from analytics.search import K_MAX, Request, Searcher
+from analytics.search import K_MAX, Request, Searcher, _merge
 from cql.errors import InputError, IntegrityError, NotFoundError, UnavailableError
 from cql.records import Hit
 from cql.store import Store
+from cql.wire import Message
 from tests.analytics.conftest import World
 from tests.naive import dot, unit
 from tests.waiting import until
@@ -56,6 +57,25 @@ def naive(
             best[owner] = (score, image)
     hits = [(owner, image, score) for owner, (score, image) in best.items()]
     return sorted(hits, key=lambda hit: (-hit[2], hit[0]))[:k]
+
+
+@pytest.mark.parametrize("lacking", ["scores", "listings", "images"])
+def test_a_reply_that_lacks_something_of_a_hit_is_refused(lacking: str) -> None:
+    """Else hits of the next host would be put together from those of two."""
+    some = {"scores": 2, "listings": 2, "images": 2} | {lacking: 1}
+    short, whole = (
+        Message(
+            {"listings": ["a", "b"][: count["listings"]]},
+            {
+                "scores": np.ones(count["scores"], np.float32),
+                "images": np.zeros((count["images"], 16), np.uint8),
+            },
+        )
+        for count in (some, dict.fromkeys(some, 2))
+    )
+    assert len(_merge([whole, whole], 9)) == 4
+    with pytest.raises(ValueError, match="zip"):
+        _merge([short, whole], 9)
 
 
 def seen(result: Any) -> list[tuple[str, UUID, float]]:

@@ -125,7 +125,7 @@ class Service:
         self.hosts.start(self.snapshot)
         self.hosts.ready(READY_S)
         self.searcher: Searcher = self._stack.enter_context(Searcher(self.settings, self.store))
-        # As a web worker does, which is what searches.
+        # As a web worker does, which is what searches; peers of this process gain as much.
         garbage.seldom()
         self._settle()
 

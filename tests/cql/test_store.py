@@ -728,7 +728,7 @@ def a_query() -> Query:
     return Query(query_id=uuid4(), spec="{}", model_id="m1", snapshot_id=uuid4(), rows=9)
 
 
-@pytest.mark.parametrize("size", [10, 60_000, 2_000_000])
+@pytest.mark.parametrize("size", [10, 32_000, 60_000, 2_000_000])
 def test_a_query_may_have_many_examples(store: Store, size: int) -> None:
     """The vectors of some photos are more than Cassandra takes in a batch of two partitions."""
     asked = replace(a_query(), spec=json.dumps({"vectors": "v" * size}))
@@ -760,8 +760,18 @@ def test_hits_come_back_in_clustering_order(store: Store) -> None:
     assert paged == wanted
 
 
-def test_hits_of_long_ids_are_written_in_batches_that_cassandra_takes(store: Store) -> None:
-    """Ids of 30 kB: 500 rows of one batch would be fifteen times what Cassandra takes."""
+def test_hits_of_long_ids_are_written_in_several_batches(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids of 30 kB: 60 rows are fewer than a batch may have, and more bytes than it may."""
+    sizes: list[int] = []
+    grouped = access._grouped
+
+    def counted(prepared: Any, rows: Any) -> Any:
+        sizes.append(len(rows))
+        return grouped(prepared, rows)
+
+    monkeypatch.setattr(access, "_grouped", counted)
     query = store.put_query(a_query())
     hits = [
         Hit(score=f32(-n), listing_id=f"{n:03}".ljust(30_000, "x"), image_id=uuid4())
@@ -770,6 +780,7 @@ def test_hits_of_long_ids_are_written_in_batches_that_cassandra_takes(store: Sto
     done = store.publish(query, attempt := uuid4(), hits)
     assert done.hits == 60
     assert store.hits(query.query_id, attempt, limit=100) == hits
+    assert sizes == [access.BATCH_BYTES // 30_000] * 20
 
 
 def test_hits_keep_what_was_read_about_stock(store: Store) -> None:

@@ -1,13 +1,13 @@
-"""A crew does what `map` does, on so many threads and no more, and tells of the first error."""
+"""A crew does what `map` does, on so many threads and no more, and tells of an error."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from analytics.scanning.crew import Crew
@@ -22,7 +22,15 @@ def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
     made.close()
 
 
+@pytest.fixture
+def pair() -> Iterator[Crew]:
+    made = Crew(2)
+    yield made
+    made.close()
+
+
 @given(items=some.lists(some.integers()), threads=some.integers(1, 4))
+@settings(max_examples=60, deadline=None)
 def test_it_gives_what_map_gives_in_order(items: list[int], threads: int) -> None:
     crew = Crew(threads)
     try:
@@ -35,18 +43,26 @@ def test_one_item_is_done_by_the_caller(crew: Crew) -> None:
     assert crew.map(lambda _: threading.get_ident(), [0]) == [threading.get_ident()]
 
 
-def test_two_threads_work_at_once() -> None:
-    crew, both = Crew(2), threading.Barrier(2)
-    try:
-        # Each waits for the other: one thread alone would never come back.
-        assert len(set(crew.map(lambda _: _met(both), range(2)))) == 2
-    finally:
-        crew.close()
+def test_two_threads_work_at_once(pair: Crew) -> None:
+    # Each waits for the other: one thread alone would never come back.
+    assert len(set(pair.map(_met(2), range(2)))) == 2
 
 
-def _met(both: threading.Barrier) -> int:
-    both.wait(WAIT_S)
-    return threading.get_ident()
+def test_a_map_of_one_item_leaves_the_other_thread_to_others(pair: Crew) -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def stay(_: int) -> bool:
+        begun.set()
+        return done.wait(WAIT_S)
+
+    with ThreadPoolExecutor(1) as asker:
+        staying = asker.submit(pair.map, stay, [0])
+        assert begun.wait(WAIT_S)
+        # Twice as many items as threads: the caller does them alone.
+        caller = {threading.get_ident()}
+        assert set(pair.map(lambda _: threading.get_ident(), range(4))) == caller
+        done.set()
+        assert staying.result(WAIT_S) == [True]
 
 
 def test_no_more_threads_work_whoever_asks(crew: Crew) -> None:
@@ -65,6 +81,8 @@ def test_no_more_threads_work_whoever_asks(crew: Crew) -> None:
         answers = list(askers.map(lambda start: crew.map(call, range(start, start + 9)), range(8)))
     assert answers == [[-item for item in range(start, start + 9)] for start in range(8)]
     assert 1 <= most[1] <= crew.threads
+    # Nobody kept a place.
+    assert len(set(crew.map(_met(crew.threads), range(crew.threads)))) == crew.threads
 
 
 def test_an_error_is_raised_once_all_have_ended_and_nothing_more_is_begun(crew: Crew) -> None:
@@ -85,16 +103,37 @@ def test_an_error_is_raised_once_all_have_ended_and_nothing_more_is_begun(crew: 
         crew.map(call, range(10_000))
     assert begun == ended
     assert begun[0] < 10_000
-    # It works on.
     assert crew.map(abs, [-1, 2]) == [1, 2]
 
 
-def test_an_interrupted_caller_takes_its_turn_back(crew: Crew) -> None:
-    def call(item: int) -> int:
-        if item == 1:
+@pytest.mark.parametrize("own", [True, False])
+def test_after_an_error_of_either_thread_all_places_are_free(pair: Crew, *, own: bool) -> None:
+    caller, both = threading.get_ident(), threading.Barrier(2)
+
+    def call(_: int) -> None:
+        both.wait(WAIT_S)
+        if (threading.get_ident() == caller) == own:
             raise KeyboardInterrupt
-        return item
 
     with pytest.raises(KeyboardInterrupt):
-        crew.map(call, range(5))
-    assert crew.map(abs, [-7]) == [7]
+        pair.map(call, range(2))
+    assert len(set(pair.map(_met(2), range(2)))) == 2
+
+
+def test_a_closed_crew_says_so_and_does_nothing(pair: Crew) -> None:
+    pair.close()
+    done: list[int] = []
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pair.map(done.append, range(5))
+    assert done == []
+
+
+def _met(threads: int) -> Callable[[int], int]:
+    """A call that ends when so many threads are in it; it tells its thread."""
+    all_ = threading.Barrier(threads)
+
+    def call(_: int) -> int:
+        all_.wait(WAIT_S)
+        return threading.get_ident()
+
+    return call
