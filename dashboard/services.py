@@ -130,8 +130,13 @@ class Services:
 
     def edition(self, map_id: UUID | None = None) -> str:
         """A text that changes when columns of a map mean something else; equal in every worker."""
+        return self.edited_columns(map_id)[0]
+
+    def edited_columns(self, map_id: UUID | None = None) -> tuple[str, tuple[ColumnView, ...]]:
+        """`edition` and `columns` of one moment."""
         view, table = self._atlas.decided(map_id)
-        return present.edition(self._columns(view, table), view.said)
+        columns = self._columns(view, table)
+        return present.edition(columns, view.said), columns
 
     def tile(  # noqa: PLR0917 - place, then what of it
         self,

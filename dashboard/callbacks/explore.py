@@ -57,13 +57,11 @@ def _page(app: dash.Dash, services: Services) -> None:
             return explore.waiting(collection), False
         if isinstance(version, Exception):
             return states.error(version), False
-        # Before the columns: they may be of a later edition, and are asked for again then.
-        edition = await call(services.edition, version.map_id)
-        columns = await call(services.columns, version.map_id)
-        if isinstance(columns, Exception):
-            return states.error(columns), False
-        known = "" if isinstance(edition, Exception) else edition
-        return explore.body(state, version, columns, known), True
+        found = await call(services.edited_columns, version.map_id)
+        if isinstance(found, Exception):
+            return states.error(found), False
+        edition, columns = found
+        return explore.body(state, version, columns, edition), True
 
     @app.callback(
         Output(ids.EXPLORE_MAP, "placed"),
@@ -94,12 +92,10 @@ def _page(app: dash.Dash, services: Services) -> None:
     async def renew(
         _look: int | None, map_id: str, known: str | None, colour: str
     ) -> tuple[Any, Any, Any]:
-        edition = await call(services.edition, UUID(map_id))
-        if isinstance(edition, Exception) or edition == known:
+        found = await call(services.edited_columns, UUID(map_id))
+        if isinstance(found, Exception) or found[0] == known:
             return no_update, no_update, no_update
-        columns = await call(services.columns, UUID(map_id))
-        if isinstance(columns, Exception):
-            return no_update, no_update, no_update
+        edition, columns = found
         shown = explore.coloured(colour, columns)
         return edition, explore.options(columns), no_update if shown == colour else shown
 
