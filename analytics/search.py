@@ -16,34 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.examples import Examples, resolve
-from analytics.hosting.placement import ROLE, cover
-from analytics.hosting.pointers import LIVE, version_of
 from analytics.identity import unpacked
 from analytics.kernels import Images, merge_images
-from analytics.request import K_MAX, Request, check_examples
+from analytics.request import K_MAX, Request
+from analytics.scatter import MovedError, Scatter, Standing, all_rows
 from analytics.shared import Shared
 from cql.access import now
 from cql.errors import (
     InputError,
-    IntegrityError,
-    NotFoundError,
     SightlineError,
     UnavailableError,
 )
-from cql.records import NAMESPACE, Hit, Query, Service, Snapshot
+from cql.records import NAMESPACE, Hit, Query, Snapshot
 from cql.settings import Settings
 from cql.store import Store
-from cql.wire import HEARTBEAT_S, Message, Pool
+from cql.wire import Message
 
-__all__ = ["K_MAX", "Neighbours", "Request", "Result", "Searcher", "Stored", "check_examples"]
+__all__ = ["K_MAX", "Neighbours", "Request", "Result", "Searcher", "Stored"]
 
 _PAGE = 1000
-_KNOWN = 16
-"""Snapshots that are kept: there is one of each model, and those before them."""
-
-_HOSTS_S = 1.0
-"""Hosts that were read so long ago are not read again beside a query that asks them on trust."""
-
 _SPARE = 16
 """Hits asked for beyond k where some may have sold out a moment ago."""
 
@@ -107,39 +98,14 @@ class _Scan:
     behind: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Standing:
-    """A live snapshot, and the rows of hosts, read with its pointer from `read_at` on.
-
-    `trusted`: they are of a query before, and get one try.
-    """
-
-    snapshot: Snapshot
-    services: list[Service]
-    read_at: float
-    trusted: bool = False
-
-
-class _MovedError(Exception):
-    """What was asked on trust does not hold, or did not answer."""
-
-
 class Searcher:
     """Asks the shard hosts of a live snapshot. Thread-safe; needs neither Spark nor torch."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self._store = settings, store
-        self._pool = Pool(settings)
-        self._threads = ThreadPoolExecutor(64, thread_name_prefix="scatter")
-        # One reading at a time needs it, for whose end all of the others may wait.
-        self._second = ThreadPoolExecutor(1, thread_name_prefix="standing")
-        # Two for each of three readings: calls of hosts, which may take long, must not keep them.
-        self._readers = ThreadPoolExecutor(6, thread_name_prefix="live")
-        self._known: dict[UUID, Snapshot] = {}
-        # Queries that arrive together read once where they go.
-        self._default = Shared(self._read_default)
-        self._live = Shared(lambda: store.live(LIVE))
-        self._last: _Standing | None = None
+        self._scatter = Scatter(settings, store)
+        # Queries that arrive together read once which map is live. It takes two to share.
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="map")
         self._map = Shared(self._read_map)
         self._map_id: UUID | None = None
 
@@ -150,9 +116,8 @@ class Searcher:
 
     def close(self) -> None:
         """Close the connections to the hosts."""
-        for each in (self._threads, self._readers, self._second):
-            each.shutdown()
-        self._pool.close()
+        self._readers.shutdown()
+        self._scatter.close()
 
     def __enter__(self) -> Self:
         return self
@@ -171,58 +136,11 @@ class Searcher:
         UnavailableError when none is live yet, NotFoundError for a model that has none, InputError
         for a name that several have.
         """
-        version = self._store.live(LIVE) if model is None else version_of(self._store, model)
-        return self._named(version)
-
-    def _standing(self, model: str | None) -> _Standing:
-        """The live snapshot of a model, as `snapshot`, and the hosts' rows."""
-        if model is not None:
-            began = time.monotonic()
-            return _Standing(self.snapshot(model), self._store.services(ROLE), began)
-        return self._default()
-
-    def _version_later(self, tried: _Standing) -> Callable[[], UUID | None]:
-        """What waits for the version that is live, which is read from now on.
-
-        Of hosts that were read a while ago a new reading is kept.
-        """
-        if time.monotonic() - tried.read_at < _HOSTS_S:
-            return self._live.later(self._readers).result
-        read = self._default.later(self._readers)
-        return lambda: read.result().snapshot.snapshot_id
-
-    def _read_map(self) -> UUID | None:
-        """The live map, as the next query will take it to be."""
-        self._map_id = self._store.live("map")
-        return self._map_id
-
-    def _read_default(self) -> _Standing:
-        """What stands, as the next query will take it to stand."""
-        began = time.monotonic()
-        services = self._second.submit(self._store.services, ROLE)
-        snapshot = self._named(self._store.live(LIVE))
-        self._last = _Standing(snapshot, services.result(), began)
-        return self._last
-
-    def _named(self, version: UUID | None) -> Snapshot:
-        if version is None:
-            raise UnavailableError(
-                "a snapshot must be live before anything can be searched, none is: "
-                "run `sightline analyse` or wait for it"
-            )
-        known = self._known.get(version)
-        if known is None:
-            # A snapshot never changes; only the newest are asked for again and again.
-            known = self._store.snapshot(version)
-            self._known = {**(self._known if len(self._known) < _KNOWN else {}), version: known}
-        return known
+        return self._scatter.snapshot(model)
 
     def ready(self) -> bool:
         """Whether live hosts together hold every shard of the default snapshot."""
-        try:
-            return cover(self._store.services(ROLE), self.snapshot()) is not None
-        except (UnavailableError, NotFoundError):
-            return False
+        return self._scatter.ready()
 
     def search(
         self, request: Request, *, meanwhile: Callable[[Sequence[Hit]], object] | None = None
@@ -263,14 +181,14 @@ class Searcher:
 
     def _found(self, request: Request, began: float) -> tuple[Request, _Scan]:
         """What a request finds, and the request as it was asked of the snapshot that is live."""
-        guess = self._last if request.model is None and self._default.idle else None
+        tried = self._scatter.guess(began) if request.model is None else None
         selects = request.selects and request.map_id is None
         # Which map a selection is about is read while the rest is.
         drawn = self._map.later(self._readers) if selects else None
-        if guess is not None and began - guess.read_at < HEARTBEAT_S:
-            tried, map_id = replace(guess, trusted=True), self._map_id if selects else None
+        if tried is not None:
+            map_id = self._map_id if selects else None
             # Hosts are asked what the last query was, while it is read whether that still holds.
-            live = self._version_later(tried)
+            live = self._scatter.version_later(tried)
 
             def holds() -> bool:
                 same = map_id is None or (drawn is not None and drawn.result() == map_id)
@@ -278,22 +196,22 @@ class Searcher:
 
             try:
                 return self._answered(request, tried, holds, map_id or drawn)
-            except _MovedError:
+            except MovedError:
                 pass  # it is asked again, of what was read meanwhile
             except SightlineError:
                 if holds():
                     raise
-        standing = self._standing(request.model)
+        standing = self._scatter.standing(request.model)
         return self._answered(request, standing, lambda: True, drawn)
 
     def _answered(
         self,
         request: Request,
-        standing: _Standing,
+        standing: Standing,
         holds: Callable[[], bool],
         drawn: UUID | Future[UUID | None] | None,
     ) -> tuple[Request, _Scan]:
-        """`_found` in the snapshot that stands; _MovedError unless `holds`.
+        """`_found` in the snapshot that stands; MovedError unless `holds`.
 
         It is asked when the hosts have answered. `drawn`: the map of the selection.
         """
@@ -302,7 +220,7 @@ class Searcher:
         examples = resolve(self._store, request, snapshot.model_id)
         found = self._scan(request, examples, request.k, standing)
         if not holds():
-            raise _MovedError
+            raise MovedError
         return request, self._refilled(request, examples, found) if request.in_stock else found
 
     def neighbours(
@@ -314,10 +232,10 @@ class Searcher:
         """
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}: raise it")
-        asked, replies = self._scatter(
+        asked, replies = self._scatter.ask(
             "neighbours", {"k": k}, {"queries": vectors}, snapshot=snapshot
         )
-        _all_rows(asked, replies)
+        all_rows(asked, replies)
         parts = [
             Images(reply.arrays["scores"], reply.arrays["rows"], reply.arrays["images"])
             for reply in replies
@@ -332,8 +250,8 @@ class Searcher:
 
         `arrays` are float32 (Q, D) of unit norm, as everywhere. UnavailableError as of `search`.
         """
-        snapshot, replies = self._scatter(method, values, arrays)
-        _all_rows(snapshot, replies)
+        snapshot, replies = self._scatter.ask(method, values, arrays)
+        all_rows(snapshot, replies)
         return snapshot, replies
 
     def stored(self, snapshot: Snapshot, *, block: int = 4096) -> Iterator[Stored]:
@@ -341,7 +259,7 @@ class Searcher:
         for shard in self._store.shards(snapshot.snapshot_id):
             for start in range(0, shard.rows, block):
                 values = {"start": start, "count": block}
-                _, (reply,) = self._scatter(
+                _, (reply,) = self._scatter.ask(
                     "rows", values, {}, snapshot=snapshot, only=[shard.shard]
                 )
                 names = reply.values["listings"]
@@ -375,9 +293,9 @@ class Searcher:
         request: Request,
         examples: Examples,
         k: int,
-        known: _Standing | None = None,
+        known: Standing | None = None,
     ) -> _Scan:
-        snapshot, replies = self._scatter(
+        snapshot, replies = self._scatter.ask(
             "scan",
             {
                 "k": k,
@@ -394,7 +312,7 @@ class Searcher:
             model_id=examples.model_id,
             known=known,
         )
-        decided = _all_rows(snapshot, replies)
+        decided = all_rows(snapshot, replies)
         times = [reply.values["followed_at"] for reply in replies]
         return _Scan(
             snapshot,
@@ -433,77 +351,10 @@ class Searcher:
                 break
         return kept[:k]
 
-    def _scatter(
-        self,
-        method: str,
-        values: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
-        *,
-        model: str | None = None,
-        model_id: str | None = None,
-        snapshot: Snapshot | None = None,
-        only: Sequence[int] | None = None,
-        known: _Standing | None = None,
-    ) -> tuple[Snapshot, list[Message]]:
-        """Ask hosts that cover every shard (or `only` those) once; wait for hosts that recover.
-
-        `known`: the live snapshot of `model` and the hosts' rows, read a moment ago, for the first
-        try.
-        """
-        deadline = time.monotonic() + self._settings.query_deadline_s
-        pause, seen = 0.05, "no hosts are registered for it"
-        while True:
-            asked = snapshot or (known.snapshot if known is not None else self.snapshot(model))
-            for each in arrays.values():
-                check_examples(each, asked.dim)
-            if model_id is not None and asked.model_id != model_id:
-                raise UnavailableError(
-                    f"examples of model {model_id} must meet a snapshot of it, the live one is of "
-                    f"{asked.model_id}: ask again"
-                )
-            rows = self._store.services(ROLE) if known is None else known.services
-            trusted, known = known is not None and known.trusted, None
-            plan = cover(rows, asked)
-            left = deadline - time.monotonic()
-            if plan is not None and left > 0:
-                if only is not None:
-                    plan = [(host, sorted(set(took) & set(only))) for host, took in plan]
-                    plan = [(host, took) for host, took in plan if took]
-                try:
-                    return asked, self._call(method, asked, plan, values, arrays, timeout_s=left)
-                except UnavailableError as error:
-                    seen = str(error)
-            if trusted:
-                raise _MovedError(seen)
-            if deadline - time.monotonic() <= pause:
-                raise UnavailableError(
-                    f"all {asked.shards} shards of snapshot {asked.snapshot_id} must answer within "
-                    f"{self._settings.query_deadline_s:g} s, they did not ({seen}): try again when "
-                    "the engine has started its hosts"
-                )
-            time.sleep(pause)
-            pause = min(0.5, pause * 1.5)
-
-    def _call(
-        self,
-        method: str,
-        snapshot: Snapshot,
-        plan: Sequence[tuple[Service, list[int]]],
-        values: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
-        *,
-        timeout_s: float,
-    ) -> list[Message]:
-        def one(host: Service, took: list[int]) -> Message:
-            named = {**values, "snapshot": str(snapshot.snapshot_id), "shards": took}
-            return self._pool.call(
-                host.address, method, Message(named, arrays), timeout_s=timeout_s
-            )
-
-        calls = [self._threads.submit(one, *each) for each in plan[1:]]
-        # One host is asked on this thread: most collections have one.
-        first = [one(*each) for each in plan[:1]]
-        return first + [call.result() for call in calls]
+    def _read_map(self) -> UUID | None:
+        """The live map, as the next query will take it to be."""
+        self._map_id = self._store.live("map")
+        return self._map_id
 
     def _publish(
         self,
@@ -541,14 +392,6 @@ class Searcher:
                 )
             read += page
         return done, tuple(read)
-
-
-def _all_rows(snapshot: Snapshot, replies: Sequence[Message]) -> int:
-    """Rows of the snapshot that the replies speak for. IntegrityError unless it is all of them."""
-    rows = sum(int(reply.values["base"]) for reply in replies)
-    if rows != snapshot.rows:
-        raise IntegrityError(f"all {snapshot.rows} rows must be scanned, {rows} were: ask again")
-    return rows
 
 
 def _merge(replies: Sequence[Message], k: int) -> list[Hit]:

@@ -220,7 +220,7 @@ def test_hosts_are_tasks_that_spark_placed(
     assert plan is not None
     asked: set[tuple[str, str]] = set()
     came: set[str] = set()
-    call = find._pool.call
+    call = find._scatter._pool.call
 
     def spied(address: str, method: str, message: Message, **given: Any) -> Message:
         asked.add((address, method))
@@ -228,7 +228,7 @@ def test_hosts_are_tasks_that_spark_placed(
         came.update(reply.arrays)
         return reply
 
-    monkeypatch.setattr(find._pool, "call", spied)
+    monkeypatch.setattr(find._scatter._pool, "call", spied)
     for name in ("features_of", "features_at"):
         # The asker reads no vector: its examples are given.
         monkeypatch.setattr(store, name, None)
