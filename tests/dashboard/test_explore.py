@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -222,6 +224,27 @@ def test_an_open_page_takes_in_columns_that_were_decided_anew(page: Page) -> Non
     page.services.decisions.label(images, "", author="ann")
     again = page.call(*wanted, values={**look, f"{ids.EXPLORE_MAP}.edition": known})
     assert again[ids.EXPLORE_COLOUR]["value"] == "cluster"
+
+
+def test_tables_that_are_replaced_go_at_once(page: Page) -> None:
+    """A web worker looks for garbage seldom: copies of a million rows must not wait for that."""
+    atlas, held = page.services._atlas, []
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(3):
+            page.fill()
+            page.services.select({})
+            page.services.clusters()
+            held += [weakref.ref(atlas.table(None)), weakref.ref(atlas.analysed_table(None))]
+            images = [point.image_id for point in page.store.points_[turn : turn + 2]]
+            page.services.decisions.label(images, f"odd{turn}", author="ann")
+            memory.arrive(page.store, 3)
+            page.later()
+        page.fill()
+        assert [each() for each in held] == [None] * 6
+    finally:
+        gc.enable()
 
 
 def test_a_merge_holds_for_what_was_placed(page: Page) -> None:
