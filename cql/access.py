@@ -200,8 +200,9 @@ class Access:
     def _requests(self, part: Pair | list[Pair]) -> list[BoundStatement | BatchStatement]:
         pairs = part if isinstance(part, list) else [part]
         bound = [self._prepare(statement).bind(values) for statement, values in pairs]
-        size = _size(value for each in bound for value in each.values)
-        if len(bound) == 1 or size > MIXED_BYTES:
+        if len(bound) == 1:
+            return bound
+        if _size(value for each in bound for value in each.values) > MIXED_BYTES:
             return bound
         group = BatchStatement(BatchType.UNLOGGED)
         for each in bound:

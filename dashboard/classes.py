@@ -11,6 +11,7 @@ from uuid import UUID
 import numpy as np
 
 from analytics.decisions.decided import LABEL, PREFIXES
+from analytics.identity import unpacked
 from analytics.jobs import submit
 from analytics.learning import ranking
 from analytics.learning.linear import K_MAX, Ranked, Want, confidence
@@ -163,7 +164,7 @@ class Classes:
     def _guesses(
         self, live: Classifier, ranked: Ranked, offset: int, limit: int
     ) -> tuple[tuple[GuessView, ...], bool]:
-        images = [UUID(bytes=each.tobytes()) for each in ranked.images]
+        images = unpacked(ranked.images)
         owners = self._store.owners(images[offset:])
         there = [at for at in range(len(images)) if at < offset or images[at] in owners]
         page = there[offset : offset + limit]

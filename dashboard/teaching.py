@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from analytics.identity import unpacked
 from analytics.learning import ranking
 from analytics.learning.linear import Ranked, Want
 from analytics.learning.training import SEED, Teacher, concept_of
@@ -177,7 +178,7 @@ class Teaching:
             return 0
 
     def _margins(self, ranked: Ranked, limit: int) -> tuple[MarginView, ...]:
-        images = [UUID(bytes=each.tobytes()) for each in ranked.images]
+        images = unpacked(ranked.images)
         owners = self._store.owners(images)
         kept = [at for at, image in enumerate(images) if image in owners][:limit]
         titles = self._store.titles_of(owners[images[at]] for at in kept)
